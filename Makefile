@@ -1,0 +1,48 @@
+# Two commands: `make reproduce` and `make test`. Both prepare .venv first; a second time that is quick.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help setup test reproduce smoke book clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make reproduce   simulate, train, evaluate and render the book (profile demo, about 30 minutes)"
+	@echo "make smoke       the same, very small: every notebook once (about 8 minutes)"
+	@echo "make test        style, layers, notebooks without outputs, tests"
+	@echo "make book        render the book again from runs/demo"
+	@echo "make setup       the environment alone, in $(VENV)"
+	@echo "make clean       remove the rendered book and caches; runs/ and $(VENV) stay"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) was not found; neurovl needs Python 3.11 or newer: install it, or name one with make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is `$(PYTHON) -V`; neurovl needs Python 3.11 or newer: name one with make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv), then run make again"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+reproduce: setup
+	$(BIN)/neurovl reproduce --profile demo
+
+smoke: setup
+	$(BIN)/neurovl reproduce --profile smoke --out runs/smoke
+
+book: setup
+	$(BIN)/neurovl book --run runs/demo
+
+clean:
+	rm -rf _build book/notebooks build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	find neurovl tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,40 @@
+"""Brain recordings to language and pictures: one Vision Transformer 3D for every subject.
+
+Names are imported when they are first used, so that `import neurovl` is instant.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "open_recordings": "recordings",
+    "preprocess": "pipeline",
+    "reproduce": "pipeline",
+    "open_run": "pipeline",
+    "simulate": "datasets.simulation",
+    "PatchPlan": "volumes",
+    "TokenStore": "tokens",
+    "BrainEncoder": "encoder",
+    "BrainEmbedding": "encoder",
+    "BrainLLM": "language",
+    "Reconstructor": "reconstruction",
+    "locate": "localization",
+    "load_profile": "config",
+    "NeurovlError": "errors",
+}
+_MODULES = ("metrics", "foundation", "figures", "widgets")
+
+__all__ = [*_WHERE, *_MODULES, "__version__"]
+
+
+def __getattr__(name: str):
+    if name in _WHERE:
+        return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'neurovl' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m neurovl` is the command `neurovl`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Published decoders to compare with: one file a system, one interface (fit, predict)."""

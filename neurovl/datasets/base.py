@@ -1,0 +1,319 @@
+"""What every data set looks like from above: trials, volumes, masks, pictures and words.
+
+Holds the base class of the readers and the checks that all of them share. It reads no particular
+layout: that is done by ``nsd.py``, ``haxby.py`` and ``table.py``.
+"""
+
+import hashlib
+import logging
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from neurovl.errors import DataError, MissingError
+
+logger = logging.getLogger(__name__)
+
+TRIAL_COLUMNS = ["subject", "session", "trial", "image_id", "repeat", "split"]
+MAX_CONSTANT = 0.2  # share of the mask's voxels that may be constant within a session
+
+
+def subject_label(subject) -> str:
+    """Name a subject as NSD does: ``1``, ``'1'``, ``'subj1'`` and ``'subj01'`` are all ``'subj01'``."""
+    text = str(subject).strip()
+    number = text.removeprefix("subj")
+    return f"subj{int(number):02d}" if number.isdigit() else text
+
+
+def find_subject(subject, names: list[str], where: str) -> str:
+    """The one of `names` that `subject` means: the same, or with the same number at its end."""
+    for candidate in (str(subject), subject_label(subject)):
+        if candidate in names:
+            return candidate
+    text = str(subject).strip()
+    numbered = [name for name in names if (found := re.search(r"(\d+)$", name))
+                and text.isdigit() and int(found[1]) == int(text)]  # fmt: skip
+    if len(numbered) == 1:
+        return numbered[0]
+    raise DataError(f"there is no subject {subject!r} in {where}: choose from {', '.join(names)}")
+
+
+class Recordings:
+    """Brain responses to pictures: one interface to any data set.
+
+    Attributes
+    ----------
+    name : str
+        Goes into the column ``data`` of every table.
+    simulated : bool
+        Whether the responses come from a simulation.
+    licence, terms : str
+        One line each.
+    publish_images : bool
+        Whether a public page may show the pictures.
+    n_folds : int
+        Number of train/test partitions that `open_recordings` can choose from by ``fold``.
+    zscore : str
+        What voxels are standardised by: the training trials of each ``'session'``, or all training
+        trials of the ``'subject'`` where whole sessions are held out.
+    subjects : list of str
+        Such as ``'subj01'``.
+    trials : DataFrame
+        Columns ``subject, session, trial, image_id, repeat, split``, a subject's rows in
+        presentation order; ``trial`` counts a subject's trials from 0 and is what `volumes` takes
+        as ``rows``; ``repeat`` counts from 0.
+    """
+
+    name = ""
+    simulated = False
+    licence = ""
+    terms = ""
+    publish_images = False
+    has_images = False
+    n_folds = 1
+    zscore = "session"
+
+    def __init__(self, root: Path, subjects: list[str], trials: pd.DataFrame):
+        self.root = Path(root)
+        self.subjects = subjects
+        self.trials = trials.reset_index(drop=True)[TRIAL_COLUMNS]
+        require_split_by_image(self.trials)
+
+    def __repr__(self):
+        n_images = self.trials.image_id.nunique()
+        return (
+            f"{type(self).__name__}({self.name!r}, subjects={self.subjects}, "
+            f"{len(self.trials)} trials of {n_images} images)"
+        )
+
+    def subject_name(self, subject) -> str:
+        """The subject's name in this data set; ``1`` stands for ``'subj01'``."""
+        return find_subject(subject, self.subjects, self.name)
+
+    def subject_trials(self, subject) -> pd.DataFrame:
+        """The rows of `trials` that belong to one subject, in presentation order."""
+        return self.trials[self.trials.subject == self.subject_name(subject)]
+
+    def volumes(self, subject, rows=None) -> np.ndarray:
+        """Responses of some of a subject's trials.
+
+        Parameters
+        ----------
+        subject : str or int
+        rows : sequence of int, optional
+            Trials of this subject, counted from 0 in presentation order; all by default.
+
+        Returns
+        -------
+        float32 array of shape (n_trials, x, y, z), percent signal change
+        """
+        subject = self.subject_name(subject)
+        sessions = self.subject_trials(subject).session.to_numpy()
+        rows = check_rows(rows, len(sessions), f"{self.name} {subject}")
+        out = np.empty((len(rows), *self.mask(subject).shape), np.float32)
+        for session in dict.fromkeys(sessions[rows].tolist()):
+            in_session = np.flatnonzero(sessions == session)
+            wanted = np.flatnonzero(sessions[rows] == session)
+            positions = np.searchsorted(in_session, rows[wanted])
+            for start in range(0, len(wanted), 64):  # readers' copies stay small
+                part = slice(start, start + 64)
+                out[wanted[part]] = self._session_volumes(subject, session, positions[part])
+        return out
+
+    def iter_sessions(self, subject):
+        """Yield ``(session, rows, volumes)`` one session at a time, so that memory holds one."""
+        subject = self.subject_name(subject)
+        sessions = self.subject_trials(subject).session.to_numpy()
+        for session in dict.fromkeys(sessions.tolist()):
+            rows = np.flatnonzero(sessions == session)
+            yield session, rows, self.volumes(subject, rows)
+
+    def _session_volumes(self, subject: str, session: int, positions: np.ndarray) -> np.ndarray:
+        """Responses (n, x, y, z) at `positions` within one session; each reader has its own."""
+        raise NotImplementedError
+
+    def mask(self, subject) -> np.ndarray:
+        """The voxels to decode from: bool array of shape (x, y, z)."""
+        raise NotImplementedError
+
+    def rois(self, subject) -> dict[str, np.ndarray]:
+        """Regions of interest by name: bool arrays of shape (x, y, z)."""
+        return {"mask": self.mask(subject)}
+
+    def affine(self, subject) -> np.ndarray:
+        """Voxel indices to millimetres: array of shape (4, 4)."""
+        raise NotImplementedError
+
+    def noise_ceiling(self, subject, n_repeats: int = 3) -> np.ndarray | None:
+        """Share of a voxel's variance that the picture can explain, (x, y, z), or None if unknown."""
+        return None
+
+    def image(self, image_id):
+        """The picture as a PIL image."""
+        raise MissingError(
+            f"{self.name} has no pictures, so there is none for image {image_id!r}: "
+            "use the text targets"
+        )
+
+    def captions(self, image_id) -> list[str]:
+        """Sentences that describe the picture; empty where there are none."""
+        return []
+
+    def objects(self, image_id) -> list[dict]:
+        """Objects in the picture: ``category``, ``supercategory``, ``box`` (x0, y0, x1, y1) in 0..1."""
+        return []
+
+    def label(self, image_id) -> str | None:
+        """The picture's only category, in data sets of single objects."""
+        return None
+
+    def checksum(self) -> str:
+        """Fingerprint of the small files that define the experiment, for the provenance records."""
+        return digest(
+            [self.name, *(path.name for path in self._identity())],
+            [path.read_bytes() for path in self._identity()],
+            pd.util.hash_pandas_object(self.trials, index=False).to_numpy().tobytes(),
+        )
+
+    def _identity(self) -> list[Path]:
+        """Small files whose content `checksum` covers."""
+        return []
+
+
+def noise_ceiling(ncsnr, n_repeats: int = 3) -> np.ndarray:
+    """Noise ceiling of the mean of `n_repeats` trials, as a fraction of variance.
+
+    NC = ncsnr^2 / (ncsnr^2 + 1 / n)   (Allen et al. 2022, Nat. Neurosci. 25:116, Methods)
+
+    Parameters
+    ----------
+    ncsnr : array of any shape
+        Ratio of the standard deviations of signal and noise.
+    n_repeats : int
+        Trials averaged for each picture.
+    """
+    if n_repeats < 1:
+        raise DataError(f"n_repeats is {n_repeats}, expected 1 or more trials averaged per picture")
+    power = np.square(np.asarray(ncsnr, np.float32))
+    return (power / (power + np.float32(1 / n_repeats))).astype(np.float32)
+
+
+def digest(*parts) -> str:
+    """SHA-256 of names and bytes, shortened to 16 hexadecimal digits."""
+    total = hashlib.sha256()
+    for part in parts:
+        for item in part if isinstance(part, list) else [part]:
+            total.update(item if isinstance(item, bytes) else str(item).encode())
+            total.update(b"\0")
+    return total.hexdigest()[:16]
+
+
+def check_rows(rows, n_trials: int, what: str) -> np.ndarray:
+    """Rows as an int array, each one a trial that exists."""
+    rows = np.arange(n_trials) if rows is None else np.atleast_1d(np.asarray(rows))
+    if rows.dtype == bool:
+        rows = np.flatnonzero(rows)
+    rows = rows.astype(int)
+    if rows.size and (rows.min() < 0 or rows.max() >= n_trials):
+        bad = rows[(rows < 0) | (rows >= n_trials)][0]
+        raise DataError(
+            f"{what} has trials 0 to {n_trials - 1}, row {bad} was asked for: "
+            "rows count this subject's trials in presentation order"
+        )
+    return rows
+
+
+def require_split_by_image(trials: pd.DataFrame) -> None:
+    """Refuse trials in which one picture is in the training and in the test set."""
+    splits = trials.groupby("image_id").split.nunique()
+    shared = splits.index[splits > 1]
+    if len(shared):
+        raise DataError(
+            f"{len(shared)} pictures are in both train and test, the first is image {shared[0]!r}: "
+            "the split must be by picture, so give all trials of a picture the same split"
+        )
+
+
+def load_nifti(path: Path, hint: str = ""):
+    """Open a NIfTI file; its data are read later, by `nifti_array`."""
+    import nibabel
+
+    path = Path(path)
+    if not path.is_file():
+        raise MissingError(f"{path} is missing{_next(hint)}")
+    try:
+        return nibabel.load(path)
+    except (nibabel.filebasedimages.ImageFileError, EOFError, OSError, zlib.error) as problem:
+        raise DataError(
+            f"{path.name} is not a readable NIfTI file ({problem}); "
+            f"it may be cut short or of another format{_next(hint)}"
+        ) from problem
+
+
+def nifti_array(image, path: Path, hint: str = "", dtype=None) -> np.ndarray:
+    """The data of a NIfTI image, scaled as its header says."""
+    try:
+        return np.asarray(image.dataobj, dtype=dtype)
+    except (EOFError, OSError, ValueError, zlib.error) as problem:
+        raise DataError(
+            f"{Path(path).name} ends early: its header promises {image.shape} voxels, "
+            f"and reading them failed ({problem}); the file may be cut short{_next(hint)}"
+        ) from problem
+
+
+def clean_session(volumes: np.ndarray, mask: np.ndarray, what: str) -> np.ndarray:
+    """Check one session's responses inside the mask and silence its dead voxels, in place.
+
+    Parameters
+    ----------
+    volumes : array of shape (n_trials, x, y, z)
+    mask : bool array of shape (x, y, z)
+    what : str
+        How messages name the file or session.
+
+    Raises
+    ------
+    DataError
+        For values inside the mask that are not finite, or for more than 20 % constant voxels.
+    """
+    inside = volumes[:, mask]
+    if inside.dtype.kind == "f":
+        bad = ~np.isfinite(inside)
+        if bad.any():
+            raise DataError(
+                f"{what} holds {int(bad.sum())} values inside the mask that are not finite "
+                f"(NaN or infinite), in {int(bad.any(0).sum())} of {inside.shape[1]} voxels, "
+                "expected numbers: shrink the mask, or fill these voxels with 0"
+            )
+        np.nan_to_num(volumes, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    if len(inside) < 2:
+        return volumes
+    dead = inside.min(0) == inside.max(0)
+    n_dead, n_voxels = int(dead.sum()), inside.shape[1]
+    if n_dead > MAX_CONSTANT * n_voxels:
+        raise DataError(
+            f"{what}: {n_dead} of {n_voxels} voxels in the mask are constant within the session, "
+            f"expected at most {MAX_CONSTANT:.0%}: the mask may not belong to these data "
+            "(other grid, orientation or subject)"
+        )
+    if n_dead:
+        logger.warning("%s: %d of %d voxels constant, set to 0", what, n_dead, n_voxels)
+        inside[:, dead] = 0
+        volumes[:, mask] = inside
+    return volumes
+
+
+def check_grid(shape, mask: np.ndarray, what: str) -> None:
+    """Refuse volumes whose grid is not the mask's."""
+    if tuple(shape) != mask.shape:
+        raise DataError(
+            f"{what} has the grid {tuple(shape)}, expected {mask.shape} as in the mask: "
+            "resample one of them to the other (neurovl resample)"
+        )
+
+
+def _next(hint: str) -> str:
+    return f": {hint}" if hint else ""

@@ -1,0 +1,12 @@
+"""What a trained run is asked to do on the test pictures, and how that is scored.
+
+`answer`, `reconstruct` and `localize` write their outputs below the run folder; `score` reads them and writes
+results.csv, per_image.csv and claims.csv.
+"""
+
+from .maps import localize
+from .pictures import reconstruct
+from .scores import score
+from .text import answer
+
+__all__ = ["answer", "localize", "reconstruct", "score"]

@@ -1,0 +1,165 @@
+"""From the outputs of a run to results.csv and per_image.csv, each number with interval, chance and ceiling."""
+
+import numpy as np
+
+from ..metrics import protocol
+from ..results import Row, paper_value, stage, write_claims, write_results
+from .brains import derangement, held_out
+from .claims import claims
+from .maps import score_maps
+from .pictures import score_pictures
+from .table import Table
+from .text import score_text
+
+
+def score(runs, out) -> None:
+    """RUN/results: score all folds of a run together."""
+    from ..results import provenance_key
+
+    first = runs[0]
+    p, names = first.profile, ["tokens", "targets", *(f"encoders/{s}" for s in first.systems())]
+    if first.recordings.has_images:
+        names += ["llm", "captions", "reconstructions", "localization"]
+    keys = {f"{k}/{n}": provenance_key(run.folder / n) for k, run in enumerate(runs) for n in names}
+    with stage(
+        out / "results",
+        {"evaluation": p.evaluation},
+        keys,
+        seed=p.seed,
+        profile=p.name,
+        data=first.data,
+        device=p.device,
+    ) as s:
+        if s.done:
+            return
+        table = Table(first.recordings.name, p.seed, p.evaluation.bootstrap)
+        if first.recordings.has_images:
+            _alignment(first, table)
+            score_text(first, table)
+            score_pictures(first, table)
+            score_maps(first, table)
+        else:
+            _classification(runs, table)
+        table.add_all_subjects()
+        images = table.frame()
+        images.to_csv(s.dir / "per_image.csv", index=False)
+        write_results([_with_paper(r) for r in table.rows], s.dir / "results.csv")
+        write_claims(
+            claims(images, table.data, p.seed, p.evaluation.bootstrap), s.dir / "claims.csv"
+        )
+
+
+def _with_paper(row: Row) -> Row:
+    from dataclasses import replace
+
+    if row.subject != "all" or row.protocol == "beta":
+        return row
+    return replace(row, paper=paper_value(row.system, row.task, row.protocol, row.metric))
+
+
+def _alignment(run, table: Table) -> None:
+    """Two-way identification of the predicted embeddings among the test pictures, for every encoder and ridge."""
+    permutations = run.profile.evaluation.permutations
+    for subject in run.store.subjects:
+        for proto in ("average", "single"):
+            predicted = {}
+            for system in run.systems():
+                if system.startswith("per-subject-") and system != f"per-subject-{subject}":
+                    continue
+                name = {"main": "neurovl"}.get(
+                    system, "per-subject" if system.startswith("per-subject") else system
+                )
+                ids, z = held_out(run, system, subject, proto)
+                predicted[name] = {"clip": z.clip, "vae": z.vae}
+            predicted["ridge"] = _ridge(run, subject, proto)
+            rows = run.targets.rows(ids)
+            true = {"clip": run.targets.clip[rows], "vae": run.targets.vae[rows]}
+            order = derangement(len(ids), run.profile.seed)
+            predicted["shuffled"] = {
+                k: None if v is None else v[order] for k, v in predicted["neurovl"].items()
+            }
+            for name, parts in predicted.items():
+                for part, values in parts.items():
+                    if values is None:
+                        continue
+                    a, b = np.asarray(values).reshape(len(ids), -1), true[part].flatten(1).numpy()
+                    chance = protocol.two_way_chance(a, b, run.profile.seed, permutations).value
+                    table.add(
+                        name,
+                        "alignment",
+                        proto,
+                        subject,
+                        f"two_way_{part}",
+                        ids,
+                        protocol.two_way(a, b),
+                        chance,
+                        1.0,
+                    )
+
+
+def _ridge(run, subject: str, proto: str) -> dict:
+    """The linear baseline: one ridge regression a subject from voxels to each embedding."""
+    from ..alignment import held_out_voxels
+    from ..baselines.ridge import RidgeDecoder
+
+    store, cache = run.store, _RIDGES
+    key = (str(run.folder), subject)
+    if key not in cache:
+        own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
+        x, rows = store.rows(own.index.to_numpy()), run.targets.rows(own.image_id)
+        parts = {"clip": run.targets.clip} | (
+            {} if run.targets.vae is None else {"vae": run.targets.vae}
+        )
+        groups = _split_unit(run, own)
+        cache[key] = {
+            k: RidgeDecoder().fit(x, v[rows].flatten(1).numpy(), groups) for k, v in parts.items()
+        }
+    _, voxels = held_out_voxels(store, subject, proto)
+    return {k: model.predict(voxels) for k, model in cache[key].items()}
+
+
+_RIDGES: dict = {}
+
+
+def _split_unit(run, trials):
+    """What must not be shared by cross-validation folds: the picture, or the session where sessions are held out."""
+    return (trials.session if run.recordings.zscore == "subject" else trials.image_id).to_numpy()
+
+
+def _classification(runs, table: Table) -> None:
+    """Accuracy over the categories by the nearest text embedding, all folds together (one test of every trial)."""
+    from ..alignment import label_text
+    from ..foundation.clip import load_clip
+
+    recordings = runs[0].recordings
+    labels = sorted({recordings.label(i) for i in recordings.trials.image_id})
+    clip = load_clip(runs[0].profile.models.clip, runs[0].profile.device)
+    names = dict(
+        zip(labels, clip.embed_texts([label_text(x) for x in labels]).numpy(), strict=True)
+    )
+    center = np.mean(list(names.values()), axis=0)
+    names = {k: v - center for k, v in names.items()}
+    for subject in runs[0].store.subjects:
+        found: dict[str, dict] = {}
+        for run in runs:
+            ids, z = held_out(run, "main", subject)
+            order = derangement(len(ids), run.profile.seed)
+            for system, values in {
+                "neurovl": z.clip.numpy(),
+                "shuffled": z.clip.numpy()[order],
+                "ridge": _ridge(run, subject, "average")["clip"],
+            }.items():
+                said = protocol.nearest_label(values - center, names)
+                right = protocol.accuracy(said, [recordings.label(i) for i in ids])
+                found.setdefault(system, {}).update(zip(ids, right, strict=True))
+        for system, right in found.items():
+            table.add(
+                system,
+                "classification",
+                "single",
+                subject,
+                "accuracy",
+                right.keys(),
+                list(right.values()),
+                1 / len(labels),
+            )

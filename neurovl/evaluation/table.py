@@ -1,0 +1,96 @@
+"""Per-image scores and the rows of results.csv that follow from them."""
+
+import numpy as np
+import pandas as pd
+
+from ..metrics import protocol
+from ..results import Row
+
+PER_IMAGE = ["data", "system", "task", "protocol", "subject", "metric", "image_id", "value"]
+
+
+class Table:
+    """Collects per-image scores and turns them into rows of results.csv."""
+
+    def __init__(self, data: str, seed: int, resamples: int):
+        self.data, self.seed, self.resamples = data, seed, resamples
+        self.images: list[pd.DataFrame] = []
+        self.rows: list[Row] = []
+
+    def add(
+        self,
+        system,
+        task,
+        proto,
+        subject,
+        metric,
+        image_ids,
+        values,
+        chance=None,
+        ceiling=None,
+        note="",
+    ) -> None:
+        """One metric of one system: a row, and a score for each image."""
+        values = np.asarray(values, float)
+        fields = {
+            "data": self.data,
+            "system": system,
+            "task": task,
+            "protocol": proto,
+            "subject": subject,
+            "metric": metric,
+        }
+        self.images.append(
+            pd.DataFrame(
+                {**fields, "image_id": [str(i) for i in image_ids], "value": values},
+                columns=PER_IMAGE,
+            )
+        )
+        self._row(fields, values, chance, ceiling, note)
+
+    def _row(self, fields, values, chance, ceiling, note=""):
+        mean, low, high = protocol.bootstrap(values, self.seed, self.resamples)
+        self.rows.append(
+            Row(
+                **fields,
+                value=mean,
+                ci_low=low,
+                ci_high=high,
+                n=len(values),
+                chance=chance,
+                ceiling=ceiling,
+                note=note,
+            )
+        )
+
+    def add_all_subjects(self) -> None:
+        """Rows for subject 'all': the mean over subjects of each image's score, resampled by image."""
+        table = pd.concat(self.images) if self.images else pd.DataFrame(columns=PER_IMAGE)
+        keys = ["system", "task", "protocol", "metric"]
+        for (system, task, proto, metric), part in table.groupby(keys, sort=False):
+            if (part.subject == "all").any():
+                continue
+            like = [
+                r
+                for r in self.rows
+                if (r.system, r.task, r.protocol, r.metric) == (system, task, proto, metric)
+            ]
+            chance, ceiling = (_mean([getattr(r, f) for r in like]) for f in ("chance", "ceiling"))
+            fields = {
+                "data": self.data,
+                "system": system,
+                "task": task,
+                "protocol": proto,
+                "subject": "all",
+                "metric": metric,
+            }
+            self._row(fields, part.groupby("image_id").value.mean().to_numpy(), chance, ceiling)
+
+    def frame(self) -> pd.DataFrame:
+        """All per-image scores."""
+        return pd.concat(self.images, ignore_index=True)
+
+
+def _mean(values):
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None

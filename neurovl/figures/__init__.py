@@ -1,0 +1,53 @@
+"""Figures of the notebooks: matplotlib figures from recordings and from the tables of a run.
+
+Each returns a closed figure with a transparent background. Nothing is computed here that a table does not hold.
+"""
+
+from neurovl.figures.brains import heat_slices, roi_heat, truth_and_zeroing
+from neurovl.figures.data import (
+    ceiling_histogram,
+    ceiling_map,
+    contact_sheet,
+    patches,
+    resize,
+    session,
+    splits,
+    tokens,
+)
+from neurovl.figures.pictures import grid, original_ids, seen_and_made
+from neurovl.figures.scores import (
+    beta_curves,
+    beta_rows,
+    claims,
+    language_curve,
+    scores,
+    training_curves,
+)
+from neurovl.figures.tables import RunTables, absent, real_brains, show_table
+
+__all__ = [
+    "RunTables",
+    "absent",
+    "beta_curves",
+    "beta_rows",
+    "ceiling_histogram",
+    "ceiling_map",
+    "claims",
+    "contact_sheet",
+    "grid",
+    "heat_slices",
+    "language_curve",
+    "original_ids",
+    "patches",
+    "real_brains",
+    "resize",
+    "roi_heat",
+    "scores",
+    "seen_and_made",
+    "session",
+    "show_table",
+    "splits",
+    "tokens",
+    "training_curves",
+    "truth_and_zeroing",
+]

@@ -1,0 +1,256 @@
+"""Stable unCLIP: pictures from an image embedding, a text and a start latent; and the training of the tiny one."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..training import Schedule, batch_rows, choose_device, fit
+from .clip import load_clip, texts_of, vision_to_transformers
+from .pictures import Pictures
+from .source import load_or_explain, resolve
+from .vae import load_vae
+
+TINY_UNET = {
+    "sample_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 1,
+    "block_out_channels": (32, 40, 48, 48),
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "mid_block_type": "UNetMidBlock2D",
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "attention_head_dim": 4,
+    "norm_num_groups": 8,
+    "class_embed_type": "projection",
+}
+TINY_TEXT = {
+    "hidden_size": 48,
+    "intermediate_size": 192,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+NOISE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
+SCHEDULE = Schedule(
+    steps=20000, lr=1.2e-3, weight_decay=1e-3, ema=0.9995, precision="bf16", checkpoint_every=1000
+)
+MIN_SNR = 5.0
+DROP = {"both": 0.1, "text": 0.1, "image": 0.1}
+
+
+def load_unclip(spec: str = "tiny", device: str = "auto"):
+    """Load a `StableUnCLIPImg2ImgPipeline` from the tiny family, a folder or a hub id.
+
+    Raises
+    ------
+    MissingError
+        The model is not here and could not be fetched.
+    """
+    from diffusers import StableUnCLIPImg2ImgPipeline
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
+    source = resolve(spec, "unclip")
+    pipeline = load_or_explain(
+        lambda: StableUnCLIPImg2ImgPipeline.from_pretrained(source, torch_dtype=torch.float32),
+        spec,
+        "unCLIP",
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(choose_device(device))
+
+
+def noisy_embedding(embeds, levels, normalizer, scheduler, noise=None):
+    """The image condition of Stable unCLIP: the noised embedding beside a sinusoidal code of its noise level.
+
+    Parameters
+    ----------
+    embeds : tensor, shape (n, width)
+    levels : int tensor, shape (n,)
+
+    Returns
+    -------
+    tensor, shape (n, 2 * width)
+    """
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    scaled = (embeds - normalizer.mean) / normalizer.std
+    noise = torch.randn_like(scaled) if noise is None else noise
+    noised = scheduler.add_noise(scaled, noise, levels) * normalizer.std + normalizer.mean
+    code = get_timestep_embedding(
+        levels, embeds.shape[1], flip_sin_to_cos=True, downscale_freq_shift=0
+    )
+    return torch.cat([noised, code.to(noised.dtype)], dim=1)
+
+
+def train_unclip(
+    out: Path,
+    pictures: Pictures,
+    clip_dir: Path,
+    *,
+    steps: int,
+    seed: int,
+    device: str = "auto",
+    batch_size: int = 128,
+) -> list[dict]:
+    """Train the tiny diffusion model on cached latents of the VAE in `out`/vae and write the whole pipeline folder.
+
+    The UNet predicts v = sqrt(a) noise - sqrt(1 - a) z (Salimans and Ho 2022), weighted by min(SNR, 5) / (SNR + 1)
+    (Hang et al. 2023). Text, image or both conditions are dropped at random for classifier-free guidance; half of the
+    embeddings carry noise of a random level, as predicted embeddings will not be exact.
+    """
+    from diffusers import (
+        DDIMScheduler,
+        DDPMScheduler,
+        StableUnCLIPImg2ImgPipeline,
+        UNet2DConditionModel,
+    )
+    from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
+        StableUnCLIPImageNormalizer,
+    )
+    from PIL import Image
+    from transformers import CLIPImageProcessor, CLIPTextConfig, CLIPTextModel
+
+    codec, clip = load_vae(str(out), device), load_clip(str(clip_dir), device)
+    cache = out.parent / "checkpoints" / f"latents-{pictures.n}.pt"
+    if not cache.exists():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        blocks = [range(i, min(i + 512, pictures.n)) for i in range(0, pictures.n, 512)]
+        latents = torch.cat([codec.encode(pictures.images(b)).half() for b in blocks])
+        embeds = torch.cat(
+            [clip.embed_images([Image.fromarray(pictures.pixels[i]) for i in b]) for b in blocks]
+        )
+        torch.save({"latents": latents, "embeds": embeds}, cache)
+    stored = torch.load(cache, weights_only=True)
+    latents, embeds = stored["latents"], stored["embeds"]
+    normalizer = StableUnCLIPImageNormalizer(clip.width)
+    normalizer.mean.data, normalizer.std.data = (
+        embeds.mean(0, keepdim=True),
+        embeds.std(0, keepdim=True),
+    )
+    normalizer.requires_grad_(False)
+    tokenizer = clip.tokenizer.tokenizer
+    ids = tokenizer(texts_of(pictures), padding="max_length", truncation=True, return_tensors="pt")[
+        "input_ids"
+    ]
+    ids = ids.view(pictures.n, -1, ids.shape[-1])
+    empty = tokenizer([""], padding="max_length", return_tensors="pt")["input_ids"]
+    schedule = DDPMScheduler(**NOISE, prediction_type="v_prediction")
+    levels = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+    torch.manual_seed(seed)
+    special = {f"{k}_token_id": getattr(tokenizer, f"{k}_token_id") for k in ("bos", "eos", "pad")}
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=ids.shape[-1],
+            hidden_act="gelu",
+            **TINY_TEXT,
+            **special,
+        )
+    )
+    unet = UNet2DConditionModel(
+        **TINY_UNET,
+        cross_attention_dim=text.config.hidden_size,
+        projection_class_embeddings_input_dim=2 * clip.width,
+    )
+    both = nn.ModuleDict({"unet": unet, "text": text})
+    place = choose_device(device)
+    normalizer = nn.Module.to(normalizer, place)
+    alphas = schedule.alphas_cumprod.to(place)
+
+    def loss_at(model, step):
+        rows = torch.from_numpy(batch_rows(pictures.n, batch_size, step, seed))
+        z = latents[rows].float().to(place)
+        draw = torch.rand(batch_size)
+        no_both = draw < DROP["both"]
+        no_text = no_both | (draw > 1 - DROP["text"])
+        no_image = no_both | ((draw > 0.5) & (draw < 0.5 + DROP["image"]))
+        tokens = torch.where(
+            no_text[:, None], empty, ids[rows, torch.randint(ids.shape[1], (batch_size,))]
+        )
+        hidden = model["text"](tokens.to(place)).last_hidden_state
+        level = torch.randint(0, 400, (batch_size,)) * (torch.rand(batch_size) < 0.5)
+        condition = noisy_embedding(embeds[rows].to(place), level.to(place), normalizer, levels)
+        condition = condition * (~no_image[:, None]).to(place)
+        t = torch.randint(0, NOISE["num_train_timesteps"], (batch_size,), device=place)
+        noise = torch.randn_like(z)
+        noisy, target = schedule.add_noise(z, noise, t), schedule.get_velocity(z, noise, t)
+        v = model["unet"](
+            noisy, t, encoder_hidden_states=hidden, class_labels=condition
+        ).sample.float()
+        snr = alphas[t] / (1 - alphas[t])
+        weight = snr.clamp(max=MIN_SNR) / (snr + 1)
+        return (weight * (v - target).square().mean(dim=(1, 2, 3))).mean()
+
+    plan = Schedule(**{**SCHEDULE.__dict__, "steps": steps})
+    curve = fit(
+        both,
+        loss_at,
+        plan,
+        seed=seed,
+        checkpoint=out.parent / "checkpoints" / "unclip",
+        device=device,
+        describe="unCLIP",
+    )
+    StableUnCLIPImg2ImgPipeline(
+        feature_extractor=CLIPImageProcessor(
+            size={"shortest_edge": 64}, crop_size=64, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        ),
+        image_encoder=vision_to_transformers(clip).half(),
+        image_normalizer=normalizer.cpu(),
+        image_noising_scheduler=levels,
+        tokenizer=tokenizer,
+        text_encoder=text.cpu().half(),
+        unet=unet.cpu().half(),
+        scheduler=DDIMScheduler(
+            **NOISE,
+            prediction_type="v_prediction",
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+        ),
+        vae=codec.vae.cpu().half(),
+    ).save_pretrained(out)
+    return curve
+
+
+def score_unclip(out: Path, heldout: Pictures, device: str = "auto", n: int = 100) -> dict:
+    """Two-way identification by SceneNet of pictures sampled from the true embedding and caption, and objects found.
+
+    Returns
+    -------
+    dict
+        'two_way_early', 'two_way_late' (chance .5) and 'objects': the share of the true categories of a sample that
+        SceneNet sees with a probability of at least .5.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from ..metrics.protocol import two_way
+    from .metric import CATEGORIES, load_metric
+
+    pipeline, clip, network = (
+        load_unclip(str(out / "unclip"), device),
+        load_clip(str(out / "clip"), device),
+        load_metric(str(out / "metric"), device),
+    )
+    true = [Image.fromarray(p) for p in heldout.pixels[:n]]
+    made = pipeline(
+        prompt=[five[0] for five in heldout.captions[:n]],
+        image_embeds=clip.embed_images(true).to(pipeline.device),
+        num_inference_steps=20,
+        guidance_scale=3.0,
+        generator=torch.Generator(pipeline.device).manual_seed(0),
+    ).images
+    a, b = network.features(made), network.features(true)
+    seen = network.contents(made)["categories"] >= 0.5
+    found = [
+        seen[i, CATEGORIES.index(o.category)] for i in range(n) for o in heldout.scenes[i].objects
+    ]
+    scores = {f"two_way_{k.split('_')[-1]}": float(np.mean(two_way(a[k], b[k]))) for k in a}
+    return scores | {"objects": float(np.mean(found))}

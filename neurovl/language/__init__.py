@@ -1,0 +1,10 @@
+"""Language from brain tokens: the encoder's penultimate layer in the place of a picture.
+
+Any causal language model of transformers will do. `BrainLLM` answers and chats, `fit_language`
+trains it; the dialogues come from `neurovl.instructions`.
+"""
+
+from neurovl.language.fit import fit_language
+from neurovl.language.model import BrainLLM, Chat, Projector
+
+__all__ = ["BrainLLM", "Chat", "Projector", "fit_language"]

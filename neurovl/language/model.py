@@ -1,0 +1,341 @@
+"""A causal language model that reads brain tokens: projector, splice, answers, chat.
+
+    answer ~ LLM([e(before <image>), P(h_0 ... h_N), e(after)]),   P(h) = W2 gelu(W1 h + b1) + b2
+
+Left out: how h is made (`neurovl.encoder`), what the dialogues say (`neurovl.instructions`).
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.instructions import (
+    Dialogue,
+    add_placeholder,
+    collate,
+    encode_dialogue,
+    prompt_ids,
+)
+
+log = logging.getLogger(__name__)
+
+GENERATION_BATCH = 64
+
+
+class Projector(nn.Module):
+    """Brain tokens to the language model's width: Linear, GELU, Linear (LLaVA's mlp2x_gelu).
+
+    Parameters
+    ----------
+    d_in : int
+        Width D of the encoder's hidden states.
+    d_out : int
+        Width H of the language model.
+    """
+
+    def __init__(self, d_in: int, d_out: int):
+        super().__init__()
+        self.first = nn.Linear(d_in, d_out)
+        self.second = nn.Linear(d_out, d_out)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, N + 1, D) to (B, N + 1, H)."""
+        return self.second(nn.functional.gelu(self.first(hidden)))
+
+
+class BrainLLM(nn.Module):
+    """A causal language model that reads brain tokens in the place of a picture.
+
+    Parameters
+    ----------
+    llm : transformers causal language model, e.g. LlamaForCausalLM
+    tokenizer : PreTrainedTokenizerBase
+        Gets an `<image>` token, and a padding token, where it lacks them.
+    projector : Projector
+        From the encoder's width to the language model's.
+
+    Raises
+    ------
+    ConfigError
+        When the projector's output is not the language model's width.
+    """
+
+    def __init__(self, llm: nn.Module, tokenizer, projector: Projector):
+        super().__init__()
+        width = llm.get_input_embeddings().embedding_dim
+        if projector.second.out_features != width:
+            raise ConfigError(
+                f"the projector ends in {projector.second.out_features} channels, expected {width}, "
+                f"the width of the language model; make it Projector({projector.first.in_features}, "
+                f"{width})"
+            )
+        self.llm, self.tokenizer, self.projector = llm, tokenizer, projector
+        self.image_id = add_placeholder(tokenizer)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        _fit_embeddings(llm, len(tokenizer))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the projector is."""
+        return self.projector.first.weight.device
+
+    def loss(self, hidden: Tensor, dialogues: Sequence[Dialogue]) -> Tensor:
+        """Mean cross-entropy of the answers' tokens, all earlier turns given (paper Eq. 3).
+
+        Parameters
+        ----------
+        hidden : Tensor (n_dialogues, N + 1, D)
+        dialogues : sequence of Dialogue
+
+        Returns
+        -------
+        Tensor, scalar
+        """
+        self._check(hidden, len(dialogues), "dialogues")
+        encoded = [encode_dialogue(self.tokenizer, d, hidden.shape[1]) for d in dialogues]
+        return self(hidden, **collate(encoded, self.tokenizer.pad_token_id))
+
+    def forward(
+        self, hidden: Tensor, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The loss of encoded dialogues; `loss` says what comes in."""
+        input_ids, attention_mask, labels = (
+            t.to(self.device) for t in (input_ids, attention_mask, labels)
+        )
+        out = self.llm(
+            inputs_embeds=self.embed(input_ids, hidden),
+            attention_mask=attention_mask,
+            use_cache=False,
+        )
+        return nn.functional.cross_entropy(
+            out.logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100
+        )
+
+    def embed(self, input_ids: Tensor, hidden: Tensor) -> Tensor:
+        """Embeddings of the ids, the projected brain tokens at the `<image>` tokens.
+
+        Parameters
+        ----------
+        input_ids : LongTensor (n_dialogues, n_tokens)
+        hidden : Tensor (n_dialogues, N + 1, D)
+
+        Returns
+        -------
+        Tensor (n_dialogues, n_tokens, H)
+
+        Raises
+        ------
+        DataError
+            When a row has not exactly N + 1 `<image>` tokens.
+        """
+        mask = input_ids == self.image_id
+        found = mask.sum(1)
+        if (found != hidden.shape[1]).any():
+            raise DataError(
+                f"a prompt has {sorted(set(found.tolist()))} <image> tokens, expected "
+                f"{hidden.shape[1]}, one for each brain token; encode it with n_brain={hidden.shape[1]}"
+            )
+        embeds = self.llm.get_input_embeddings()(input_ids)
+        brain = self.projector(hidden.to(self.device, self.projector.first.weight.dtype))
+        embeds = embeds.clone()
+        embeds[mask] = brain.flatten(0, 1).to(embeds.dtype)
+        return embeds
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        hidden: Tensor,
+        questions: Sequence[str],
+        history: Sequence[Sequence[tuple[str, str]]] | None = None,
+        max_new_tokens: int = 80,
+    ) -> list[str]:
+        """Answer one question for each brain, greedily, with a key-value cache.
+
+        Parameters
+        ----------
+        hidden : Tensor (n_questions, N + 1, D)
+        questions : sequence of str
+        history : sequence of turns ((question, answer), ...), optional
+            Earlier turns for each question.
+        max_new_tokens : int
+
+        Returns
+        -------
+        list of str
+
+        Raises
+        ------
+        DataError
+            When there are not as many brains, or histories, as questions.
+        """
+        self._check(hidden, len(questions), "questions")
+        history = [()] * len(questions) if history is None else history
+        if len(history) != len(questions):
+            raise DataError(
+                f"history holds {len(history)} lists of turns, expected {len(questions)}, one for each "
+                "question; give an empty list where there are no earlier turns"
+            )
+        self.eval()
+        answers: list[str] = []
+        for start in range(0, len(questions), GENERATION_BATCH):
+            part = slice(start, start + GENERATION_BATCH)
+            prompts = [
+                prompt_ids(self.tokenizer, turns, question, hidden.shape[1])
+                for turns, question in zip(history[part], questions[part], strict=True)
+            ]
+            batch = collate(
+                [(ids, ids) for ids in prompts], self.tokenizer.pad_token_id, side="left"
+            )
+            ids, mask = (batch[k].to(self.device) for k in ("input_ids", "attention_mask"))
+            out = self.llm.generate(
+                inputs_embeds=self.embed(ids, hidden[part]),
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                use_cache=True,
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=self._ends(),
+                suppress_tokens=[self.image_id],
+            )
+            texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
+            answers += [text.strip() for text in texts]
+        return answers
+
+    def chat(self, z) -> "Chat":
+        """A conversation about one brain's picture.
+
+        Parameters
+        ----------
+        z : BrainEmbedding or Tensor (1, N + 1, D)
+
+        Raises
+        ------
+        DataError
+            When there is more than one brain.
+        """
+        hidden = getattr(z, "hidden", z)
+        hidden = hidden if hidden.ndim == 3 else hidden[None]
+        if len(hidden) != 1:
+            raise DataError(
+                f"a chat is about one picture, got brain tokens of {len(hidden)}; pass z of one trial"
+            )
+        return Chat(self, hidden)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write `projector.safetensors`, `config.json` and the language model in `llm/`."""
+        from safetensors.torch import save_file
+
+        directory = Path(directory)
+        new = directory.with_name(f".{directory.name}.new")
+        old = directory.with_name(f".{directory.name}.old")
+        for left_over in (new, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+        new.mkdir(parents=True)
+        state = {k: v.detach().cpu().contiguous() for k, v in self.projector.state_dict().items()}
+        save_file(state, new / "projector.safetensors")
+        config = {
+            "model_type": "neurovl-brain-llm",
+            "brain_width": self.projector.first.in_features,
+            "llm_width": self.projector.second.out_features,
+        }
+        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        self.llm.save_pretrained(new / "llm")
+        self.tokenizer.save_pretrained(new / "llm")
+        if directory.exists():
+            os.replace(directory, old)
+        os.replace(new, directory)
+        shutil.rmtree(old, ignore_errors=True)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, llm: tuple | None = None) -> "BrainLLM":
+        """Read what `save_pretrained` wrote.
+
+        Parameters
+        ----------
+        directory : path
+        llm : (model, tokenizer), optional
+            Used in the place of the folder `llm/`.
+
+        Raises
+        ------
+        MissingError
+            When a file is not there.
+        """
+        from safetensors.torch import load_file
+
+        directory = Path(directory)
+        for name in ("config.json", "projector.safetensors", *(() if llm else ("llm",))):
+            if not (directory / name).exists():
+                raise MissingError(
+                    f"{directory} has no {name}, expected the folder that BrainLLM.save_pretrained "
+                    "writes; train it: neurovl train llm"
+                )
+        config = json.loads((directory / "config.json").read_text())
+        projector = Projector(config["brain_width"], config["llm_width"])
+        projector.load_state_dict(load_file(directory / "projector.safetensors"))
+        model, tokenizer = llm or _load_llm(directory / "llm")
+        return cls(model, tokenizer, projector).eval()
+
+    def _ends(self) -> list[int]:
+        """Ids that end an answer: the tokenizer's and those of the model's generation config."""
+        ends = getattr(self.llm.generation_config, "eos_token_id", None)
+        ends = ends if isinstance(ends, list) else [ends]
+        return sorted({i for i in [*ends, self.tokenizer.eos_token_id] if i is not None})
+
+    def _check(self, hidden: Tensor, n: int, what: str) -> None:
+        width = self.projector.first.in_features
+        if hidden.ndim != 3 or hidden.shape[0] != n or hidden.shape[2] != width:
+            raise DataError(
+                f"the brain tokens have shape {tuple(hidden.shape)}, expected ({n}, N + 1, {width}) "
+                f"for {n} {what}; pass BrainEmbedding.hidden of the encoder this model was trained with"
+            )
+
+
+class Chat:
+    """A conversation about one brain's picture that remembers its turns.
+
+    Parameters
+    ----------
+    model : BrainLLM
+    hidden : Tensor (1, N + 1, D)
+    """
+
+    def __init__(self, model: BrainLLM, hidden: Tensor):
+        self.model, self.hidden = model, hidden
+        self.turns: list[tuple[str, str]] = []
+
+    def ask(self, question: str, max_new_tokens: int = 80) -> str:
+        """The answer to the next question, all earlier turns given."""
+        answer = self.model.generate(self.hidden, [question], [self.turns], max_new_tokens)[0]
+        self.turns.append((question, answer))
+        return answer
+
+
+def _fit_embeddings(llm: nn.Module, n: int) -> None:
+    """Rows for tokens that the model has not: the mean of its own, so that nothing is random."""
+    rows = llm.get_input_embeddings().num_embeddings
+    if rows >= n:
+        return
+    log.info("the language model's vocabulary grows from %d to %d", rows, n)
+    llm.resize_token_embeddings(n, mean_resizing=False)
+    with torch.no_grad():
+        for layer in {llm.get_input_embeddings(), llm.get_output_embeddings()}:
+            layer.weight[rows:] = layer.weight[:rows].mean(0)
+
+
+def _load_llm(directory: Path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
+    # Half precision without a loss scale cannot be trained, and is slow on CPUs.
+    model = model.float() if model.dtype == torch.float16 else model
+    return model, AutoTokenizer.from_pretrained(directory)

@@ -1,0 +1,32 @@
+"""Scores that take arrays and strings and know no network.
+
+`captions` is both a module and the function in it: the name here is the function.
+"""
+
+from neurovl.metrics.captions import CaptionScore, captions
+from neurovl.metrics.images import pixcorr, ssim
+from neurovl.metrics.protocol import (
+    Interval,
+    accuracy,
+    bootstrap,
+    bootstrap_corpus,
+    correlation_distance,
+    nearest_label,
+    two_way,
+    two_way_chance,
+)
+
+__all__ = [
+    "CaptionScore",
+    "Interval",
+    "accuracy",
+    "bootstrap",
+    "bootstrap_corpus",
+    "captions",
+    "correlation_distance",
+    "nearest_label",
+    "pixcorr",
+    "ssim",
+    "two_way",
+    "two_way_chance",
+]

@@ -1,0 +1,378 @@
+"""From recordings to a run folder: each stage once, skipped while nothing it depends on has changed.
+
+Stages read from the stages before them and write below RUN/; how they are scored is in `evaluation`.
+"""
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .config import Profile, load_profile, read_run, write_run
+from .errors import MissingError
+from .recordings import Recordings, open_recordings
+from .results import provenance_key, stage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """A run folder with its data and settings; one fold of it where the data set has several.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the stages of this fold lie.
+    """
+
+    folder: Path
+    profile: Profile
+    recordings: Recordings
+    data: dict
+
+    def stage(self, name: str, settings, inputs: tuple[str, ...] = ()):
+        """A stage below the run folder; `inputs` are the names of the stages it reads."""
+        keys = {i: provenance_key(self.folder / i) for i in inputs}
+        p = self.profile
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        return stage(
+            self.folder / name,
+            {"settings": settings, "models": p.models},
+            keys,
+            seed=p.seed,
+            profile=p.name,
+            data=self.data,
+            device=p.device,
+        )
+
+    @property
+    def store(self):
+        from .tokens import TokenStore
+
+        return TokenStore(self.folder / "tokens")
+
+    @property
+    def targets(self):
+        from .alignment import Targets
+
+        return Targets(self.folder / "targets")
+
+    def encoder(self, system: str):
+        """A trained encoder by its system: 'main', 'p4', 'flat', 'no-vae', 'per-subject-subj01'."""
+        from .encoder import BrainEncoder
+
+        folder = self.folder / "encoders" / system
+        if not (folder / "config.json").exists():
+            raise MissingError(
+                f"encoder {system!r} is not in this run (expected encoders/{system}/); train it: neurovl train encoder --run RUN"
+            )
+        return BrainEncoder.from_pretrained(folder).eval()
+
+    def systems(self) -> list[str]:
+        """Encoders of the profile, 'per-subject' written out for each subject."""
+        out = []
+        for name in self.profile.alignment.systems:
+            out += (
+                [f"per-subject-{s}" for s in self.store.subjects]
+                if name == "per-subject"
+                else [name]
+            )
+        return out
+
+    def layout(self, system: str) -> str:
+        """Token layout that a system reads."""
+        layouts = self.store.layouts
+        return system if system in layouts else layouts[0]
+
+
+def open_run(run, fold: int = 0) -> Run:
+    """Open a run folder that `start` made, with its data."""
+    run = Path(run)
+    facts = read_run(run)
+    recordings = open_recordings(
+        os.path.normpath(run / facts["data_folder"]),
+        subjects=facts["settings"].preprocessing.subjects,
+        fold=fold,
+    )
+    return _run(run, facts["settings"], recordings, fold)
+
+
+def _run(out: Path, profile: Profile, recordings: Recordings, fold: int) -> Run:
+    folder = out / f"fold{fold}" if recordings.n_folds > 1 else out
+    return Run(
+        folder, profile, recordings, {"name": recordings.name, "checksum": recordings.checksum()}
+    )
+
+
+def simulate_for(profile: Profile, beside: Path) -> Path:
+    """The profile's simulated data folder; made where it is not there yet."""
+    from .datasets.simulation import simulate
+
+    world = profile.simulation
+    folder = (
+        beside
+        / f"simulated-nsd-{'-'.join(map(str, world.subjects))}-s{world.sessions}-x{world.scale:g}"
+    )
+    simulate(
+        folder,
+        subjects=world.subjects,
+        sessions=world.sessions,
+        scale=world.scale,
+        seed=profile.seed,
+        n_jobs=os.cpu_count() or 1,
+    )
+    return folder
+
+
+def profile_for(data, profile: str | None) -> str:
+    """Name of the profile: the one asked for, else the one that fits the data."""
+    if profile is not None:
+        return profile
+    return "haxby" if data is not None and open_recordings(data).name == "haxby" else "demo"
+
+
+def start(data, out, profile: Profile) -> list[Run]:
+    """Open the data (simulated where none are given), record the run, and return its folds."""
+    out = Path(out)
+    folder = Path(data) if data is not None else simulate_for(profile, out.parent / "data")
+    wanted = profile.preprocessing.subjects
+    first = open_recordings(folder, subjects=wanted)
+    facts = {
+        "data": first.name,
+        "simulated": first.simulated,
+        "licence": first.licence,
+        "terms": first.terms,
+        "publish_images": first.publish_images,
+        "folds": first.n_folds,
+        "device": profile.device,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+    write_run(out, profile, os.path.relpath(folder, out), facts)
+    folds = [
+        first,
+        *(open_recordings(folder, subjects=wanted, fold=k) for k in range(1, first.n_folds)),
+    ]
+    return [_run(out, profile, r, k) for k, r in enumerate(folds)]
+
+
+def preprocess(data, out, profile: str | None = None):
+    """Turn recordings into the token store of a run folder (paper section 3.1).
+
+    Parameters
+    ----------
+    data : Recordings or path
+    out : path
+        The run folder.
+    profile : str, optional
+        Name or YAML file; by default the one that fits the data.
+
+    Returns
+    -------
+    TokenStore
+        Of the first fold, where the data set has several.
+    """
+    folder = data.root if isinstance(data, Recordings) else data
+    runs = start(folder, out, load_profile(profile_for(folder, profile)))
+    for run in runs:
+        write_tokens(run)
+    return runs[0].store
+
+
+def write_tokens(run: Run) -> None:
+    """RUN/tokens: standardised, resized voxels of every trial (paper section 3.1)."""
+    from .tokens import write_store
+
+    settings = run.profile.preprocessing
+    with run.stage("tokens", settings) as s:
+        if not s.done:
+            write_store(
+                run.recordings,
+                s.dir,
+                patches=settings.patches,
+                target=settings.target,
+                off_mask=settings.off_mask,
+            )
+
+
+def embed_targets(run: Run) -> None:
+    """RUN/targets: CLIP and VAE embeddings of the pictures."""
+    from .alignment import write_targets
+    from .foundation.clip import load_clip
+    from .foundation.vae import load_vae
+
+    models, device = run.profile.models, run.profile.device
+    with run.stage("targets", {}) as s:
+        if not s.done:
+            vae = (
+                load_vae(models.unclip, device, models.image_size)
+                if run.recordings.has_images
+                else None
+            )
+            write_targets(run.recordings, s.dir, load_clip(models.clip, device), vae)
+
+
+def train_encoder(run: Run, system: str) -> None:
+    """RUN/encoders/SYSTEM: one encoder and its training curve."""
+    from .alignment import fit_encoder
+
+    p = run.profile
+    settings = {
+        "alignment": {k: v for k, v in p.alignment.__dict__.items() if k != "systems"},
+        "encoder": p.encoder,
+        "system": system,
+    }
+    with run.stage(f"encoders/{system}", settings, ("tokens", "targets")) as s:
+        if s.done:
+            return
+        subjects = (
+            [system.removeprefix("per-subject-")] if system.startswith("per-subject-") else None
+        )
+        encoder, curve = fit_encoder(
+            run.store,
+            run.targets,
+            layout=run.layout(system),
+            shape=p.encoder,
+            settings=p.alignment,
+            seed=p.seed,
+            subjects=subjects,
+            use_vae=system != "no-vae",
+            checkpoint=s.dir / "checkpoint",
+            device=p.device,
+            describe=f"encoder {system}",
+        )
+        encoder.save_pretrained(s.dir)
+        pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
+        _drop_checkpoint(s.dir)
+
+
+def train_language(run: Run) -> None:
+    """RUN/llm: projector and language model, stage 1 then stage 2 (paper section 3.2)."""
+    import torch
+
+    from .alignment import predict
+    from .foundation.llm import load_llm
+    from .instructions import category_frequencies, dialogues
+    from .language import BrainLLM, Projector, fit_language
+    from .training import accelerator_for
+
+    p, settings = run.profile, run.profile.language
+    with run.stage("llm", settings, ("tokens", "targets", "encoders/main")) as s:
+        if s.done:
+            return
+        store, encoder = run.store, run.encoder("main")
+        trials = store.trials[store.trials.split == "train"]
+        rows = trials.index.to_numpy()
+        blocks = np.array_split(rows, max(1, len(rows) // 1024))
+        hidden = torch.cat(
+            [
+                predict(encoder, store.cut(store.rows(b), encoder.layout)).hidden.half()
+                for b in blocks
+            ]
+        )
+        ids = dict(zip(trials.image_id, trials.image_id.map(_original_ids(run)), strict=True))
+        objects = {image: run.recordings.objects(original) for image, original in ids.items()}
+        names = category_frequencies(objects.values()) or None
+        talk = {
+            image: dialogues(
+                run.recordings.captions(original),
+                objects[image],
+                np.random.default_rng([p.seed, i]),
+                image,
+                names,
+            )
+            for i, (image, original) in enumerate(ids.items())
+        }
+        llm, tokenizer = load_llm(p.models.llm, p.device)
+        torch.manual_seed(p.seed)
+        model = BrainLLM(
+            llm, tokenizer, Projector(hidden.shape[-1], llm.get_input_embeddings().embedding_dim)
+        )
+        curve = []
+        for number in (1, 2):
+            losses = fit_language(
+                model,
+                hidden,
+                list(trials.image_id),
+                talk,
+                stage=number,
+                steps=settings.steps[number - 1],
+                batch_size=settings.batch_size[number - 1],
+                lr=settings.lr[number - 1],
+                seed=p.seed + number,
+                accelerator=accelerator_for(settings.precision, p.device),
+            )
+            curve += [
+                {"stage": number, "step": i + 1, "loss": loss} for i, loss in enumerate(losses)
+            ]
+        model.float().save_pretrained(s.dir / "model")
+        pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
+
+
+def _original_ids(run: Run) -> dict:
+    """From an image id as text, as tables hold it, to the id that the recordings know."""
+    return {str(i): i for i in run.recordings.trials.image_id.unique()}
+
+
+def _drop_checkpoint(folder: Path) -> None:
+    file = folder / "checkpoint" / "checkpoint.pt"
+    file.unlink(missing_ok=True)
+    if file.parent.is_dir():
+        file.parent.rmdir()
+
+
+def train(run: Run) -> None:
+    """Tokens, targets, every encoder of the profile, and the language model where there are pictures."""
+    write_tokens(run)
+    embed_targets(run)
+    for system in run.systems():
+        train_encoder(run, system)
+    if run.recordings.has_images:
+        train_language(run)
+
+
+def evaluate(runs: list[Run], out) -> None:
+    """Answers, pictures and maps of every fold of a trained run, then results.csv and claims.csv."""
+    from . import evaluation
+
+    for run in runs:
+        if run.recordings.has_images:
+            evaluation.answer(run)
+            evaluation.reconstruct(run)
+            evaluation.localize(run)
+    evaluation.score(runs, Path(out))
+
+
+def reproduce(
+    data=None,
+    out="runs/demo",
+    profile: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+) -> Path:
+    """Everything from data to results.csv and claims.csv; a second call does only what is not up to date.
+
+    Parameters
+    ----------
+    data : path, optional
+        NSD folder, Haxby folder or table; simulated NSD where none is given.
+    out : path
+        The run folder.
+    profile : str, optional
+        Name or YAML file; by default 'demo', and 'haxby' for that data set.
+
+    Returns
+    -------
+    Path
+        The run folder.
+    """
+    settings = load_profile(profile_for(data, profile), seed=seed, device=device)
+    runs = start(data, out, settings)
+    for run in runs:
+        train(run)
+    evaluate(runs, out)
+    return Path(out)

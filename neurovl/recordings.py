@@ -1,0 +1,65 @@
+"""The one interface to any data set: `open_recordings` finds out which kind a folder is.
+
+Reading is done in ``neurovl.datasets``; nothing here knows a file format.
+"""
+
+from pathlib import Path
+
+from neurovl.datasets.base import Recordings
+from neurovl.errors import ConfigError, MissingError
+
+__all__ = ["Recordings", "open_recordings"]
+
+
+def open_recordings(path, subjects=None, fold: int = 0) -> Recordings:
+    """Open a folder with brain responses to pictures.
+
+    Parameters
+    ----------
+    path : str or Path
+        An NSD folder (it holds ``nsddata/``), real or simulated; a Haxby folder (``subj*/bold.nii.gz``,
+        also below ``haxby2001/``); or a folder with a table of your own (``trials.tsv``).
+    subjects : sequence of str or int, optional
+        All that are there by default; ``1`` stands for ``'subj01'``.
+    fold : int
+        Which train/test partition, where the data set has several (Haxby: 4).
+
+    Returns
+    -------
+    Recordings
+
+    Raises
+    ------
+    MissingError
+        If there is no such folder, or none of the three layouts in it.
+    ConfigError
+        For a fold that the data set does not have.
+    """
+    from neurovl.datasets import haxby, nsd, table
+
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise MissingError(
+            f"the data folder {root} does not exist: give the path of one, or make simulated "
+            f"data with neurovl simulate --out {root}"
+        )
+    if isinstance(subjects, str):
+        subjects = [part for part in subjects.split(",") if part.strip()]
+    elif isinstance(subjects, int):
+        subjects = [subjects]
+    if (root / "nsddata").is_dir():
+        reader = nsd.NSDRecordings
+    elif (root / "trials.tsv").is_file():
+        reader = table.TableRecordings
+    elif haxby.find(root):
+        reader = haxby.HaxbyRecordings
+    else:
+        raise MissingError(
+            f"{root} holds no data set: expected nsddata/ (NSD), subj*/bold.nii.gz (Haxby) or "
+            "trials.tsv (your own table); see the page on your own data"
+        )
+    if not 0 <= fold < reader.n_folds:
+        raise ConfigError(
+            f"fold {fold} was asked for, {root.name} has folds 0 to {reader.n_folds - 1}"
+        )
+    return reader(root, subjects=subjects, fold=fold)

@@ -1,0 +1,225 @@
+"""Tidy results, executable claims and the paper's own numbers; passes `stage` on.
+
+Leaves out computing any score (metrics) and choosing what to compare (pipeline).
+"""
+
+import functools
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from neurovl.errors import DataError, MissingError
+from neurovl.provenance import Stage, code_hash, provenance_key, stage
+
+__all__ = [
+    "PAPER_FILE", "Claim", "Row", "Stage", "code_hash", "paper_results", "paper_value",
+    "provenance_key", "read_claims", "read_results", "stage", "verdict", "write_claims",
+    "write_results",
+]  # fmt: skip
+
+PAPER_FILE = Path(__file__).parent / "paper_results.csv"
+TASKS = (
+    "alignment", "caption", "description", "dialogue", "reasoning", "reconstruction",
+    "localization", "classification",
+)  # fmt: skip
+PROTOCOLS = ("average", "single")
+VERDICTS = ("holds", "fails", "undecided")
+_AT_MOST_ONE = ("two_way", "accuracy", "pixcorr", "ssim", "bleu", "meteor", "rouge", "spice")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of ``results.csv``; percentages are fractions, what is missing is None.
+
+    Attributes
+    ----------
+    data, system, task, protocol, subject, metric : str
+        Which number. `subject` is ``subj01`` or ``all``.
+    value, ci_low, ci_high : float or None
+        Score and 95 % bootstrap interval over images; an empty value has its reason in `note`.
+    n : int or None
+        Images (or trials) behind the value.
+    chance, ceiling, paper : float or None
+        The same metric without the brain, with the true embedding or latent, and as printed.
+    note : str
+    """
+
+    data: str
+    system: str
+    task: str
+    protocol: str
+    subject: str
+    metric: str
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int | None = None
+    chance: float | None = None
+    ceiling: float | None = None
+    paper: float | None = None
+    note: str = ""
+
+    def __post_init__(self):
+        name = f"result {self.system}/{self.task}/{self.metric}"
+        _expect(name, "task", self.task, TASKS)
+        _expect(name, "protocol", self.protocol, PROTOCOLS)
+        if _missing(self.value):
+            if not self.note:
+                raise DataError(f"{name} has no value and no note, expected the reason: set note")
+            return
+        if self.metric.startswith(_AT_MOST_ONE) and abs(self.value) > 1 + 1e-6:
+            raise DataError(
+                f"{name} is {self.value:g}, expected a fraction between -1 and 1: "
+                "divide percentages by 100"
+            )
+        _check_interval(name, self.value, self.ci_low, self.ci_high)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper as a check: a statistic, its interval and the verdict that follows."""
+
+    claim: str
+    data: str
+    statistic: str
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int | None
+    seed: int
+    verdict: str
+
+    def __post_init__(self):
+        _expect(f"claim {self.claim!r}", "verdict", self.verdict, VERDICTS)
+        if not _missing(self.value):
+            _check_interval(f"claim {self.claim!r}", self.value, self.ci_low, self.ci_high)
+
+
+def _missing(value) -> bool:
+    return value is None or math.isnan(value)
+
+
+def _expect(name: str, field: str, value, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise DataError(f"{name} has {field} {value!r}, expected one of {', '.join(allowed)}")
+
+
+def _check_interval(name: str, value: float, low: float | None, high: float | None) -> None:
+    """A percentile interval may miss its estimate by a little, but never be upside down."""
+    if not math.isfinite(value):
+        raise DataError(f"{name} is {value}, expected a finite number or None with a note")
+    if _missing(low) != _missing(high):
+        raise DataError(f"{name} has half an interval ({low}, {high}), expected both ends or none")
+    if not _missing(low) and low > high:
+        raise DataError(f"{name} has interval {low:g} to {high:g}, expected the lower end first")
+
+
+def verdict(ci_low: float | None, ci_high: float | None, above: float = 0.0) -> str:
+    """Judge "the statistic is above `above`" by its interval alone.
+
+    Returns
+    -------
+    str
+        ``holds`` if the whole interval lies above, ``fails`` if it lies below, else ``undecided``.
+    """
+    if _missing(ci_low) or _missing(ci_high):
+        return "undecided"
+    return "holds" if ci_low > above else "fails" if ci_high < above else "undecided"
+
+
+def _write_table(records: Iterable, kind: type, path: Path | str, order: list[str]) -> Path:
+    import pandas as pd
+
+    columns = [field.name for field in fields(kind)]
+    table = pd.DataFrame([asdict(record) for record in records], columns=columns)
+    table["n"] = table["n"].astype("Int64")
+    double = table.duplicated(order)
+    if double.any():
+        first = ", ".join(table.loc[double.idxmax(), order].astype(str))
+        raise DataError(f"two rows for {first}, expected one: drop the older one")
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    os.replace(temporary, path)
+    return path
+
+
+def _read_table(kind: type, path: Path | str):
+    import pandas as pd
+
+    path = Path(path)
+    if not path.exists():
+        raise MissingError(
+            f"{path.name} is not there, expected a table of results: neurovl evaluate"
+        )
+    text = {field.name: str for field in fields(kind) if field.type is str}
+    table = pd.read_csv(path, dtype=text)
+    columns = [field.name for field in fields(kind)]
+    if list(table.columns) != columns:
+        raise DataError(
+            f"{path.name} has columns {', '.join(table.columns)}, expected {', '.join(columns)}: "
+            "write it again with neurovl evaluate"
+        )
+    table[list(text)] = table[list(text)].fillna("")
+    numbers = [column for column in columns if column not in text]
+    table[numbers] = table[numbers].apply(pd.to_numeric)
+    table["n"] = table["n"].astype("Int64")
+    for record in table.to_dict("records"):
+        kind(**record | {"n": None if pd.isna(record["n"]) else int(record["n"])})
+    return table
+
+
+def write_results(rows: Iterable[Row], path: Path | str) -> Path:
+    """Write ``results.csv`` in the order of `rows`; two rows for one number are refused."""
+    return _write_table(
+        rows, Row, path, ["data", "system", "task", "protocol", "subject", "metric"]
+    )
+
+
+def read_results(path: Path | str):
+    """Read ``results.csv`` as a DataFrame, every row checked as a `Row`; missing numbers are NaN.
+
+    Raises
+    ------
+    MissingError, DataError
+        If the file is not there, or its columns or a row are not what they should be.
+    """
+    return _read_table(Row, path)
+
+
+def write_claims(claims: Iterable[Claim], path: Path | str) -> Path:
+    """Write ``claims.csv`` in the order of `claims`."""
+    return _write_table(claims, Claim, path, ["claim", "data", "statistic"])
+
+
+def read_claims(path: Path | str):
+    """Read ``claims.csv`` as a DataFrame, every row checked as a `Claim`."""
+    return _read_table(Claim, path)
+
+
+@functools.cache
+def _paper_lookup() -> dict[tuple[str, str, str, str], float]:
+    columns = ["system", "task", "protocol", "metric"]
+    table = paper_results()
+    keys = table[columns].itertuples(index=False, name=None)
+    return dict(zip(keys, table["value"], strict=True))
+
+
+def paper_results():
+    """Tables 1, 2 and 7 of the paper as a DataFrame: system, task, protocol, metric, value, source.
+
+    Percentages are fractions (CIDEr 49.51 is .4951). Systems carry our names: ``neurovl`` ("Ours"),
+    ``flat`` ("w/o ViT3D"), ``no-llm``, ``no-vae``, ``per-subject`` ("w/o C_Subj"),
+    ``per-subject-flat``; Table 7's other rows are ``brief-prompt`` (Llama-3-8B), ``vicuna-13b`` and
+    ``vicuna-13b-brief``. Task ``caption-blip2`` is captioning against BLIP2 references.
+    """
+    import pandas as pd
+
+    return pd.read_csv(PAPER_FILE)
+
+
+def paper_value(system: str, task: str, protocol: str, metric: str) -> float | None:
+    """Return the number that the paper prints for this system and metric, or None."""
+    return _paper_lookup().get((system, task, protocol, metric))

@@ -1,0 +1,328 @@
+"""Interactive parts of the notebooks: a switcher that needs neither kernel nor script, and the live explorer.
+
+A published page keeps working where nothing but HTML and CSS is to be had: the switcher is a group of radio buttons and
+the panel of the chosen one. The explorer is made of ipywidgets and needs a running kernel. Left out: static figures.
+"""
+
+import base64
+import html
+import io
+import zlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+_STYLE = """
+#{id} {{margin: 0; color: inherit}}
+#{id} > fieldset {{border: 1px solid #7a7f8a55; border-radius: 8px; padding: .6rem .9rem .9rem;
+  margin: 0; min-width: 0}}
+#{id} > fieldset > legend {{font-size: .95rem; font-weight: 600; padding: 0 .4rem; width: auto; margin: 0}}
+#{id} > fieldset > input {{position: absolute; opacity: 0; width: 1px; height: 1px}}
+#{id} > fieldset > label {{display: inline-block; padding: .25rem .65rem; margin: 0 .3rem .35rem 0; font-size: .9rem;
+  border: 1px solid #7a7f8a; border-radius: 6px; cursor: pointer; vertical-align: top; max-width: 100%}}
+#{id} > fieldset > label img {{display: block; width: 72px; border-radius: 4px; margin: .1rem auto}}
+#{id} > fieldset > input:checked + label {{background: #0072B2; border-color: #0072B2; color: #fff}}
+#{id} > fieldset > input:focus-visible + label {{outline: 3px solid #E69F00; outline-offset: 1px}}
+#{id} > fieldset > .panels > div {{display: none; padding-top: .5rem; overflow-x: auto}}
+#{id} img {{background: none; max-width: 100%; height: auto}}
+#{id} > figcaption {{font-size: .9rem; padding: .5rem 0}}
+#{id} table {{border-collapse: collapse; margin: 0; font-size: .88rem}}
+#{id} table td, #{id} table th {{padding: .2rem .3rem; text-align: center; border: 0; background: none; color: inherit}}
+#{id} table th {{text-align: right; font-weight: 600; min-width: 5.5rem}}
+#{id} dl {{margin: 0; display: grid; grid-template-columns: max-content 1fr; gap: .25rem .9rem}}
+#{id} dt {{font-weight: 600}} #{id} dd {{margin: 0}}
+"""
+
+
+def picture_tag(picture, alt: str, size: int = 128) -> str:
+    """An HTML image of `size` pixels that carries its own data.
+
+    Parameters
+    ----------
+    picture : PIL.Image
+    alt : str
+        What it shows, for those who do not see it.
+    size : int
+        Longest side in pixels; larger pictures are scaled down.
+    """
+    small = picture.convert("RGB")
+    if max(small.size) != size:
+        scale = size / max(small.size)
+        small = small.resize([max(1, round(v * scale)) for v in small.size])
+    data = base64.b64encode(_encoded(small, "JPEG")).decode()
+    return (
+        f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(alt, quote=True)}" '
+        f'width="{small.width}" height="{small.height}" class="dark-light">'
+    )
+
+
+def figure_tag(figure, alt: str) -> str:
+    """An HTML image of a matplotlib figure with its transparent background."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight", transparent=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" '
+        'class="dark-light">'
+    )
+
+
+def picture_table(rows: dict[str, Sequence], below: Sequence[str] = (), size: int = 96) -> str:
+    """HTML table of pictures, the name of each row at its left.
+
+    Parameters
+    ----------
+    rows : dict of str to sequence of PIL.Image
+    below : sequence of str
+        A line under each column.
+    size : int
+        Side of a picture in pixels.
+    """
+    lines = []
+    for label, pictures in rows.items():
+        cells = [f"<td>{picture_tag(p, f'{label}, picture {i + 1}', size)}</td>"
+                 for i, p in enumerate(pictures)]  # fmt: skip
+        lines.append(f'<tr><th scope="row">{html.escape(label)}</th>{"".join(cells)}</tr>')
+    if below:
+        cells = "".join(f'<td style="max-width:{size}px">{html.escape(t)}</td>' for t in below)
+        lines.append(f"<tr><th></th>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def pairs(items: dict[str, str]) -> str:
+    """HTML list of names and texts."""
+    body = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in items.items())
+    return f"<dl>{body}</dl>"
+
+
+def switcher(items: dict, title: str, caption: str = "", thumbnails: Sequence = (), start: int = 0):
+    """Panels of which one is shown, chosen by radio buttons: works in a published page with no kernel and no script.
+
+    The keyboard reaches it: Tab to the group, arrow keys to change. Without CSS all panels are shown.
+
+    Parameters
+    ----------
+    items : dict of str to str, PIL.Image or the result of another `switcher`
+        Label of a button to HTML or picture of its panel.
+    title : str
+        What is chosen, above the buttons.
+    caption : str
+        Below the panels.
+    thumbnails : sequence of PIL.Image, optional
+        A small picture on each button.
+    start : int
+        The panel that is shown at first.
+
+    Returns
+    -------
+    IPython.display.HTML
+    """
+    from IPython.display import HTML
+
+    contents = [_content(label, item) for label, item in items.items()]
+    name = f"nv{zlib.crc32(repr((title, caption, contents)).encode()):08x}"
+    pictures = [*thumbnails, *[None] * (len(items) - len(thumbnails))]
+    buttons, panels, rules = [], [], [_STYLE.format(id=name)]
+    for i, (label, content, picture) in enumerate(zip(items, contents, pictures, strict=True)):
+        checked = " checked" if i == start else ""
+        inner = (picture_tag(picture, "", 72) if picture is not None else "") + html.escape(label)
+        buttons.append(
+            f'<input type="radio" name="{name}" id="{name}-{i}"{checked}>'
+            f'<label for="{name}-{i}">{inner}</label>'
+        )
+        panels.append(f'<div class="panel{i}">{content}</div>')
+        rules.append(f"#{name}-{i}:checked ~ .panels > .panel{i} {{display: block !important}}")
+    return HTML(
+        f'<figure id="{name}"><style>{" ".join(rules)}</style>'
+        f"<fieldset><legend>{html.escape(title)}</legend>{''.join(buttons)}"
+        f'<div class="panels">{"".join(panels)}</div></fieldset>'
+        + (f"<figcaption>{html.escape(caption)}</figcaption>" if caption else "")
+        + "</figure>"
+    )
+
+
+def _content(label: str, item) -> str:
+    if isinstance(item, str):
+        return item
+    return item.data if hasattr(item, "data") else picture_tag(item, label)
+
+
+def _encoded(picture, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **({"quality": 85} if kind == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+class LiveDecoder:
+    """A run's networks behind the questions that the explorer asks.
+
+    Parameters
+    ----------
+    run : path
+        The run folder.
+    recordings : Recordings
+        The run's data.
+    find : callable, optional
+        ``find(concept, subject)`` gives the heatmap of a concept as a `neurovl.localization.Heat`.
+    """
+
+    def __init__(self, run, recordings, find: Callable | None = None):
+        self.run, self.recordings, self.find = Path(run), recordings, find
+        self._talks: dict = {}
+
+    @cached_property
+    def store(self):
+        """The token store."""
+        from neurovl.tokens import TokenStore
+
+        return TokenStore(self.run / "tokens")
+
+    @cached_property
+    def encoder(self):
+        """The main encoder."""
+        from neurovl.encoder import BrainEncoder
+
+        return BrainEncoder.from_pretrained(self.run / "encoders" / "main").eval()
+
+    @cached_property
+    def language(self):
+        """The language model that reads brain tokens."""
+        from neurovl.language import BrainLLM
+
+        return BrainLLM.from_pretrained(self.run / "llm" / "model")
+
+    @cached_property
+    def painter(self):
+        """The diffusion model with the profile's settings."""
+        from neurovl.reconstruction import Reconstructor
+
+        return Reconstructor.from_pretrained(self.run)
+
+    def images(self, subject: str) -> list[str]:
+        """The subject's test pictures."""
+        trials = self.store.trials
+        return sorted(
+            trials.image_id[(trials.subject == subject) & (trials.split == "test")].unique()
+        )
+
+    def concepts(self, subject: str, image_id: str) -> list[str]:
+        """What a test picture holds, as words to locate."""
+        return sorted({o["category"] for o in self.recordings.objects(self._original(image_id))})
+
+    def picture(self, image_id: str):
+        """The picture that was seen."""
+        return self.recordings.image(self._original(image_id))
+
+    def read(self, subject: str, image_id: str):
+        """The embedding of the mean over a picture's repeats."""
+        import torch
+
+        with torch.no_grad():
+            return self.encoder(self.store.tokens(subject, image_id))
+
+    def ask(self, subject: str, image_id: str, question: str) -> str:
+        """An answer, with the earlier turns about this brain in mind."""
+        key = (subject, image_id)
+        if key not in self._talks:
+            self._talks[key] = self.language.chat(self.read(subject, image_id))
+        return self._talks[key].ask(question)
+
+    def prompt(self, subject: str, image_id: str) -> str:
+        """The language model's prompt for the diffusion model."""
+        from neurovl.instructions import PROMPTS
+
+        talk = self.language.chat(self.read(subject, image_id))
+        return talk.ask(PROMPTS["reconstruction"][0])
+
+    def paint(self, subject: str, image_id: str, beta: float, prompt: str = ""):
+        """A reconstructed picture."""
+        return self.painter(self.read(subject, image_id), prompt=prompt, beta=beta)
+
+    def locate(self, subject: str, concept: str):
+        """A matplotlib figure of a concept's heatmap on the subject's own slices."""
+        from neurovl.figures import heat_slices
+
+        heat = self.find(concept, subject)
+        return heat_slices({concept: heat.to_nifti()}, self.recordings.mask(subject))
+
+    def _original(self, image_id: str):
+        return self._ids[str(image_id)]
+
+    @cached_property
+    def _ids(self) -> dict:
+        return {str(i): i for i in self.recordings.trials.image_id.unique()}
+
+
+def explorer(live: LiveDecoder, beta: float = 0.93, question: str = "What is in the picture?"):
+    """The live explorer: pick subject and picture, ask, paint with any beta, locate what is in the picture.
+
+    Parameters
+    ----------
+    live : LiveDecoder
+    beta : float
+        Noise strength at the start.
+    question : str
+        The question at the start.
+
+    Returns
+    -------
+    ipywidgets.VBox
+    """
+    import ipywidgets as w
+
+    subject = w.Dropdown(options=live.store.subjects, description="subject")
+    image = w.Dropdown(options=live.images(subject.value), description="picture")
+    strength = w.FloatSlider(
+        value=beta, min=0, max=1, step=0.01, description="beta", continuous_update=False
+    )
+    worded = w.Checkbox(value=True, description="with the language model's prompt", indent=False)
+    asked = w.Text(value=question, description="question", layout={"width": "28rem"})
+    concept = w.Dropdown(description="concept")
+    ask, paint, locate = (
+        w.Button(description=t, button_style="info") for t in ("ask", "paint", "locate")
+    )
+    seen, made = (w.Image(width=256, height=256, format="png") for _ in range(2))
+    heat = w.Image(format="png", layout={"max_width": "100%"})
+    prompt, talk = w.HTML(), w.HTML()
+
+    def show_seen(_=None):
+        seen.value = _encoded(live.picture(image.value).resize((256, 256)), "PNG")
+        concept.options = live.concepts(subject.value, image.value)
+        talk.value, heat.value = "", b""
+        on_paint()
+
+    def change_subject(_):
+        image.options = live.images(subject.value)
+
+    def on_ask(_=None):
+        said = live.ask(subject.value, image.value, asked.value)
+        talk.value += f"<p><b>{html.escape(asked.value)}</b><br>{html.escape(said)}</p>"
+
+    def on_paint(_=None):
+        words = live.prompt(subject.value, image.value) if worded.value else ""
+        prompt.value = f"prompt: “{html.escape(words)}”" if words else "no prompt"
+        picture = live.paint(subject.value, image.value, strength.value, words)
+        made.value = _encoded(picture.resize((256, 256)), "PNG")
+
+    def on_locate(_=None):
+        buffer = io.BytesIO()
+        live.locate(subject.value, concept.value).savefig(buffer, format="png", bbox_inches="tight")
+        heat.value = buffer.getvalue()
+
+    subject.observe(change_subject, "value")
+    image.observe(show_seen, "value")
+    strength.observe(on_paint, "value")
+    worded.observe(on_paint, "value")
+    for button, act in ((ask, on_ask), (paint, on_paint), (locate, on_locate)):
+        button.on_click(act)
+    show_seen()
+    on_ask()
+    titled = [
+        w.VBox([w.HTML(f"<b>{t}</b>"), i])
+        for t, i in (("seen", seen), ("painted from the brain", made))
+    ]
+    parts = [w.HBox([subject, image]), w.HBox(titled), w.HBox([strength, paint, worded]), prompt,
+             w.HBox([asked, ask]), talk]  # fmt: skip
+    if live.find is not None:
+        parts += [w.HBox([concept, locate]), heat]
+    return w.VBox(parts)

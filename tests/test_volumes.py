@@ -1,0 +1,90 @@
+"""PatchPlan against scipy.ndimage.zoom, and the arithmetic of patches."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from neurovl.errors import DataError
+from neurovl.volumes import PatchPlan, resize_linear, resize_nearest
+
+GRIDS = [(27, 35, 28), (26, 33, 27), (30, 30, 20), (9, 50, 11)]
+TARGET = (27, 35, 28)
+
+
+def peers_way(volume, target, patch, kept):
+    """Resize with scipy, pad after the last voxel, cut cubes, select: what the peers do, written plainly."""
+    factors = [t / s for t, s in zip(target, volume.shape, strict=True)]
+    big = ndimage.zoom(volume.astype(np.float32), factors, order=1, grid_mode=True, mode="nearest")
+    big = np.pad(big, [(0, -n % p) for n, p in zip(target, patch, strict=True)])
+    cubes = [
+        big[x : x + patch[0], y : y + patch[1], z : z + patch[2]].ravel()
+        for x in range(0, big.shape[0], patch[0])
+        for y in range(0, big.shape[1], patch[1])
+        for z in range(0, big.shape[2], patch[2])
+    ]
+    return np.stack(cubes)[kept]
+
+
+def random_mask(shape, seed):
+    return ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 2) > 0.08
+
+
+@pytest.mark.parametrize("shape", GRIDS)
+@pytest.mark.parametrize("patch", [5, 4, (3, 7, 2)])
+def test_tokens_equal_scipy_zoom(shape, patch):
+    masks = {"subj01": random_mask(TARGET, 0), "other": random_mask(shape, 1)}
+    plan = PatchPlan.fit(masks, target=TARGET, patch=patch)
+    volumes = np.random.default_rng(2).normal(size=(3, *shape)).astype(np.float32)
+    expected = np.stack([peers_way(v, TARGET, plan.patch, plan.kept) for v in volumes])
+    assert plan.tokens(volumes).shape == (3, plan.n_tokens, np.prod(plan.patch))
+    np.testing.assert_allclose(plan.tokens(volumes), expected, atol=1e-4 * np.ptp(volumes))
+
+
+def test_zeroing_off_mask_voxels_is_the_kept_tokens_times_the_union():
+    masks = {"a": random_mask(TARGET, 0), "b": random_mask((26, 33, 27), 1)}
+    keep, zero = (
+        PatchPlan.fit(masks, target=TARGET, patch=5, off_mask=m) for m in ("keep", "zero")
+    )
+    union = np.logical_or.reduce([resize_nearest(m, TARGET) for m in masks.values()])
+    volumes = np.random.default_rng(3).normal(size=(2, 26, 33, 27)).astype(np.float32)
+    inside = peers_way(union.astype(np.float32), TARGET, (5, 5, 5), keep.kept)
+    np.testing.assert_array_equal(keep.kept, zero.kept)
+    np.testing.assert_allclose(zero.tokens(volumes), keep.tokens(volumes) * inside, atol=1e-6)
+
+
+def test_a_patch_is_kept_exactly_if_it_holds_a_voxel_of_the_union():
+    mask = np.zeros((10, 10, 10), bool)
+    mask[9, 0, 5] = True
+    plan = PatchPlan.fit({"a": mask}, patch=4)
+    assert plan.candidates == (3, 3, 3)
+    assert plan.kept.tolist() == [2 * 9 + 0 * 3 + 1]
+
+
+def test_padding_lies_after_the_last_voxel():
+    plan = PatchPlan.fit({"a": np.ones((5, 4, 4), bool)}, patch=4)
+    tokens = plan.tokens(np.ones((1, 5, 4, 4))).reshape(2, 4, 4, 4)
+    assert tokens[0].all() and tokens[1, 0].all() and not tokens[1, 1:].any()
+
+
+def test_resize_keeps_the_identity():
+    volume = np.random.default_rng(0).normal(size=(6, 7, 8)).astype(np.float32)
+    np.testing.assert_allclose(resize_linear(volume, volume.shape), volume, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("masks", "patch", "word"),
+    [
+        ({}, 4, "no mask"),
+        ({"s": np.zeros((4, 4, 4), bool)}, 4, "at least one voxel"),
+        ({"s": np.ones((4, 4, 4), bool)}, 0, "positive"),
+    ],
+)
+def test_bad_input_is_named(masks, patch, word):
+    with pytest.raises(DataError, match=word):
+        PatchPlan.fit(masks, patch=patch)
+
+
+def test_volumes_of_another_shape_are_refused():
+    plan = PatchPlan.fit({"a": np.ones((5, 4, 4), bool)}, patch=4)
+    with pytest.raises(DataError, match="expected"):
+        plan.tokens(np.ones((5, 4, 4)))
