@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -117,14 +118,25 @@ def alignment_loss(
     return {"loss": parts["clip"] + settings.alpha * parts.get("vae", 0.0), **parts}
 
 
-def partners(trials) -> np.ndarray:
-    """For every trial the trials of the same subject and image, itself included, shape (n, most repeats).
+def partners(subjects, targets) -> np.ndarray:
+    """For every trial the trials of the same subject with the same target, itself included, shape (n, most partners).
 
-    Rows with fewer repeats are filled by repeating them, so that each partner is about equally likely.
+    A picture is a target of its own, so these are its repeats; where the targets are category names, they are the trials
+    of the category. Rows with fewer partners are filled by repeating them, so that each is about equally likely.
+
+    Parameters
+    ----------
+    subjects : sequence of str, length n
+    targets : sequence of int, length n
+        Equal numbers for equal targets.
     """
-    groups = trials.reset_index(drop=True).groupby(["subject", "image_id"], sort=False).indices
+    groups = (
+        pd.DataFrame({"s": np.asarray(subjects), "t": np.asarray(targets)})
+        .groupby(["s", "t"], sort=False)
+        .indices
+    )
     width = max(len(g) for g in groups.values())
-    table = np.empty((len(trials), width), int)
+    table = np.empty((len(subjects), width), int)
     for group in groups.values():
         table[group] = np.resize(group, width)
     return table
@@ -165,7 +177,9 @@ def fit_encoder(
         trials = trials[trials.subject.isin(subjects)]
     index = trials.index.to_numpy()
     voxels = torch.from_numpy(store.rows(index)).half()
-    mates, rows_of = torch.from_numpy(partners(trials)), targets.rows(trials.image_id)
+    rows_of = targets.rows(trials.image_id)
+    same = torch.unique(targets.clip, dim=0, return_inverse=True)[1]
+    mates = torch.from_numpy(partners(trials.subject, same[rows_of]))
     vae = targets.vae if use_vae else None
     n_tokens, token_size = store.shape(layout)
     torch.manual_seed(seed)

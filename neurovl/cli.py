@@ -94,7 +94,7 @@ def simulate(
 
     write(
         out,
-        subjects=tuple(int(s) for s in subjects.split(",")),
+        subjects=_numbers(subjects),
         sessions=sessions,
         scale=scale,
         seed=seed or 0,
@@ -111,6 +111,57 @@ def download_haxby(
     from .datasets.download import download_haxby as fetch
 
     _say(f"wrote Haxby 2001 to {fetch(to, [int(s) for s in subjects.split(',')])}")
+
+
+@download_app.command("nsd")
+def download_nsd(
+    to: Annotated[Path, typer.Option(help="Folder.")],
+    subjects: Annotated[str, typer.Option(help="Comma separated, 1 to 8.")] = "1,2,5,7",
+    sessions: Annotated[int | None, typer.Option(help="The first so many; by default all.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare sizes and fetch broken files again.")
+    ] = False,
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="You have accepted NSD's terms.")
+    ] = False,
+) -> None:
+    """Fetch NSD from its public bucket, for those who have accepted its terms."""
+    from .datasets.download import download_nsd as fetch
+
+    if not accept_terms:
+        raise NeurovlError(
+            "NSD may be used only by those who accepted its terms and filled in the access form on "
+            "naturalscenesdataset.org; if you have, call again with --accept-terms"
+        )
+    _say(f"wrote NSD to {fetch(to, _numbers(subjects), sessions, verify=verify)}")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """'1,2,5' as numbers."""
+    parts = [p.strip() for p in text.split(",")]
+    if not all(p.isdigit() for p in parts):
+        raise NeurovlError(
+            f"subjects are {text!r}, expected numbers separated by commas, such as 1,2,5,7"
+        )
+    return tuple(int(p) for p in parts)
+
+
+@app.command()
+def resample(
+    mask: Annotated[Path, typer.Option(help="NIfTI mask or atlas.")],
+    like: Annotated[Path, typer.Option(help="NIfTI file with the grid wanted, 3-D or 4-D.")],
+    out: Annotated[Path, typer.Option(help="NIfTI file to write.")],
+) -> None:
+    """Bring a mask to the grid of the data, by nearest voxel in millimetres."""
+    import nibabel
+    from nilearn.image import resample_img
+
+    from .datasets.base import load_nifti
+
+    source, grid = load_nifti(mask), load_nifti(like)
+    moved = resample_img(source, grid.affine, grid.shape[:3], interpolation="nearest")
+    nibabel.save(moved, out)
+    _say(f"wrote {out}")
 
 
 @app.command()
@@ -134,7 +185,7 @@ def preprocess(
     from .pipeline import profile_for, start, write_tokens
 
     settings = load_profile(profile_for(data, profile), seed=seed)
-    changes = {} if subjects is None else {"subjects": tuple(int(s) for s in subjects.split(","))}
+    changes = {} if subjects is None else {"subjects": _numbers(subjects)}
     changes |= {} if patch is None else {"patches": (patch,)}
     settings = replace(settings, preprocessing=replace(settings.preprocessing, **changes))
     runs = start(data, out, settings)

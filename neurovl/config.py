@@ -45,6 +45,7 @@ class EncoderShape:
     """Size of ViT3D; the defaults are the paper's where it states them (16 layers, width 768, head hidden 1024).
 
     Heads, MLP ratio, pre-norm, GELU and learned positions by grid cell are not stated: those of ViT-B are taken.
+    `embedding` is 'shared' by all patches as in a plain ViT, or 'local', a linear map for each patch (our addition).
     """
 
     width: int = 768
@@ -53,6 +54,7 @@ class EncoderShape:
     mlp_ratio: float = 4.0
     head_hidden: int = 1024
     dropout: float = 0.0
+    embedding: str = "shared"
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
         (c, h, w) of the latent; None trains without the VAE head.
     layout : str
         Layout of the token store that the encoder reads ('p14', 'flat', ...).
-    width, layers, heads, mlp_ratio, head_hidden, dropout
+    width, layers, heads, mlp_ratio, head_hidden, dropout, embedding
         See `config.EncoderShape`.
     """
 
@@ -68,11 +68,16 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
         mlp_ratio: float = 4.0,
         head_hidden: int = 1024,
         dropout: float = 0.0,
+        embedding: str = "shared",
     ):
         super().__init__()
         self.n_tokens, self.token_size, self.layout = n_tokens, token_size, layout
         self.vae_shape = None if vae_shape is None else tuple(vae_shape)
-        self.embed = nn.Linear(token_size, width)
+        self.embed = (
+            nn.Linear(token_size, width)
+            if embedding == "shared"
+            else LocalLinear(n_tokens, token_size, width)
+        )
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.position = nn.Parameter(torch.randn(1, n_tokens + 1, width) * 0.02)
         self.drop = nn.Dropout(dropout)
@@ -110,6 +115,21 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
         h0 = self.norm(self.blocks[-1](hidden)[:, 0])
         vae = None if self.vae_head is None else self.vae_head(h0).unflatten(1, self.vae_shape)
         return BrainEmbedding(self.clip_head(h0), vae, hidden)
+
+
+class LocalLinear(nn.Module):
+    """A linear map of its own for every patch, y_n = x_n W_n + b, from (B, N, C) to (B, N, D).
+
+    Brains have no translation symmetry: what a voxel means depends on where it is.
+    """
+
+    def __init__(self, n_tokens: int, token_size: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_tokens, token_size, width) * token_size**-0.5)
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bnc,ncd->bnd", x, self.weight) + self.bias
 
 
 class Block(nn.Module):

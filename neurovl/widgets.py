@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from neurovl.figures.tables import Html
+
 _STYLE = """
 #{id} {{margin: 0; color: inherit}}
 #{id} > fieldset {{border: 1px solid #7a7f8a55; border-radius: 8px; padding: .6rem .9rem .9rem;
   margin: 0; min-width: 0}}
-#{id} > fieldset > legend {{font-size: .95rem; font-weight: 600; padding: 0 .4rem; width: auto; margin: 0}}
+#{id} > fieldset > legend {{font-size: .95rem; font-weight: 600; padding: 0 .4rem; margin: 0;
+  float: none; width: auto}}
 #{id} > fieldset > input {{position: absolute; opacity: 0; width: 1px; height: 1px}}
 #{id} > fieldset > label {{display: inline-block; padding: .25rem .65rem; margin: 0 .3rem .35rem 0; font-size: .9rem;
   border: 1px solid #7a7f8a; border-radius: 6px; cursor: pointer; vertical-align: top; max-width: 100%}}
@@ -25,10 +28,10 @@ _STYLE = """
 #{id} > fieldset > input:focus-visible + label {{outline: 3px solid #E69F00; outline-offset: 1px}}
 #{id} > fieldset > .panels > div {{display: none; padding-top: .5rem; overflow-x: auto}}
 #{id} img {{background: none; max-width: 100%; height: auto}}
-#{id} > figcaption {{font-size: .9rem; padding: .5rem 0}}
+#{id} > figcaption {{font-size: .9rem; padding: .5rem 0; color: inherit; opacity: .85}}
 #{id} table {{border-collapse: collapse; margin: 0; font-size: .88rem}}
-#{id} table td, #{id} table th {{padding: .2rem .3rem; text-align: center; border: 0; background: none; color: inherit}}
-#{id} table th {{text-align: right; font-weight: 600; min-width: 5.5rem}}
+#{id} table td, #{id} table th {{padding: .2rem .3rem; text-align: center; border: 0; vertical-align: top; background: none; color: inherit}}
+#{id} table th {{text-align: right; font-weight: 600; max-width: 6rem; vertical-align: middle}}
 #{id} dl {{margin: 0; display: grid; grid-template-columns: max-content 1fr; gap: .25rem .9rem}}
 #{id} dt {{font-weight: 600}} #{id} dd {{margin: 0}}
 """
@@ -115,10 +118,8 @@ def switcher(items: dict, title: str, caption: str = "", thumbnails: Sequence = 
 
     Returns
     -------
-    IPython.display.HTML
+    Html
     """
-    from IPython.display import HTML
-
     contents = [_content(label, item) for label, item in items.items()]
     name = f"nv{zlib.crc32(repr((title, caption, contents)).encode()):08x}"
     pictures = [*thumbnails, *[None] * (len(items) - len(thumbnails))]
@@ -132,7 +133,7 @@ def switcher(items: dict, title: str, caption: str = "", thumbnails: Sequence = 
         )
         panels.append(f'<div class="panel{i}">{content}</div>')
         rules.append(f"#{name}-{i}:checked ~ .panels > .panel{i} {{display: block !important}}")
-    return HTML(
+    return Html(
         f'<figure id="{name}"><style>{" ".join(rules)}</style>'
         f"<fieldset><legend>{html.escape(title)}</legend>{''.join(buttons)}"
         f'<div class="panels">{"".join(panels)}</div></fieldset>'
@@ -197,6 +198,11 @@ class LiveDecoder:
         from neurovl.reconstruction import Reconstructor
 
         return Reconstructor.from_pretrained(self.run)
+
+    def load(self) -> "LiveDecoder":
+        """Load all networks now instead of at the first question."""
+        _ = self.encoder, self.language, self.painter
+        return self
 
     def images(self, subject: str) -> list[str]:
         """The subject's test pictures."""
@@ -282,13 +288,14 @@ def explorer(live: LiveDecoder, beta: float = 0.93, question: str = "What is in 
         w.Button(description=t, button_style="info") for t in ("ask", "paint", "locate")
     )
     seen, made = (w.Image(width=256, height=256, format="png") for _ in range(2))
-    heat = w.Image(format="png", layout={"max_width": "100%"})
+    heat = w.HTML()  # empty until a concept is located
     prompt, talk = w.HTML(), w.HTML()
 
     def show_seen(_=None):
         seen.value = _encoded(live.picture(image.value).resize((256, 256)), "PNG")
         concept.options = live.concepts(subject.value, image.value)
-        talk.value, heat.value = "", b""
+        concept.index = 0 if concept.options else None
+        talk.value = heat.value = ""
         on_paint()
 
     def change_subject(_):
@@ -305,9 +312,9 @@ def explorer(live: LiveDecoder, beta: float = 0.93, question: str = "What is in 
         made.value = _encoded(picture.resize((256, 256)), "PNG")
 
     def on_locate(_=None):
-        buffer = io.BytesIO()
-        live.locate(subject.value, concept.value).savefig(buffer, format="png", bbox_inches="tight")
-        heat.value = buffer.getvalue()
+        if concept.value is not None:
+            figure = live.locate(subject.value, concept.value)
+            heat.value = figure_tag(figure, f"heatmap of {concept.value} in {subject.value}")
 
     subject.observe(change_subject, "value")
     image.observe(show_seen, "value")

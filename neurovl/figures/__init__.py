@@ -14,10 +14,14 @@ from neurovl.figures.data import (
     splits,
     tokens,
 )
-from neurovl.figures.pictures import grid, original_ids, seen_and_made
+from neurovl.figures.pictures import grid, seen, seen_and_made
 from neurovl.figures.scores import (
+    CAPTION_SCORES,
+    PICTURE_SCORES,
+    SYSTEMS,
     beta_curves,
     beta_rows,
+    by_category,
     claims,
     language_curve,
     scores,
@@ -26,10 +30,14 @@ from neurovl.figures.scores import (
 from neurovl.figures.tables import RunTables, absent, real_brains, show_table
 
 __all__ = [
+    "CAPTION_SCORES",
+    "PICTURE_SCORES",
+    "SYSTEMS",
     "RunTables",
     "absent",
     "beta_curves",
     "beta_rows",
+    "by_category",
     "ceiling_histogram",
     "ceiling_map",
     "claims",
@@ -37,12 +45,12 @@ __all__ = [
     "grid",
     "heat_slices",
     "language_curve",
-    "original_ids",
     "patches",
     "real_brains",
     "resize",
     "roi_heat",
     "scores",
+    "seen",
     "seen_and_made",
     "session",
     "show_table",

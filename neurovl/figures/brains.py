@@ -35,9 +35,8 @@ def heat_slices(heats: dict, mask: np.ndarray, n_slices: int = 5, source: str = 
             layout="constrained",
         )
         shown = None
-        for (concept, image), line in zip(heats.items(), axes, strict=True):
-            values = np.asarray(image.dataobj)
-            affine = image.affine
+        for number, (concept, image) in enumerate(heats.items()):
+            values, affine, line = np.asarray(image.dataobj), image.affine, axes[number]
             for axis, level in zip(line, levels, strict=True):
                 inside = mask[window + (level,)]
                 shown = axis.imshow(
@@ -49,7 +48,7 @@ def heat_slices(heats: dict, mask: np.ndarray, n_slices: int = 5, source: str = 
                 )
                 axis.contour(inside.T, [0.5], colors=INK, linewidths=0.8)
                 bare(axis)
-                if line is axes[0]:
+                if number == 0:
                     axis.set_title(f"z = {(affine @ [0, 0, level, 1])[2]:.0f} mm")
             line[0].set_ylabel(concept, rotation=0, ha="right", va="center", labelpad=6)
         figure.colorbar(shown, ax=axes, label="heat, 0 to 1", pad=0.02, shrink=0.8)

@@ -117,15 +117,17 @@ def ceiling_map(recordings, subject, n_slices: int = 6, n_repeats: int = 3) -> F
 
     mask, affine = recordings.mask(subject), recordings.affine(subject)
     spread = recordings.volumes(subject, np.arange(30)).std(0)
-    brain = nibabel.Nifti1Image((spread > 0).astype(np.float32), affine)
+    brain = np.pad(spread > 0, 2).astype(np.float32)  # room for the outline at the grid's edge
+    moved = affine.copy()
+    moved[:3, 3] = (affine @ [-2, -2, -2, 1])[:3]
     values = np.where(mask, recordings.noise_ceiling(subject, n_repeats), 0)
     levels = levels_of(mask, n_slices)
     cuts = [float((affine @ [0, 0, k, 1])[2]) for k in levels]
     with theme():
         figure = plt.figure(figsize=(WIDTH, 2.2))
-        plotting.plot_stat_map(
+        display = plotting.plot_stat_map(
             nibabel.Nifti1Image(values.astype(np.float32), affine),
-            bg_img=brain,
+            bg_img=None,
             display_mode="z",
             cut_coords=cuts,
             cmap="viridis",
@@ -133,18 +135,21 @@ def ceiling_map(recordings, subject, n_slices: int = 6, n_repeats: int = 3) -> F
             vmax=1,
             threshold=1e-6,
             black_bg=False,
-            annotate=True,
-            dim=-1,
+            annotate=False,
             figure=figure,
         )
+        display.add_contours(
+            nibabel.Nifti1Image(brain, moved), levels=[0.5], colors=[INK], linewidths=1
+        )
+        display.annotate(left_right=False, positions=True, size=9, color=INK)
         plt.close(figure)
         return figure
 
 
 def levels_of(mask: np.ndarray, n: int) -> list[int]:
-    """Levels along z, evenly spread over those that hold the mask."""
-    levels = np.flatnonzero(mask.any((0, 1)))
-    return sorted({int(k) for k in np.linspace(levels[0], levels[-1], n + 2)[1:-1].round()})
+    """Levels along z such that about as many voxels of the mask lie between neighbours."""
+    heights = np.nonzero(mask)[2]
+    return sorted({int(k) for k in np.quantile(heights, (np.arange(n) + 0.5) / n).round()})
 
 
 def resize(recordings, store, subjects) -> Figure:
@@ -152,7 +157,11 @@ def resize(recordings, store, subjects) -> Figure:
     subjects = list(subjects)
     with theme():
         figure, axes = plt.subplots(
-            2, len(subjects), figsize=(WIDTH, 5.2), squeeze=False, layout="constrained"
+            2,
+            len(subjects),
+            figsize=(min(WIDTH, 2.7 * len(subjects)), 5.2),
+            squeeze=False,
+            layout="constrained",
         )
         for column, subject in enumerate(subjects):
             volume = recordings.volumes(subject, [0])[0]
@@ -176,7 +185,7 @@ def resize(recordings, store, subjects) -> Figure:
 
 
 def patches(store, layout: str | None = None, n_slices: int = 4) -> Figure:
-    """The region and the kept patches on horizontal slices of the common grid; a patch keeps its colour over slices."""
+    """The region and the kept patches on one slice through each layer of patches, `n_slices` at most."""
     layout = layout or store.layouts[0]
     plan = store.plans[layout]
     region = np.zeros(int(np.prod(store.target)), bool)
@@ -184,10 +193,12 @@ def patches(store, layout: str | None = None, n_slices: int = 4) -> Figure:
     region = region.reshape(store.target)
     edge = np.array(plan.patch)
     corners = np.stack(np.unravel_index(plan.kept, plan.candidates), -1) * edge
-    levels = levels_of(region, n_slices)
+    layers = np.unique(corners[:, 2])
+    chosen = layers[np.linspace(0, len(layers) - 1, min(n_slices, len(layers))).round().astype(int)]
+    levels = [int(min(z + edge[2] // 2, store.target[2] - 1)) for z in chosen]
     with theme():
         figure, axes = plt.subplots(
-            1, len(levels), figsize=(WIDTH, WIDTH / len(levels) * 1.45), squeeze=False
+            1, len(levels), figsize=(WIDTH, 2.6), squeeze=False, layout="constrained"
         )
         for axis, level in zip(axes.flat, levels, strict=True):
             axis.imshow(np.where(region[:, :, level].T, 1.0, np.nan), origin="lower",
@@ -199,7 +210,8 @@ def patches(store, layout: str | None = None, n_slices: int = 4) -> Figure:
                     box.set(facecolor=shade + "55", edgecolor=shade)
                     axis.add_patch(box)
             bare(axis)
-            axis.set(xlim=(-1, store.target[0]), ylim=(-1, store.target[1]))
+            low, high = corners.min(0) - 1.5, (corners + edge).max(0) + 0.5
+            axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
             axis.set_title(f"level z = {level}")
         size = " × ".join(map(str, plan.patch))
         return finish(

@@ -63,7 +63,7 @@ def seen_and_made(tables, recordings, subject: str, n: int = 6) -> Figure:
         "without VAE": own[own.system == "no-vae"],
         "true embedding": ceiling,
     }
-    rows = {"seen": [recordings.image(i) for i in original_ids(recordings, ids)]}
+    rows = {"seen": seen(recordings, ids)}
     for label, part in kinds.items():
         files = part.set_index("image_id").file
         if set(ids) <= set(files.index):
@@ -72,7 +72,7 @@ def seen_and_made(tables, recordings, subject: str, n: int = 6) -> Figure:
     return grid(rows, [f"“{p}”" for p in whole.prompt], source)
 
 
-def original_ids(recordings, ids) -> list:
-    """The recordings' image ids from their text in a run's tables."""
+def seen(recordings, ids) -> list:
+    """The pictures that were seen, by their ids as a run's tables hold them, as text."""
     known = {str(i): i for i in recordings.trials.image_id.unique()}
-    return [known[str(i)] for i in ids]
+    return [recordings.image(known[str(i)]) for i in ids]

@@ -9,8 +9,39 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neurovl.figures.theme import CYCLE, INK, WIDTH, colour, finish, name, theme
+from neurovl.figures.theme import CYCLE, INK, WIDTH, colour, finish, name, theme, wrap
 
+SYSTEMS = (
+    "neurovl",
+    "per-subject",
+    "flat",
+    "no-vae",
+    "no-llm",
+    "ridge",
+    "p12",
+    "p10",
+    "p4",
+    "p3",
+    "shuffled",
+    "no-brain",
+    "random-voxels",
+    "true-embedding",
+)  # from the top of a figure to its foot
+PICTURE_SCORES = {
+    "pixcorr": "PixCorr",
+    "ssim": "SSIM",
+    "two_way_scenenet_early": "two-way, early layer",
+    "two_way_scenenet_late": "two-way, late layer",
+    "objects_found": "objects found",
+}
+CAPTION_SCORES = {
+    "bleu1": "BLEU-1",
+    "bleu4": "BLEU-4",
+    "meteor": "METEOR",
+    "rouge": "ROUGE",
+    "cider": "CIDEr",
+    "spice": "SPICE",
+}
 VERDICTS = {"holds": ("#009E73", "o"), "fails": ("#D55E00", "X"), "undecided": (INK, "s")}
 
 
@@ -32,9 +63,9 @@ def training_curves(curves: pd.DataFrame, columns: list[str], source: str = "") 
                 smooth = part[column].rolling(8, min_periods=1).mean()
                 shade = CYCLE[number % len(CYCLE)]
                 axis.plot(part.step, smooth, color=shade, lw=1.6, label=system)
-            axis.set(xlabel="step", title=column.replace("_", " "), yscale="log")
+            axis.set(xlabel="step", title=column.replace("_", " "))
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.legend(handles, labels, loc="outside upper center", ncols=4)
         return finish(figure, source)
 
 
@@ -50,13 +81,13 @@ def language_curve(curve: pd.DataFrame, source: str = "") -> Figure:
             axis.plot(step, part.loss, color=CYCLE[number], lw=0.6, alpha=0.35)
             axis.plot(step, smooth, color=CYCLE[number], lw=1.8, label=f"stage {stage}: {what}")
             start += len(part)
-        axis.set(xlabel="step", ylabel="cross-entropy per token", yscale="log")
+        axis.set(xlabel="step", ylabel="cross-entropy per token")
         axis.legend()
         return finish(figure, source)
 
 
 def scores(
-    results: pd.DataFrame, metrics: dict[str, str], systems=None, source: str = ""
+    results: pd.DataFrame, metrics: dict[str, str], systems=SYSTEMS, source: str = ""
 ) -> Figure:
     """Scores of systems with 95 % intervals, one panel a metric.
 
@@ -67,12 +98,12 @@ def scores(
         an open one a single trial.
     metrics : dict of str to str
         Metric to the title of its panel; those without a value are left out.
-    systems : sequence of str, optional
+    systems : sequence of str
         Order from the top; those that are not in the table are not drawn.
     """
     known = results[results.value.notna() & results.metric.isin(metrics)]
     shown = [m for m in metrics if m in set(known.metric)]
-    order = [s for s in (systems or known.system.unique()) if s in set(known.system)]
+    order = [s for s in systems if s in set(known.system)]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     with theme():
@@ -122,7 +153,7 @@ def _score_key(figure, rows: pd.DataFrame) -> None:
     for column, style, label in (("chance", "--", "chance"), ("ceiling", ":", "ceiling")):
         if rows[column].notna().any():
             entries.append(Line2D([], [], color=INK, ls=style, label=label))
-    figure.legend(handles=entries, loc="outside lower center", ncols=4)
+    figure.legend(handles=entries, loc="outside upper center", ncols=4)
 
 
 def beta_rows(results: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +195,7 @@ def beta_curves(rows: pd.DataFrame, metrics: dict[str, str], source: str = "") -
         for axis in axes[-1]:
             axis.set_xlabel("noise strength β")
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        figure.legend(handles, labels, loc="outside upper center", ncols=3)
         return finish(figure, source)
 
 
@@ -183,14 +214,36 @@ def claims(table: pd.DataFrame, source: str = "") -> Figure:
             shade, mark = VERDICTS[row.verdict]
             axis.plot([row.ci_low / s, row.ci_high / s], [place, place], color=shade, lw=2.2)
             axis.plot(row.value / s, place, mark, color=shade, ms=8)
-        labels = [
-            f"{c}\n{s.split(':')[0]}" for c, s in zip(known.claim, known.statistic, strict=True)
-        ]
-        axis.set_yticks(range(len(known)), labels, fontsize=9)
+        labels = [f"{c}\n{wrap(s, 52)}" for c, s in zip(known.claim, known.statistic, strict=True)]
+        axis.set_yticks(range(len(known)), labels, fontsize=8.5)
         axis.set_xticks([0], ["no difference"])
         axis.set_xlabel("against the claim  ←      → for the claim")
         entries = [
             Line2D([], [], color=c, marker=m, lw=2, label=v) for v, (c, m) in VERDICTS.items()
         ]
-        figure.legend(handles=entries, loc="outside lower center", ncols=3)
+        figure.legend(handles=entries, loc="outside upper center", ncols=3)
         return finish(figure, source)
+
+
+def by_category(tables, system: str) -> Figure:
+    """Share of held-out blocks of each category that a system named right; the dashed line is chance.
+
+    Parameters
+    ----------
+    tables : RunTables
+        Of a run on recordings whose image ids end in the category, as in 'run03-face'.
+    system : str
+    """
+    own = tables.images[(tables.images.system == system) & (tables.images.metric == "accuracy")]
+    category = own.image_id.str.split("-", n=1).str[1]
+    share = own.value.groupby(category).agg(["mean", "size"]).sort_values("mean")
+    with theme():
+        figure, axis = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
+        axis.barh(share.index, share["mean"], color=colour(system), height=0.65)
+        for place, (mean, size) in enumerate(share.itertuples(index=False)):
+            axis.text(
+                mean + 0.01, place, f"{round(mean * size)} of {size}", va="center", fontsize=9
+            )
+        axis.axvline(1 / len(share), color=INK, ls="--", lw=1.2)
+        axis.set(xlim=(0, 1.12), xlabel="share of blocks named right", title=name(system))
+        return finish(figure, tables.source)

@@ -5,6 +5,7 @@ Left out: the recordings and the networks of a run, which `neurovl.open_run` giv
 
 import html
 import json
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +13,19 @@ import pandas as pd
 
 from neurovl.config import read_run
 from neurovl.results import read_claims, read_results
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of a page that a notebook shows as it is."""
+
+    data: str
+
+    def _repr_html_(self) -> str:
+        return self.data
+
+    def __repr__(self) -> str:
+        return "Html(…)"
 
 
 class RunTables:
@@ -152,11 +166,11 @@ def show_table(table: pd.DataFrame, caption: str, digits: int = 3):
 
     Returns
     -------
-    IPython.display.HTML
+    Html
     """
-    from IPython.display import HTML
-
-    body = table.to_html(
+    whole = table.select_dtypes("Int64")  # pandas prints its own missing value as <NA>
+    table = table.assign(**{c: whole[c].astype(object).where(whole[c].notna(), "") for c in whole})
+    body = table.rename_axis(columns=None).to_html(
         index=False,
         border=0,
         na_rep="",
@@ -165,6 +179,8 @@ def show_table(table: pd.DataFrame, caption: str, digits: int = 3):
         classes="neurovl-table",
     )
     body = body.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
-    return HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="table">{body}</div>'
-    )
+    longest = max((len(str(value)) for value in table.to_numpy().ravel()), default=0)
+    style = "overflow-x:auto; font-size:.85rem"
+    if longest <= 30:
+        style += "; white-space:nowrap"
+    return Html(f'<div style="{style}" tabindex="0" role="region" aria-label="table">{body}</div>')

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import seaborn
 from matplotlib.figure import Figure
 
-INK = "#7a7f8a"  # contrast of about 4 to 1 on white and on near-black
+INK = "#666b75"  # contrast of about 5 to 1 on white, 4 to 1 on the dark theme's plates and on black
 CYCLE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B0A000", "#8A8F99")
 WIDTH = 8.0  # inches: the width of a page's column
 

@@ -18,7 +18,7 @@ class Recipe:
     pictures: int = 16000
     clip: int = 2200
     vae: int = 4000
-    unclip: int = 8000
+    unclip: int = 5000
     llm: int = 3000
     metric: int = 1200
     seed: int = 0

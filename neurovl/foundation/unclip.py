@@ -37,7 +37,7 @@ NOISE = {
     "beta_schedule": "scaled_linear",
 }
 SCHEDULE = Schedule(
-    steps=20000, lr=1.2e-3, weight_decay=1e-3, ema=0.9995, precision="bf16", checkpoint_every=1000
+    steps=5000, lr=1.5e-3, weight_decay=1e-3, ema=0.998, precision="bf16", checkpoint_every=250
 )
 MIN_SNR = 5.0
 DROP = {"both": 0.1, "text": 0.1, "image": 0.1}
@@ -57,7 +57,7 @@ def load_unclip(spec: str = "tiny", device: str = "auto"):
     logging.disable_progress_bar()
     source = resolve(spec, "unclip")
     pipeline = load_or_explain(
-        lambda: StableUnCLIPImg2ImgPipeline.from_pretrained(source, torch_dtype=torch.float32),
+        lambda: StableUnCLIPImg2ImgPipeline.from_pretrained(source, dtype=torch.float32),
         spec,
         "unCLIP",
     )
@@ -96,7 +96,7 @@ def train_unclip(
     steps: int,
     seed: int,
     device: str = "auto",
-    batch_size: int = 128,
+    batch_size: int = 64,
 ) -> list[dict]:
     """Train the tiny diffusion model on cached latents of the VAE in `out`/vae and write the whole pipeline folder.
 

@@ -79,7 +79,7 @@ def load_vae(spec: str = "tiny", device: str = "auto", size: int | None = None) 
 
     source = resolve(spec, "unclip")
     vae = load_or_explain(
-        lambda: AutoencoderKL.from_pretrained(source, subfolder="vae", torch_dtype=torch.float32),
+        lambda: AutoencoderKL.from_pretrained(source, subfolder="vae", dtype=torch.float32),
         spec,
         "VAE",
     )

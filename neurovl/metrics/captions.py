@@ -279,7 +279,10 @@ def _spice(hyps, refs, spice_jars) -> CaptionScore:
     for kind in ("", "-models"):
         jar = jars / f"stanford-corenlp-3.6.0{kind}.jar"
         if not jar.exists():
-            raise MissingError(f"SPICE's {jar.name} is not here: neurovl download spice")
+            raise MissingError(
+                f"SPICE's {jar.name} is not here, expected it in pycocoevalcap's spice/lib: fetch it "
+                "once with pycocoevalcap.spice.get_stanford_models.get_stanford_models()"
+            )
     corpus = [
         {"image_id": i, "test": hypothesis, "refs": group}
         for i, (hypothesis, group) in enumerate(zip(hyps, refs, strict=True))

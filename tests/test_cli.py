@@ -1,0 +1,76 @@
+"""The command line as a user meets it: help, one-sentence errors, exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+VERBS = ["doctor", "simulate", "download", "preprocess", "train", "foundation", "caption", "chat", "reconstruct", "locate", "evaluate", "reproduce", "book", "explore", "resample"]  # fmt: skip
+
+
+def neurovl(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "neurovl", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+    )
+
+
+def test_help_lists_every_verb():
+    done = neurovl("--help")
+    assert done.returncode == 0
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["preprocess", "--data", "nowhere", "--out", "run"], "does not exist"),
+        (["reproduce", "--profile", "demos"], "no profile 'demos'"),
+        (["evaluate", "--run", "nothing"], "is not a run folder"),
+        (["simulate", "--out", "sim", "--sessions", "99"], "expected 1 to 40"),
+        (["download", "nsd", "--to", "nsd"], "--accept-terms"),
+        (["resample", "--mask", "a.nii", "--like", "b.nii", "--out", "c.nii"], "a.nii"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_1(arguments, words, tmp_path):
+    done = neurovl(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("neurovl:")]) == 1
+
+
+def test_doctor_finds_the_demo_ready_and_the_paper_s_models_missing(tmp_path):
+    assert neurovl("doctor", "--profile", "smoke").returncode == 0
+    paper = neurovl("doctor", "--profile", "paper", cwd=tmp_path)
+    assert paper.returncode == 1 and "MISSING" in paper.stdout and "--data DIR" in paper.stdout
+
+
+def test_resample_brings_a_mask_to_the_data_s_grid(tmp_path):
+    import nibabel
+    import numpy as np
+
+    mask = np.zeros((10, 10, 10), np.uint8)
+    mask[:5] = 1
+    nibabel.save(nibabel.Nifti1Image(mask, np.diag([2, 2, 2, 1])), tmp_path / "mask.nii.gz")
+    affine = np.diag([4.0, 4, 4, 1])
+    affine[:3, 3] = 1
+    nibabel.save(
+        nibabel.Nifti1Image(np.zeros((5, 5, 5, 2), np.float32), affine), tmp_path / "bold.nii.gz"
+    )
+    done = neurovl(
+        "resample",
+        "--mask",
+        "mask.nii.gz",
+        "--like",
+        "bold.nii.gz",
+        "--out",
+        "out.nii.gz",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    out = nibabel.load(tmp_path / "out.nii.gz")
+    # Voxel i of the new grid lies at 4 i + 1 mm, the mask's edge between 8 and 10 mm.
+    assert out.shape == (5, 5, 5) and np.asarray(out.dataobj)[:, 0, 0].tolist() == [1, 1, 1, 0, 0]

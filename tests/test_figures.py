@@ -1,0 +1,197 @@
+"""Figures show what the tables hold: positions of marks against the numbers that were put in."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from neurovl import figures
+from neurovl.config import Profile, write_run
+from neurovl.datasets.simulation import truth
+from neurovl.errors import MissingError
+from neurovl.recordings import open_recordings
+from neurovl.results import Claim, Row, write_claims, write_results
+from neurovl.tokens import TokenStore, write_store
+
+PLAIN = {"data": "simulated-nsd", "task": "alignment", "protocol": "average", "subject": "all"}
+
+
+def table(*rows: dict) -> pd.DataFrame:
+    rows = [asdict(Row(**{**PLAIN, "metric": "two_way_clip", **row})) for row in rows]
+    frame = pd.DataFrame(rows)
+    numbers = ["value", "ci_low", "ci_high", "chance", "ceiling"]
+    return frame.assign(**{column: pd.to_numeric(frame[column]) for column in numbers})
+
+
+@pytest.fixture(scope="module")
+def recordings(tiny_nsd):
+    return open_recordings(tiny_nsd)
+
+
+@pytest.fixture(scope="module")
+def store(recordings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokens")
+    write_store(recordings, folder, patches=[4, 3])
+    return TokenStore(folder)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with two rows and a claim."""
+    facts = {"data": "simulated-nsd", "simulated": True}
+    write_run(tmp_path, Profile("smoke"), "../data", facts)
+    (tmp_path / "results").mkdir()
+    rows = [Row(**PLAIN, system=s, metric="two_way_clip", value=v, ci_low=v - 0.1, ci_high=v + 0.1, n=9)
+            for s, v in (("neurovl", 0.8), ("shuffled", 0.5))]  # fmt: skip
+    write_results(rows, tmp_path / "results" / "results.csv")
+    claim = Claim("a beats b", "simulated-nsd", "m: a - b", 0.2, 0.1, 0.4, 9, 0, "holds")
+    write_claims([claim], tmp_path / "results" / "claims.csv")
+    return tmp_path
+
+
+def test_scores_stand_where_the_table_says():
+    rows = table(
+        {"system": "neurovl", "value": 0.8, "ci_low": 0.7, "ci_high": 0.9, "chance": 0.5},
+        {"system": "ridge", "value": 0.6, "ci_low": 0.5, "ci_high": 0.65},
+        {"system": "flat", "note": "not computed"},
+    )
+    axis = figures.scores(rows, {"two_way_clip": "two-way"}).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["ridge", "neurovl"]
+    marks = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "o"]
+    assert marks == [0.6, 0.8]
+    bars = [tuple(line.get_xdata()) for line in axis.lines if line.get_linestyle() == "-"]
+    assert (0.7, 0.9) in bars and (0.5, 0.65) in bars
+
+
+def test_a_metric_without_values_is_not_drawn():
+    rows = table(
+        {"system": "neurovl", "value": 0.8}, {"system": "neurovl", "metric": "x", "note": "no jar"}
+    )
+    drawn = [
+        a for a in figures.scores(rows, {"two_way_clip": "A", "x": "B"}).axes if a.get_visible()
+    ]
+    assert [axis.get_title() for axis in drawn] == ["A"]
+
+
+def test_beta_is_read_from_the_systems_name():
+    rows = table(
+        {"system": "neurovl beta=1", "value": 0.5},
+        {"system": "neurovl beta=0.6", "value": 0.4},
+        {"system": "neurovl", "value": 0.3},
+    )
+    beta = figures.beta_rows(rows)
+    assert list(zip(beta.system, beta.beta, beta.value, strict=True)) == [
+        ("neurovl", 0.6, 0.4),
+        ("neurovl", 1.0, 0.5),
+    ]
+    assert figures.beta_rows(rows.tail(1)).empty
+    line = next(x for x in figures.beta_curves(beta, {"two_way_clip": "A"}).axes[0].lines)
+    assert line.get_xdata().tolist() == [0.6, 1.0] and line.get_ydata().tolist() == [0.4, 0.5]
+
+
+def test_claims_without_a_number_are_left_to_the_table(run):
+    claims = figures.RunTables(run).claims
+    empty = claims.assign(
+        claim="c", value=np.nan, ci_low=np.nan, ci_high=np.nan, verdict="undecided"
+    )
+    axis = figures.claims(pd.concat([claims, empty])).axes[0]
+    assert len(axis.get_yticks()) == 1
+    assert [x for x in axis.lines if x.get_marker() == "o"][0].get_xdata()[0] == pytest.approx(0.5)
+
+
+def test_run_tables_read_the_run_and_name_it(run):
+    tables = figures.RunTables(run)
+    assert tables.source == "data: simulated-nsd · profile: smoke · seed 0"
+    assert tables.results.value.tolist() == [0.8, 0.5]
+    with pytest.raises(MissingError, match="run.json"):
+        figures.RunTables(run / "results")
+
+
+def test_provenance_has_one_row_a_stage(run):
+    for number, stage in enumerate(("tokens", "encoders/main")):
+        (run / stage).mkdir(parents=True)
+        about = {"seconds": 2.0 + number, "finished": f"2026-01-0{number + 1}", "version": "0.1.0"}
+        (run / stage / "provenance.json").write_text(json.dumps(about))
+    table = figures.RunTables(run).provenance
+    assert table.stage.tolist() == ["tokens", "encoders/main"] and table.seconds.tolist() == [2, 3]
+
+
+def test_real_brains_are_never_simulated_ones(run):
+    assert figures.real_brains(run) is None
+    assert figures.real_brains(run / "nowhere") is None
+
+
+def test_absent_systems_are_named():
+    rows = table({"system": "neurovl", "value": 0.8})
+    assert figures.absent(rows, ["neurovl", "flat"]) == "Not part of this run: flat."
+    assert figures.absent(rows, ["neurovl"]) == ""
+
+
+def test_tables_leave_missing_values_empty():
+    frame = pd.DataFrame({"n": pd.array([3, None], "Int64"), "value": [0.12345, np.nan]})
+    text = figures.show_table(frame, "A & B").data
+    assert "0.123" in text and "<NA>" not in text and "nan" not in text.lower()
+    assert "<caption>A &amp; B</caption>" in text
+
+
+def test_splits_count_trials_and_pictures(recordings):
+    rows = figures.splits(recordings)
+    own = recordings.trials[recordings.trials.split == "test"]
+    assert rows[rows.split == "test"].trials.sum() == len(own)
+    assert rows.pictures.max() <= recordings.trials.image_id.nunique()
+
+
+def test_contact_sheet_draws_every_box(recordings):
+    ids = sorted(recordings.trials.image_id.unique())[:3]
+    drawn = figures.contact_sheet(recordings, ids).axes
+    for axis, image_id in zip(drawn, ids, strict=True):
+        assert [t.get_text() for t in axis.texts] == [
+            o["category"] for o in recordings.objects(image_id)
+        ]
+
+
+def test_histogram_of_ceilings_sums_to_one(recordings):
+    axis = figures.ceiling_histogram(recordings).axes[0]
+    for outline in axis.patches:
+        heights = outline.get_xy()[1:-1:2, 1]
+        assert heights.sum() == pytest.approx(1)
+
+
+def test_figures_of_the_brain_are_drawn(recordings, store):
+    subject, mask = "subj01", recordings.mask("subj01")
+    made = [
+        figures.session(recordings, subject, n_trials=30),
+        figures.resize(recordings, store, store.subjects),
+        figures.patches(store, "p3"),
+        figures.tokens(store, subject, store.trials.image_id[:2]),
+    ]
+    import nibabel
+
+    maps = list(truth(recordings.root, subject).items())[:2]
+    heats = {c: nibabel.Nifti1Image(v, recordings.affine(subject)) for c, v in maps}
+    made.append(figures.heat_slices(heats, mask))
+    assert all(figure.get_facecolor()[3] == 0 for figure in made)  # transparent
+
+
+def test_patches_are_those_of_the_plan(store):
+    axes = figures.patches(store, "p4", n_slices=3).axes
+    plan = store.plans["p4"]
+    top = np.stack(np.unravel_index(plan.kept, plan.candidates), -1)[:, 2] * 4
+    for axis in axes:
+        level = int(axis.get_title().split("= ")[1])
+        assert len(axis.patches) == ((top <= level) & (level < top + 4)).sum()
+
+
+def test_truth_is_drawn_only_where_it_is_known():
+    located = pd.DataFrame(
+        {
+            "subject": "subj01",
+            "concept": ["dog", "cat"],
+            "drop_located": [0.2, 0.1],
+            "drop_random": 0.0,
+        }
+    )
+    assert len(figures.truth_and_zeroing(located).axes) == 1
+    assert len(figures.truth_and_zeroing(located.assign(auc=0.7, auc_other=0.5)).axes) == 2

@@ -1,0 +1,108 @@
+"""GradCAM by hand on a linear toy, maps back in the subject's space, and the effect of zeroing."""
+
+import numpy as np
+import pytest
+import torch
+
+from neurovl.encoder import BrainEncoder
+from neurovl.errors import DataError
+from neurovl.localization import gradcam, locate, to_grid, zero_located
+from neurovl.recordings import open_recordings
+from neurovl.tokens import TokenStore, write_store
+
+
+@pytest.fixture(scope="module")
+def store(tiny_nsd, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokens")
+    write_store(open_recordings(tiny_nsd), folder, patches=[5, 4])
+    return TokenStore(folder)
+
+
+def make_encoder(store, layout):
+    torch.manual_seed(0)
+    n, c = store.shape(layout)
+    return BrainEncoder(n, c, 16, None, layout, width=32, layers=2, heads=2, head_hidden=16).eval()
+
+
+def test_gradcam_by_finite_differences(store):
+    """The channel weights are the derivative of the cosine, which a small step along each channel gives too."""
+    encoder, text = make_encoder(store, "p5").double(), torch.randn(16, dtype=torch.double)
+    tokens = store.batch(1, [0]).double()
+    cam = gradcam(encoder, tokens, text)[0].double()
+    with torch.no_grad():
+        hidden = encoder(tokens).hidden
+        n = hidden.shape[1] - 1
+
+        def score(h):
+            return torch.nn.functional.cosine_similarity(
+                encoder.read_out(h).clip, text[None]
+            ).item()
+
+        weights = []
+        for k in range(hidden.shape[2]):
+            up, down = hidden.clone(), hidden.clone()
+            up[:, 1:, k] += 1e-5
+            down[:, 1:, k] -= 1e-5
+            weights.append((score(up) - score(down)) / 2e-5 / n)
+        expected = torch.relu(hidden[0, 1:] @ torch.tensor(weights, dtype=torch.double))
+    torch.testing.assert_close(cam, expected, atol=1e-6, rtol=1e-3)
+
+
+def test_the_grid_has_its_peak_at_the_hot_patch(store):
+    cam = torch.zeros(store.shape("p5")[0])
+    cam[4] = 1.0
+    grid = to_grid(store, "p5", cam)
+    plan = store.plans["p5"]
+    at = np.unravel_index(plan.kept[4], plan.candidates)
+    peak = np.array(np.unravel_index(grid.argmax(), grid.shape)) // np.array(plan.patch)
+    assert grid.shape == store.target and tuple(peak) == tuple(int(i) for i in at)
+
+
+def test_heat_is_in_the_subject_s_own_space(store, tiny_nsd):
+    data = open_recordings(tiny_nsd)
+    encoders = [make_encoder(store, "p5"), make_encoder(store, "p4")]
+    heat = locate(
+        "dog",
+        store=store,
+        encoders=encoders,
+        text=torch.randn(16),
+        subject=2,
+        voxels=store.voxels(2, [0, 1]),
+    )
+    image, mask = heat.to_nifti(), data.mask(2)
+    assert image.shape == mask.shape
+    np.testing.assert_allclose(image.affine, data.affine(2))
+    assert (
+        heat.values.min() == 0
+        and heat.values.max() == pytest.approx(1)
+        and not heat.values[~mask].any()
+    )
+    table = heat.roi_table(data.rois(2))
+    assert table["mean"].is_monotonic_decreasing and (table.peak <= 1).all()
+
+
+def test_zeroing_touches_the_hottest_share_alone(store):
+    heat = locate(
+        "dog",
+        store=store,
+        encoders=[make_encoder(store, "p5")],
+        text=torch.randn(16),
+        subject=1,
+        voxels=store.voxels(1, [0]),
+    )
+    voxels = np.ones((2, len(store.region)))
+    zeroed = zero_located(store, heat, voxels, share=0.25)
+    assert (zeroed == 0).mean() == pytest.approx(0.25, abs=0.01)
+    assert voxels.all()
+
+
+def test_no_trial_is_refused(store):
+    with pytest.raises(DataError, match="no trial was given"):
+        locate(
+            "dog",
+            store=store,
+            encoders=[],
+            text=torch.randn(16),
+            subject=1,
+            voxels=np.zeros((0, len(store.region))),
+        )

@@ -1,0 +1,154 @@
+"""The switcher's page as a browser would see it, and the explorer with a decoder that we know the answers of."""
+
+import re
+from html.parser import HTMLParser
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from neurovl import widgets
+
+
+def red(size: int = 200) -> Image.Image:
+    return Image.new("RGB", (size, size), (200, 30, 30))
+
+
+class Page(HTMLParser):
+    """Tags with their attributes."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def test_switcher_has_a_button_and_a_rule_for_every_panel():
+    text = widgets.switcher({"a": "<p>first</p>", "b": red()}, "Letter", "A caption", start=1).data
+    page = Page(text)
+    inputs, labels = page.all("input"), page.all("label")
+    assert [x["type"] for x in inputs] == ["radio", "radio"]
+    assert [x["for"] for x in labels] == [x["id"] for x in inputs]
+    assert len({x["name"] for x in inputs}) == 1
+    assert ["checked" in x for x in inputs] == [False, True]
+    for number, button in enumerate(inputs):
+        assert f"#{button['id']}:checked ~ .panels > .panel{number} {{display: block" in text
+    assert "<figcaption>A caption</figcaption>" in text
+
+
+def test_switcher_needs_no_script_and_nothing_from_elsewhere():
+    text = widgets.switcher({"a": red(), "b": red(9)}, "Picture", thumbnails=[red(), red()]).data
+    page = Page(text)
+    assert not page.all("script") and not page.all("link") and "http" not in text
+    assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.all("img"))
+    assert all("alt" in image for image in page.all("img"))
+
+
+def test_switchers_do_not_share_ids_and_may_be_nested():
+    inner = [widgets.switcher({"x": f"<p>{i}</p>", "y": "<p>y</p>"}, "Inner") for i in range(2)]
+    text = widgets.switcher({"a": inner[0], "b": inner[1]}, "Outer").data
+    ids = [x["id"] for x in Page(text).all("input")]
+    assert len(ids) == len(set(ids)) == 6
+    assert len({x["name"] for x in Page(text).all("input")}) == 3
+
+
+def test_same_content_gives_the_same_page():
+    make = lambda: widgets.switcher({"a": "<p>1</p>"}, "T").data  # noqa: E731
+    assert make() == make()
+
+
+def test_text_is_escaped():
+    text = widgets.pairs({"<b>": "a & b"}) + widgets.switcher({"<i>": "<p></p>"}, "<u>", "<s>").data
+    assert not re.search("<b>|<i>|<u>|<s>", text) and "a &amp; b" in text
+
+
+def test_pictures_are_made_small():
+    tag = Page(widgets.picture_tag(Image.new("RGB", (400, 200)), 'a "wide" one', 100)).all("img")[0]
+    assert (tag["width"], tag["height"], tag["alt"]) == ("100", "50", 'a "wide" one')
+
+
+def test_picture_table_has_a_row_for_each_name():
+    page = Page(widgets.picture_table({"seen": [red()] * 3, "made": [red()] * 3}, ["a", "b", "c"]))
+    assert len(page.all("tr")) == 3 and len(page.all("img")) == 6
+
+
+class Known:
+    """A decoder that says what it was asked."""
+
+    class store:
+        subjects = ["subj01", "subj02"]
+
+    find = len
+
+    def locate(self, subject, concept):
+        return plt.figure(figsize=(1, 1))
+
+    def images(self, subject):
+        return ["17", "18"] if subject == "subj01" else ["99"]
+
+    def concepts(self, subject, image_id):
+        return ["dog"]
+
+    def picture(self, image_id):
+        return red()
+
+    def ask(self, subject, image_id, question):
+        return f"{subject} {image_id} <{question}>"
+
+    def prompt(self, subject, image_id):
+        return f"prompt {image_id}"
+
+    def paint(self, subject, image_id, beta, prompt):
+        return Image.fromarray(np.full((64, 64, 3), round(255 * beta), np.uint8))
+
+
+def controls(box) -> dict:
+    found = {}
+    for child in box.children:
+        if hasattr(child, "children"):
+            found |= controls(child)
+        elif getattr(child, "description", ""):
+            found[child.description] = child
+    return found
+
+
+@pytest.fixture
+def app():
+    return widgets.explorer(Known(), beta=0.5, question="What?")
+
+
+def texts(box) -> str:
+    inner = [
+        texts(c) if hasattr(c, "children") else str(getattr(c, "value", "")) for c in box.children
+    ]
+    return " ".join(inner)
+
+
+def test_explorer_starts_with_an_answer_and_a_prompt(app):
+    assert "subj01 17 &lt;What?&gt;" in texts(app) and "prompt 17" in texts(app)
+
+
+def test_explorer_follows_its_controls(app):
+    found = controls(app)
+    found["subject"].value = "subj02"
+    assert found["picture"].value == "99" and "prompt 99" in texts(app)
+    assert "17" not in texts(app)  # another brain, another talk
+    found["question"].value = "Why?"
+    found["ask"].click()
+    assert "subj02 99 &lt;Why?&gt;" in texts(app)
+    found["with the language model's prompt"].value = False
+    assert "no prompt" in texts(app)
+
+
+def test_explorer_locates_what_the_picture_holds(app):
+    found = controls(app)
+    assert found["concept"].value == "dog"
+    found["locate"].click()
+    assert "heatmap of dog in subj01" in texts(app)
