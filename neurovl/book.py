@@ -151,13 +151,13 @@ def _config(root: Path, run: Path | None) -> dict:
     if about.get("simulated", True):
         pages["announcement"] = (
             "<strong>Simulated brains.</strong> Every number and picture from data "
-            f"<code>{data}</code> comes from simulated recordings, not from people. "
+            f"<b>{data}</b> comes from simulated recordings, not from people. "
             "Pages on real recordings say so."
         )
     else:
         pages["announcement"] = (
-            f"This run is on <code>{data}</code>. Where a table's data column says "
-            "<code>simulated</code>, the brains are simulated."
+            f"This run is on <b>{data}</b>. Where a table's data column says "
+            "<b>simulated</b>, the brains are simulated."
         )
     shown = [k for k in ("data", "profile", "seed", "commit", "date", "device") if about.get(k)]
     shown += ["seed"] if about.get("seed") == 0 else []

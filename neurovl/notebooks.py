@@ -168,6 +168,8 @@ def _key(source: Path, values: dict, run: Path | None) -> str:
     parts = sorted(_PACKAGE.rglob("*.py"))
     if run is not None:
         parts += sorted(Path(run).rglob("provenance.json"))
+        if source.stem == "09_real_brains":  # it may show the run on real brains that lies beside
+            parts += sorted((Path(run).parent / "haxby").glob("results/provenance.json"))
         about = book_checks.about(run)
         settled = {k: v for k, v in about.items() if k not in ("commit", "date", "device")}
         digest.update(json.dumps(settled, sort_keys=True).encode())

@@ -309,7 +309,7 @@ def train_language(run: Run) -> None:
             curve += [
                 {"stage": number, "step": i + 1, "loss": loss} for i, loss in enumerate(losses)
             ]
-        model.float().save_pretrained(s.dir / "model")
+        model.float().save_pretrained(s.dir)
         pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
 
 

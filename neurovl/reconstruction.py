@@ -44,8 +44,11 @@ class Reconstructor:
         from .config import run_profile
         from .foundation.unclip import load_unclip
 
-        profile = run_profile(Path(run))
-        return cls(load_unclip(profile.models.unclip, device), **profile.reconstruction.sampler())
+        profile = run_profile(run)
+        settings = profile.reconstruction
+        length = None if settings.rescale == "none" else training_clip_norm(Path(run))
+        pipeline = load_unclip(profile.models.unclip, device)
+        return cls(pipeline, settings.steps, settings.guidance, settings.noise_level, length)
 
     def __call__(self, z: BrainEmbedding, prompt: str = "", beta: float = 0.93, seed: int = 0):
         """One PIL picture from the embedding of one brain volume; see `batch`."""
@@ -114,6 +117,16 @@ class Reconstructor:
             noise_level=self.noise_level,
             generator=torch.Generator(place).manual_seed(seed),
         ).images
+
+
+def training_clip_norm(run: Path) -> float:
+    """Mean length of the training pictures' CLIP embeddings in a run."""
+    from .alignment import Targets
+    from .tokens import TokenStore
+
+    trials, targets = TokenStore(run / "tokens").trials, Targets(run / "targets")
+    train = trials.image_id[trials.split == "train"].unique()
+    return float(targets.clip[targets.rows(train)].norm(dim=-1).mean())
 
 
 def start_latents(vae: torch.Tensor | None, beta: float, shape, seeds) -> torch.Tensor:

@@ -190,7 +190,7 @@ class LiveDecoder:
         """The language model that reads brain tokens."""
         from neurovl.language import BrainLLM
 
-        return BrainLLM.from_pretrained(self.run / "llm" / "model")
+        return BrainLLM.from_pretrained(self.run / "llm")
 
     @cached_property
     def painter(self):

@@ -56,7 +56,7 @@ def test_resample_brings_a_mask_to_the_data_s_grid(tmp_path):
     mask[:5] = 1
     nibabel.save(nibabel.Nifti1Image(mask, np.diag([2, 2, 2, 1])), tmp_path / "mask.nii.gz")
     affine = np.diag([4.0, 4, 4, 1])
-    affine[:3, 3] = 1
+    affine[:3, 3] = 0.5
     nibabel.save(
         nibabel.Nifti1Image(np.zeros((5, 5, 5, 2), np.float32), affine), tmp_path / "bold.nii.gz"
     )
@@ -72,5 +72,5 @@ def test_resample_brings_a_mask_to_the_data_s_grid(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     out = nibabel.load(tmp_path / "out.nii.gz")
-    # Voxel i of the new grid lies at 4 i + 1 mm, the mask's edge between 8 and 10 mm.
+    # Voxel i of the new grid lies at 4 i + 0.5 mm, the mask's edge between 8 and 10 mm.
     assert out.shape == (5, 5, 5) and np.asarray(out.dataobj)[:, 0, 0].tolist() == [1, 1, 1, 0, 0]

@@ -17,7 +17,6 @@ def reconstruct(run) -> None:
     Systems: 'neurovl', 'no-llm' (empty prompt), 'no-vae' (start from noise), 'true-embedding' (the ceiling: true CLIP
     embedding, true latent, a true caption). The beta ablation adds every beta with and without the language model.
     """
-    from ..foundation.unclip import load_unclip
     from ..language import BrainLLM
 
     p, settings = run.profile, run.profile.reconstruction
@@ -28,14 +27,8 @@ def reconstruct(run) -> None:
     ) as s:
         if s.done:
             return
-        sampler = Reconstructor(
-            load_unclip(p.models.unclip, p.device),
-            settings.steps,
-            settings.guidance,
-            settings.noise_level,
-            clip_norm(run),
-        )
-        llm = BrainLLM.from_pretrained(run.folder / "llm" / "model")
+        sampler = Reconstructor.from_pretrained(run.folder, p.device)
+        llm = BrainLLM.from_pretrained(run.folder / "llm")
         book = _Album(s.dir, sampler, p.seed)
         subjects = run.store.subjects
         for k, subject in enumerate(subjects):
@@ -60,15 +53,6 @@ def reconstruct(run) -> None:
                         book.add("no-llm", "beta", subject, few[some], part, [""] * len(part), beta)
         _add_ceiling(run, book, few)
         pd.DataFrame(book.rows).to_csv(s.dir / "samples.csv", index=False)
-
-
-def clip_norm(run) -> float | None:
-    """Mean length of the training pictures' CLIP embeddings where the profile rescales to it, else None."""
-    if run.profile.reconstruction.rescale == "none":
-        return None
-    trials = run.recordings.trials
-    train = trials.image_id[trials.split == "train"].unique()
-    return float(run.targets.clip[run.targets.rows(train)].norm(dim=-1).mean())
 
 
 def prompts_from(llm, z, max_new_tokens: int) -> list[str]:

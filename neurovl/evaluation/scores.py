@@ -143,7 +143,7 @@ def _classification(runs, table: Table) -> None:
         found: dict[str, dict] = {}
         for run in runs:
             ids, z = held_out(run, "main", subject)
-            order = derangement(len(ids), run.profile.seed)
+            order = np.random.default_rng(run.profile.seed).permutation(len(ids))
             for system, values in {
                 "neurovl": z.clip.numpy(),
                 "shuffled": z.clip.numpy()[order],

@@ -45,6 +45,7 @@ def resolve(spec: str, part: str) -> str:
 
 def load_or_explain(load, spec: str, part: str):
     """Call a hub loader; a model that cannot be had becomes one sentence with the command that fetches it."""
+    _silence()
     try:
         return load()
     except (OSError, ValueError) as error:
@@ -53,3 +54,12 @@ def load_or_explain(load, spec: str, part: str):
             f"the {part} model {spec} could not be loaded ({first[:160]}); "
             f"fetch it with `hf download {spec}` or name a local folder in the profile"
         ) from error
+
+
+def _silence() -> None:
+    """The libraries' own progress bars, of a second at most here, would stand in logs and notebooks."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()

@@ -52,9 +52,7 @@ def load_unclip(spec: str = "tiny", device: str = "auto"):
         The model is not here and could not be fetched.
     """
     from diffusers import StableUnCLIPImg2ImgPipeline
-    from diffusers.utils import logging
 
-    logging.disable_progress_bar()
     source = resolve(spec, "unclip")
     pipeline = load_or_explain(
         lambda: StableUnCLIPImg2ImgPipeline.from_pretrained(source, dtype=torch.float32),

@@ -8,7 +8,6 @@ Left out: how h is made (`neurovl.encoder`), what the dialogues say (`neurovl.in
 import json
 import logging
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -231,29 +230,26 @@ class BrainLLM(nn.Module):
         return Chat(self, hidden)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `projector.safetensors`, `config.json` and the language model in `llm/`."""
+        """Write `projector.safetensors`, `config.json` and the language model in `llm/`.
+
+        The config comes last: a folder that holds one is whole.
+        """
         from safetensors.torch import save_file
 
         directory = Path(directory)
-        new = directory.with_name(f".{directory.name}.new")
-        old = directory.with_name(f".{directory.name}.old")
-        for left_over in (new, old):
-            shutil.rmtree(left_over, ignore_errors=True)
-        new.mkdir(parents=True)
+        (directory / "config.json").unlink(missing_ok=True)
+        self.llm.save_pretrained(directory / "llm")
+        self.tokenizer.save_pretrained(directory / "llm")
         state = {k: v.detach().cpu().contiguous() for k, v in self.projector.state_dict().items()}
-        save_file(state, new / "projector.safetensors")
+        save_file(state, directory / "projector.safetensors")
         config = {
             "model_type": "neurovl-brain-llm",
             "brain_width": self.projector.first.in_features,
             "llm_width": self.projector.second.out_features,
         }
-        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        self.llm.save_pretrained(new / "llm")
-        self.tokenizer.save_pretrained(new / "llm")
-        if directory.exists():
-            os.replace(directory, old)
-        os.replace(new, directory)
-        shutil.rmtree(old, ignore_errors=True)
+        partial = directory / ".config.json.partial"
+        partial.write_text(json.dumps(config, indent=2) + "\n")
+        os.replace(partial, directory / "config.json")
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, llm: tuple | None = None) -> "BrainLLM":

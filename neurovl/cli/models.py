@@ -1,0 +1,162 @@
+"""Verbs that train models and put them to use."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import (
+    Device,
+    ImageId,
+    Out,
+    RunDir,
+    Seed,
+    Single,
+    Subject,
+    app,
+    folds,
+    foundation_app,
+    say,
+    train_app,
+)
+
+
+@train_app.command("encoder")
+def train_encoder(
+    run: RunDir,
+    system: Annotated[
+        str | None, typer.Option(help="One system, e.g. main; by default all.")
+    ] = None,
+) -> None:
+    """Train the encoders of a run."""
+    from .. import pipeline
+
+    for fold in folds(run):
+        pipeline.write_tokens(fold)
+        pipeline.embed_targets(fold)
+        for name in [system] if system else fold.systems():
+            pipeline.train_encoder(fold, name)
+    say(f"wrote {run / 'encoders'}")
+
+
+@train_app.command("llm")
+def train_llm(run: RunDir) -> None:
+    """Train projector and language model of a run."""
+    from .. import pipeline
+
+    for fold in folds(run):
+        pipeline.train_language(fold)
+    say(f"wrote {run / 'llm'}")
+
+
+@foundation_app.command("train")
+def foundation_train(
+    out: Out,
+    members: Annotated[
+        str, typer.Option(help="Some of vae,clip,metric,llm,unclip.")
+    ] = "vae,clip,metric,llm,unclip",
+    pictures: Annotated[int | None, typer.Option(help="Number of scenes to train on.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+) -> None:
+    """Train the tiny family from scratch; an interrupted training continues."""
+    import os
+    from dataclasses import replace
+
+    from ..foundation.family import Recipe, train_family
+
+    changes = {k: v for k, v in {"pictures": pictures, "seed": seed}.items() if v is not None}
+    scores = train_family(
+        out,
+        replace(Recipe(), **changes),
+        tuple(members.split(",")),
+        device or "auto",
+        n_jobs=os.cpu_count() or 1,
+    )
+    for member, values in scores.items():
+        say(f"{member}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
+    say(f"wrote {out}")
+
+
+def _embedding(run: Path, subject: str, image_id: str, single: bool):
+    from ..encoder import BrainEncoder
+    from ..tokens import TokenStore
+
+    store = TokenStore(run / "tokens")
+    encoder = BrainEncoder.from_pretrained(run / "encoders" / "main").eval()
+    return encoder(store.tokens(subject, image_id, repeat=0 if single else None))
+
+
+@app.command()
+def caption(run: RunDir, subject: Subject, image_id: ImageId, single_trial: Single = False) -> None:
+    """Say in a sentence what the subject saw."""
+    from ..instructions import PROMPTS
+    from ..language import BrainLLM
+
+    z = _embedding(run, subject, image_id, single_trial)
+    say(BrainLLM.from_pretrained(run / "llm").chat(z).ask(PROMPTS["brief"][0]))
+
+
+@app.command()
+def chat(run: RunDir, subject: Subject, image_id: ImageId, single_trial: Single = False) -> None:
+    """Talk about what the subject saw; an empty line ends."""
+    from ..language import BrainLLM
+
+    talk = BrainLLM.from_pretrained(run / "llm").chat(
+        _embedding(run, subject, image_id, single_trial)
+    )
+    while question := typer.prompt("you", default="", show_default=False).strip():
+        say(talk.ask(question))
+
+
+@app.command()
+def reconstruct(
+    run: RunDir,
+    subject: Subject,
+    image_id: ImageId,
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("reconstruction.png"),
+    beta: Annotated[
+        float | None, typer.Option(help="Noise strength, 0 to 1; by default the profile's.")
+    ] = None,
+    seed: Seed = None,
+    single_trial: Single = False,
+) -> None:
+    """Draw what the subject saw."""
+    from ..config import run_profile
+    from ..evaluation.pictures import prompts_from
+    from ..language import BrainLLM
+    from ..reconstruction import Reconstructor
+
+    z = _embedding(run, subject, image_id, single_trial)
+    prompt = prompts_from(BrainLLM.from_pretrained(run / "llm"), z, 64)[0]
+    strength = run_profile(run).reconstruction.beta if beta is None else beta
+    Reconstructor.from_pretrained(run)(z, prompt=prompt, beta=strength, seed=seed or 0).save(out)
+    say(f"wrote {out} (prompt: {prompt})")
+
+
+@app.command()
+def locate(
+    run: RunDir,
+    subject: Subject,
+    concept: Annotated[str, typer.Option(help="A word or a sentence, e.g. dog.")],
+    image_id: Annotated[
+        str | None,
+        typer.Option(
+            "--image-id", help="One picture; by default all test pictures with the concept."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="NIfTI file to write.")] = Path("heatmap.nii.gz"),
+) -> None:
+    """Show where a concept is in a subject's brain."""
+    import nibabel
+
+    from ..evaluation.maps import locate_in_run
+    from ..pipeline import open_run
+
+    opened = open_run(run)
+    heat = locate_in_run(opened, concept, subject, image_id)
+    nibabel.save(heat.to_nifti(), out)
+    say(
+        heat.roi_table(opened.recordings.rois(heat.subject)).head(8).round(3).to_string(index=False)
+    )
+    say(f"wrote {out}")

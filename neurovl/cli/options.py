@@ -1,0 +1,69 @@
+"""The apps, and the options that several verbs share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import NeurovlError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Brain recordings to language and pictures.",
+)
+train_app = typer.Typer(no_args_is_help=True, help="Train one part of a run.")
+download_app = typer.Typer(no_args_is_help=True, help="Fetch open data.")
+foundation_app = typer.Typer(no_args_is_help=True, help="The tiny family of foundation models.")
+app.add_typer(train_app, name="train")
+app.add_typer(download_app, name="download")
+app.add_typer(foundation_app, name="foundation")
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="NSD folder, Haxby folder or a folder with trials.tsv; simulated NSD if not given."
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Run folder.")]
+RunDir = Annotated[Path, typer.Option("--run", help="Run folder.")]
+ProfileName = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", help="smoke, demo, haxby, paper or a YAML file; by default what fits the data."
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed; by default the profile's.")]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or mps; by default the profile's.")
+]
+Subject = Annotated[str, typer.Option(help="Subject, e.g. 1.")]
+ImageId = Annotated[str, typer.Option("--image-id", help="Image id, as in RUN/tokens/trials.csv.")]
+Single = Annotated[
+    bool,
+    typer.Option("--single-trial", help="The first repeat alone instead of the mean of repeats."),
+]
+
+
+def say(text: str) -> None:
+    """Print a line for the user."""
+    typer.echo(text)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """'1,2,5' as numbers."""
+    parts = [p.strip() for p in text.split(",")]
+    if not all(p.isdigit() for p in parts):
+        raise NeurovlError(
+            f"subjects are {text!r}, expected numbers separated by commas, such as 1,2,5,7"
+        )
+    return tuple(int(p) for p in parts)
+
+
+def folds(run) -> list:
+    """All folds of a run folder, opened."""
+    from ..config import read_run
+    from ..pipeline import open_run
+
+    return [open_run(run, fold) for fold in range(read_run(run)["folds"])]

@@ -1,0 +1,105 @@
+"""Verbs for whole runs: look, score, reproduce, render, explore."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import NeurovlError
+from .options import Data, Device, ProfileName, RunDir, Seed, app, folds, say
+
+
+@app.command()
+def doctor(profile: ProfileName = None, data: Data = None) -> None:
+    """Say what is here and what is missing for a profile; exit 1 if it cannot run."""
+    from ..doctor import examine
+
+    findings = examine(profile or "demo", data)
+    for finding in findings:
+        say(finding.line())
+    missing = sum(not f.ok for f in findings)
+    say(
+        f"{len(findings) - missing} of {len(findings)} checks passed for profile {profile or 'demo'}"
+    )
+    if missing:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(run: RunDir) -> None:
+    """Score a trained run: results.csv and claims.csv."""
+    from ..pipeline import evaluate as score
+
+    score(folds(run), run)
+    say(f"wrote {run / 'results' / 'results.csv'}")
+
+
+@app.command()
+def reproduce(
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/PROFILE.")] = None,
+    profile: ProfileName = None,
+    seed: Seed = None,
+    device: Device = None,
+) -> None:
+    """Everything from data to the rendered book; a second call does only what has changed."""
+    from ..book import render
+    from ..notebooks import NOTEBOOKS
+    from ..pipeline import profile_for
+    from ..pipeline import reproduce as run_all
+
+    name = profile_for(data, profile)
+    out = out or Path("runs") / Path(name).stem
+    run_all(data, out, name, seed, device)
+    index = render(out, notebooks=NOTEBOOKS if name != "haxby" else ["09_real_brains"])
+    say(f"wrote {index}")
+
+
+@app.command()
+def book(
+    run: RunDir,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Refuse what the data set's terms forbid to publish, and faulty pages."
+        ),
+    ] = False,
+) -> None:
+    """Render the book of a run again."""
+    from ..book import render
+    from ..book_checks import check_book, check_terms
+
+    index = render(run)
+    if check:
+        check_terms(run, index.parent)
+        faults = check_book(index.parent)
+        if faults:
+            raise NeurovlError("the book has faults: " + "; ".join(faults[:5]))
+    say(f"wrote {index}")
+
+
+@app.command()
+def explore(
+    run: RunDir = Path("runs/demo"),
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8866,
+) -> None:
+    """Open the interactive notebook as an app on 127.0.0.1."""
+    import os
+    import subprocess
+
+    from ..notebooks import find_root
+
+    notebook = find_root() / "notebooks" / "08_explore.ipynb"
+    command = [
+        sys.executable,
+        "-m",
+        "voila",
+        str(notebook),
+        f"--port={port}",
+        "--Voila.ip=127.0.0.1",
+    ]
+    say(f"the app opens on http://127.0.0.1:{port}")
+    raise typer.Exit(
+        subprocess.call(command, env={**os.environ, "NEUROVL_RUN": str(run.resolve())})
+    )
