@@ -212,7 +212,7 @@ def train_unclip(
             set_alpha_to_one=False,
             steps_offset=1,
         ),
-        vae=codec.vae.cpu().half(),
+        vae=_anonymous(codec.vae).cpu().half(),
     ).save_pretrained(out)
     return curve
 
@@ -252,3 +252,9 @@ def score_unclip(out: Path, heldout: Pictures, device: str = "auto", n: int = 10
     ]
     scores = {f"two_way_{k.split('_')[-1]}": float(np.mean(two_way(a[k], b[k]))) for k in a}
     return scores | {"objects": float(np.mean(found))}
+
+
+def _anonymous(vae):
+    """Without the path that it was loaded from, which would be saved with it."""
+    vae.register_to_config(_name_or_path="")
+    return vae
