@@ -4,6 +4,8 @@ The class token of the last layer feeds both heads; the hidden states of the pen
 and the localization.
 """
 
+import contextlib
+import io
 from typing import NamedTuple
 
 import torch
@@ -89,6 +91,13 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
             if vae_shape is None
             else _head(width, head_hidden, int(torch.tensor(vae_shape).prod()))
         )
+
+    @classmethod
+    def _from_pretrained(cls, **arguments):
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ):  # the hub's mixin prints where it loads from
+            return super()._from_pretrained(**arguments)
 
     @torch.no_grad()
     def start_at(self, clip_mean: torch.Tensor, vae_mean: torch.Tensor | None) -> None:

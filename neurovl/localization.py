@@ -119,8 +119,6 @@ def locate(
     DataError
         No trial was given.
     """
-    import nibabel
-
     if not len(voxels):
         raise DataError(
             f"no trial was given to locate {concept!r}, expected at least one; choose pictures that this subject saw"
@@ -130,10 +128,60 @@ def locate(
         cam = gradcam(encoder, store.cut(voxels, encoder.layout), text)
         peak = cam.amax(1, keepdim=True).clamp(min=1e-12)
         total += to_grid(store, encoder.layout, (cam / peak).mean(0))
+    return _in_own_space(concept, store, subject, total)
+
+
+def locate_pattern(
+    concept: str,
+    *,
+    store: TokenStore,
+    encoder: BrainEncoder,
+    text: torch.Tensor,
+    subject,
+    voxels: np.ndarray,
+) -> Heat:
+    """Heatmap by activation patterns: which voxels rise with the decoded presence of the concept.
+
+    heat_v = max(0, corr_n(x_nv, cos(z_n, text))) over trials n, the pattern that belongs to the decoder's score (Haufe et
+    al. 2014, NeuroImage 87:96). It is our addition: a gradient also weighs voxels that only cancel noise.
+
+    Parameters
+    ----------
+    voxels : array, shape (n_trials, V)
+        Stored voxels of many trials with and without the concept.
+
+    Raises
+    ------
+    DataError
+        Fewer than three trials.
+    """
+    if len(voxels) < 3:
+        raise DataError(
+            f"{len(voxels)} trials were given to locate {concept!r} by patterns, expected at least 3; "
+            "give trials with and without the concept, or use GradCAM"
+        )
+    with torch.no_grad():
+        place = next(encoder.parameters()).device
+        parts = torch.as_tensor(voxels, dtype=torch.float32).split(256)
+        z = torch.cat([encoder(store.cut(x, encoder.layout).to(place)).clip.cpu() for x in parts])
+    score = torch.nn.functional.cosine_similarity(z, text[None], dim=-1).double().numpy()
+    x = np.asarray(voxels, np.float64)
+    x, score = x - x.mean(0), score - score.mean()
+    norm = np.linalg.norm(x, axis=0) * np.linalg.norm(score)
+    pattern = np.divide(score @ x, norm, out=np.zeros(x.shape[1]), where=norm > 0)
+    grid = np.zeros(int(np.prod(store.target)), np.float32)
+    grid[store.region] = np.maximum(pattern, 0)
+    return _in_own_space(concept, store, subject, grid.reshape(store.target))
+
+
+def _in_own_space(concept: str, store: TokenStore, subject, grid: np.ndarray) -> Heat:
+    """A map on the common grid as a heatmap in the subject's mask, scaled from 0 to 1."""
+    import nibabel
+
     name = store.subject_name(subject)
     image = nibabel.load(store.folder / f"{name}_mask.nii.gz")
     mask = np.asarray(image.dataobj) > 0
-    own = resize_linear(total, mask.shape) * mask
+    own = resize_linear(grid, mask.shape) * mask
     inside = own[mask]
     span = float(inside.max() - inside.min()) or 1.0
     return Heat(

@@ -6,7 +6,7 @@ import torch
 
 from neurovl.encoder import BrainEncoder
 from neurovl.errors import DataError
-from neurovl.localization import gradcam, locate, to_grid, zero_located
+from neurovl.localization import gradcam, locate, locate_pattern, to_grid, zero_located
 from neurovl.recordings import open_recordings
 from neurovl.tokens import TokenStore, write_store
 
@@ -106,3 +106,21 @@ def test_no_trial_is_refused(store):
             subject=1,
             voxels=np.zeros((0, len(store.region))),
         )
+
+
+def test_patterns_are_correlations_with_the_decoded_score(store):
+    encoder, text = make_encoder(store, "p5"), torch.randn(16)
+    voxels = store.voxels(1, np.arange(40))
+    heat = locate_pattern("dog", store=store, encoder=encoder, text=text, subject=1, voxels=voxels)
+    with torch.no_grad():
+        z = encoder(store.cut(voxels, "p5")).clip.numpy()
+    score = [float(v @ text.numpy() / np.linalg.norm(v) / np.linalg.norm(text)) for v in z]
+    expected = [max(0.0, np.corrcoef(voxels[:, k], score)[0, 1]) for k in range(voxels.shape[1])]
+    # subj01's grid is the common grid, so the heatmap holds the patterns themselves, rescaled in its mask.
+    inside = np.flatnonzero(heat.values.ravel()[store.region])
+    assert (
+        np.corrcoef(heat.values.ravel()[store.region][inside], np.array(expected)[inside])[0, 1]
+        > 0.9999
+    )
+    with pytest.raises(DataError, match="at least 3"):
+        locate_pattern("dog", store=store, encoder=encoder, text=text, subject=1, voxels=voxels[:2])

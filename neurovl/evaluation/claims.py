@@ -107,6 +107,20 @@ def comparisons(betas: list[float]) -> list[Comparison]:
             _one("shuffled"),
         ),
         Comparison(
+            "the located voxels are the true ones",
+            "localization",
+            "auc",
+            _one("pattern"),
+            _one("shuffled-pattern"),
+        ),
+        Comparison(
+            "zeroing located voxels removes the concept",
+            "localization",
+            "drop_located",
+            _one("pattern"),
+            _one("random-voxels"),
+        ),
+        Comparison(
             "captions depend on the brain",
             "caption",
             "meteor_sentence",

@@ -6,68 +6,69 @@ import torch
 
 from ..alignment import held_out_voxels, predict
 from ..errors import DataError
-from ..localization import locate, zero_located
-from .brains import derangement
+from ..localization import locate, locate_pattern, zero_located
 from .table import Table
 
 TEMPLATE = "a picture of a {}"
 
 
-def localize(run) -> None:
-    """Locate the commonest concepts of the test pictures; write NIfTI heatmaps, rois.csv and scores.csv.
+METHODS = ("gradcam", "pattern")
 
-    scores.csv has, for each subject and concept, the area under the ROC curve of the heatmap against the voxels that are
-    truly tuned to the concept (simulation only), the same against the maps of other concepts, and how far the predicted
+
+def localize(run) -> None:
+    """Locate the commonest concepts of the test pictures by GradCAM, as the paper does, and by activation patterns.
+
+    Each method has a folder with NIfTI heatmaps (GradCAM's is the stage's own), rois.csv and scores.csv. scores.csv has, for
+    each subject and concept, the area under the ROC curve of the heatmap against the voxels that are truly tuned to the
+    concept (simulation only), the mean of the same against the maps of the other concepts, and how far the predicted
     embedding moves from the concept when the located voxels, or as many random ones, are set to zero.
     """
-    import nibabel
-
     from ..foundation.clip import load_clip
 
-    p, settings = run.profile, run.profile.localization
-    systems = patch_systems(run)
-    with run.stage(
-        "localization", settings, ("tokens", "targets", *(f"encoders/{x}" for x in systems))
-    ) as s:
+    p, systems = run.profile, patch_systems(run)
+    inputs = ("tokens", "targets", *(f"encoders/{x}" for x in systems))
+    with run.stage("localization", p.localization, inputs) as s:
         if s.done:
             return
-        encoders, store = [run.encoder(x) for x in systems], run.store
         shown = concepts(run)
-        text = load_clip(p.models.clip, p.device).embed_texts([TEMPLATE.format(c) for c in shown])
-        scores, tables = [], []
-        for subject in store.subjects:
-            ids, voxels = held_out_voxels(store, subject, "average")
-            heats = {}
-            for k, (concept, images) in enumerate(shown.items()):
-                rows = [ids.index(i) for i in images if i in ids]
-                if not rows:
-                    continue
-                heat = locate(
-                    concept,
-                    store=store,
-                    encoders=encoders,
-                    text=text[k],
-                    subject=subject,
-                    voxels=voxels[rows],
-                )
-                nibabel.save(
-                    heat.to_nifti(), s.dir / f"{subject}_{concept.replace(' ', '-')}.nii.gz"
-                )
-                tables.append(
-                    heat.roi_table(run.recordings.rois(subject)).assign(
-                        subject=subject, concept=concept
-                    )
-                )
-                heats[concept] = heat
-                effect = _zeroing(
-                    store, encoders[0], heat, voxels[rows], text[k], settings.share, p.seed + k
-                )
-                scores.append(
-                    {"subject": subject, "concept": concept, "n_images": len(rows), **effect}
-                )
-            _add_truth(run, subject, heats, [r for r in scores if r["subject"] == subject], p.seed)
-        pd.concat(tables).to_csv(s.dir / "rois.csv", index=False)
-        pd.DataFrame(scores).to_csv(s.dir / "scores.csv", index=False)
+        clip = load_clip(p.models.clip, p.device)
+        text = dict(zip(shown, clip.embed_texts([TEMPLATE.format(c) for c in shown]), strict=True))
+        for method in METHODS:
+            folder = s.dir if method == "gradcam" else s.dir / method
+            folder.mkdir(exist_ok=True)
+            _locate_all(run, method, folder, shown, text, [run.encoder(x) for x in systems])
+
+
+def _locate_all(run, method: str, folder, shown: dict, text: dict, encoders: list) -> None:
+    import nibabel
+
+    store, seed = run.store, run.profile.seed
+    scores, tables = [], []
+    for subject in store.subjects:
+        ids, voxels = held_out_voxels(store, subject, "average")
+        heats, rows = {}, []
+        for k, (concept, images) in enumerate(shown.items()):
+            chosen = [ids.index(i) for i in images if i in ids]
+            if not chosen:
+                continue
+            common = {"store": store, "text": text[concept], "subject": subject}
+            if method == "gradcam":
+                heat = locate(concept, encoders=encoders, voxels=voxels[chosen], **common)
+            else:
+                heat = locate_pattern(concept, encoder=encoders[0], voxels=voxels, **common)
+            nibabel.save(heat.to_nifti(), folder / f"{subject}_{concept.replace(' ', '-')}.nii.gz")
+            table = heat.roi_table(run.recordings.rois(subject))
+            tables.append(table.assign(subject=subject, concept=concept))
+            heats[concept] = heat
+            share = run.profile.localization.share
+            effect = _zeroing(
+                store, encoders[0], heat, voxels[chosen], text[concept], share, seed + k
+            )
+            rows.append({"subject": subject, "concept": concept, "n_images": len(chosen), **effect})
+        _add_truth(run, subject, heats, rows)
+        scores += rows
+    pd.concat(tables).to_csv(folder / "rois.csv", index=False)
+    pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
 
 
 def patch_systems(run) -> list[str]:
@@ -137,22 +138,20 @@ def _zeroing(store, encoder, heat, voxels, text, share: float, seed: int) -> dic
     return {"drop_located": whole - cosine(located), "drop_random": whole - cosine(random)}
 
 
-def _add_truth(run, subject: str, heats: dict, rows: list[dict], seed: int) -> None:
-    """Areas under the ROC curve against the true maps, of the same concept and of the others."""
+def _add_truth(run, subject: str, heats: dict, rows: list[dict]) -> None:
+    """Areas under the ROC curve against the true maps, of the same concept and, on average, of the others."""
     from sklearn.metrics import roc_auc_score
 
     maps = _true_maps(run, subject)
     mask = run.recordings.mask(subject)
     known = [r["concept"] for r in rows if r["concept"] in maps]
     positive = {c: maps[c][mask] > np.quantile(maps[c][mask], 0.9) for c in known}
-    if len(known) < 2:
-        return
-    other = dict(zip(known, [known[i] for i in derangement(len(known), seed)], strict=True))
-    for row in rows:
+    for row in rows if len(known) > 1 else []:
         if row["concept"] in positive:
             values = heats[row["concept"]].values[mask]
-            row["auc"] = float(roc_auc_score(positive[row["concept"]], values))
-            row["auc_other"] = float(roc_auc_score(positive[other[row["concept"]]], values))
+            areas = {c: float(roc_auc_score(positive[c], values)) for c in known}
+            row["auc"] = areas.pop(row["concept"])
+            row["auc_other"] = float(np.mean(list(areas.values())))
 
 
 def _true_maps(run, subject: str) -> dict:
@@ -166,47 +165,29 @@ def _true_maps(run, subject: str) -> dict:
 
 def score_maps(run, table: Table) -> None:
     """Heatmaps against the true maps, and the effect of zeroing; an 'image' is a concept here."""
-    scores = pd.read_csv(run.folder / "localization" / "scores.csv")
-    for subject, part in scores.groupby("subject", sort=False):
-        if "auc" in part and part.auc.notna().any():
-            known = part[part.auc.notna()]
-            table.add(
-                "neurovl",
-                "localization",
-                "average",
-                subject,
-                "auc",
-                known.concept,
-                known.auc,
-                float(known.auc_other.mean()),
-            )
-            table.add(
-                "shuffled",
-                "localization",
-                "average",
-                subject,
-                "auc",
-                known.concept,
-                known.auc_other,
-                float(known.auc_other.mean()),
-            )
-        table.add(
-            "neurovl",
-            "localization",
-            "average",
-            subject,
-            "drop_located",
-            part.concept,
-            part.drop_located,
-            float(part.drop_random.mean()),
-        )
-        table.add(
-            "random-voxels",
-            "localization",
-            "average",
-            subject,
-            "drop_located",
-            part.concept,
-            part.drop_random,
-            float(part.drop_random.mean()),
-        )
+    for method in METHODS:
+        system = "neurovl" if method == "gradcam" else method
+        control = "shuffled" if method == "gradcam" else f"shuffled-{method}"
+        folder = run.folder / "localization" / ("" if method == "gradcam" else method)
+        scores = pd.read_csv(folder / "scores.csv")
+        for subject, part in scores.groupby("subject", sort=False):
+
+            def add(name, metric, rows, values, chance, subject=subject):
+                table.add(
+                    name,
+                    "localization",
+                    "average",
+                    subject,
+                    metric,
+                    rows.concept,
+                    values,
+                    float(chance.mean()),
+                )
+
+            if "auc" in part and part.auc.notna().any():
+                known = part[part.auc.notna()]
+                add(system, "auc", known, known.auc, known.auc_other)
+                add(control, "auc", known, known.auc_other, known.auc_other)
+            add(system, "drop_located", part, part.drop_located, part.drop_random)
+            if method == "gradcam":
+                add("random-voxels", "drop_located", part, part.drop_random, part.drop_random)

@@ -57,9 +57,10 @@ def load_or_explain(load, spec: str, part: str):
 
 
 def _silence() -> None:
-    """The libraries' own progress bars, of a second at most here, would stand in logs and notebooks."""
+    """The libraries' progress bars and notes on cut prompts would stand in logs and notebooks."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
