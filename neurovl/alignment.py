@@ -229,10 +229,11 @@ def predict(encoder: BrainEncoder, tokens: torch.Tensor, batch_size: int = 256) 
     """Embeddings of tokens (n, N, C), computed in batches, on the CPU as float32."""
     place = next(encoder.parameters()).device
     parts = [encoder(block.to(place)) for block in tokens.split(batch_size)]
-    joined = [
-        None if p[0] is None else torch.cat(p).float().cpu() for p in zip(*parts, strict=True)
-    ]
-    return BrainEmbedding(*joined)
+    whole = {}
+    for name in ("clip", "vae", "hidden"):
+        values = [getattr(p, name) for p in parts]
+        whole[name] = None if values[0] is None else torch.cat(values).float().cpu()
+    return BrainEmbedding(**whole)
 
 
 def held_out_voxels(store: TokenStore, subject: str, protocol: str) -> tuple[list[str], np.ndarray]:

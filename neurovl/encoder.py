@@ -6,7 +6,7 @@ and the localization.
 
 import contextlib
 import io
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -15,7 +15,8 @@ from torch import nn
 from .errors import DataError
 
 
-class BrainEmbedding(NamedTuple):
+@dataclass(frozen=True)
+class BrainEmbedding:
     """What the encoder reads from a batch of brains.
 
     Attributes
@@ -37,7 +38,8 @@ class BrainEmbedding(NamedTuple):
 
     def take(self, rows) -> "BrainEmbedding":
         """The embeddings of some rows of the batch."""
-        return BrainEmbedding(*(None if part is None else part[rows] for part in self))
+        vae = None if self.vae is None else self.vae[rows]
+        return BrainEmbedding(self.clip[rows], vae, self.hidden[rows])
 
 
 class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", license="bsd-3-clause"):

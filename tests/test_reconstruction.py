@@ -1,5 +1,7 @@
 """Start latents by arithmetic, and the sampler on the shipped unCLIP."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -76,7 +78,7 @@ def test_bad_requests_are_named(sampler):
     with pytest.raises(ConfigError, match="between 0 and 1"):
         sampler(embedding(1), beta=1.5)
     with pytest.raises(ConfigError, match="beta must be 1"):
-        sampler(embedding(1)._replace(vae=None), beta=0.9)
+        sampler(replace(embedding(1), vae=None), beta=0.9)
     with pytest.raises(DataError, match="2 trials"):
         sampler(embedding(2))
 
