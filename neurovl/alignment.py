@@ -42,7 +42,7 @@ class Targets:
 
 
 def write_targets(recordings, folder: Path, clip, vae=None, batch: int = 200) -> None:
-    """Embed every picture of a data set; where there are no pictures, its words.
+    """Embed every picture of a data set; where there are no pictures, its labels, else the mean of its captions.
 
     Parameters
     ----------
@@ -72,13 +72,25 @@ def write_targets(recordings, folder: Path, clip, vae=None, batch: int = 200) ->
                 vaes.append(vae.encode(images).half())
         else:
             clips.append(clip.embed_texts([label_text(recordings.label(image)) for image in block]))
-    if not recordings.has_images:
+    if not recordings.has_images and recordings.label(ids[0]) is not None:
         _require_distinct(recordings, ids, torch.cat(clips))
     tensors = {"clip": torch.cat(clips).contiguous()} | (
         {"vae": torch.cat(vaes).contiguous()} if vaes else {}
     )
     save_file(tensors, folder / "targets.safetensors")
     (folder / "image_ids.json").write_text(json.dumps([str(i) for i in ids]))
+
+
+def _words(recordings, image_id, clip) -> torch.Tensor:
+    """Text embedding of a picture that is not there: of its label, or the mean over its captions."""
+    label = recordings.label(image_id)
+    texts = recordings.captions(image_id) if label is None else [label_text(label)]
+    if not texts:
+        raise DataError(
+            f"image {image_id} has neither picture nor caption nor label, expected one of them as a target; "
+            "add the picture to stimuli/ or a row to captions.tsv"
+        )
+    return clip.embed_texts(texts).mean(0)
 
 
 def label_text(label: str) -> str:

@@ -84,6 +84,12 @@ class Run:
             )
         return out
 
+    @property
+    def speaks(self) -> bool:
+        """Whether the pictures have captions, from which the language model learns."""
+        first = self.recordings.trials.image_id.iloc[0]
+        return self.recordings.has_images and bool(self.recordings.captions(first))
+
     def layout(self, system: str) -> str:
         """Token layout that a system reads."""
         layouts = self.store.layouts
@@ -326,12 +332,12 @@ def _drop_checkpoint(folder: Path) -> None:
 
 
 def train(run: Run) -> None:
-    """Tokens, targets, every encoder of the profile, and the language model where there are pictures."""
+    """Tokens, targets, every encoder of the profile, and the language model where there are captions."""
     write_tokens(run)
     embed_targets(run)
     for system in run.systems():
         train_encoder(run, system)
-    if run.recordings.has_images:
+    if run.speaks:
         train_language(run)
 
 
@@ -340,9 +346,10 @@ def evaluate(runs: list[Run], out) -> None:
     from . import evaluation
 
     for run in runs:
-        if run.recordings.has_images:
+        if run.speaks:
             evaluation.answer(run)
             evaluation.reconstruct(run)
+        if evaluation.concepts(run):
             evaluation.localize(run)
     evaluation.score(runs, Path(out))
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .datasets.base import find_subject
 from .errors import DataError, MissingError
 from .volumes import PatchPlan, Resizer
 
@@ -82,7 +83,7 @@ def write_store(
         for session, rows, volumes in sessions:
             fit = is_train[rows]
             if whole is None and fit.sum() < MIN_TRAINING_TRIALS:
-                transductive.setdefault(subject, []).append(int(session))
+                transductive.setdefault(subject, []).append(str(session))
                 fit = np.ones(len(rows), bool)
             mean, sd = whole or (
                 volumes[fit].mean(0, dtype=np.float64),
@@ -175,13 +176,7 @@ class TokenStore:
 
     def subject_name(self, subject) -> str:
         """Full name of a subject; 1 and '1' stand for 'subj01'."""
-        text = str(subject)
-        text = f"subj{int(text):02d}" if text.isdigit() else text
-        if text not in self.subjects:
-            raise DataError(
-                f"subject {subject!r} is not in the token store, expected one of {', '.join(self.subjects)}"
-            )
-        return text
+        return find_subject(subject, self.subjects, "the token store")
 
     def shape(self, layout: str | None = None) -> tuple[int, int]:
         """(N, C): number of tokens and values in a token of a layout."""

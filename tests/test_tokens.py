@@ -90,7 +90,7 @@ def test_a_session_with_few_training_trials_uses_its_own_statistics(data, tmp_pa
     train = few.trials.index[few.trials.split == "train"][MIN_TRAINING_TRIALS - 1 :]
     few.trials.loc[train, "split"] = "test"
     write_store(few, tmp_path, patches=[5])
-    assert TokenStore(tmp_path).transductive == {"subj01": [1]}
+    assert TokenStore(tmp_path).transductive == {"subj01": ["1"]}
 
 
 def test_unknown_images_subjects_and_layouts_are_named(store):

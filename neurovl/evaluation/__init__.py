@@ -4,9 +4,9 @@
 results.csv, per_image.csv and claims.csv.
 """
 
-from .maps import localize
+from .maps import concepts, localize
 from .pictures import reconstruct
 from .scores import score
 from .text import answer
 
-__all__ = ["answer", "localize", "reconstruct", "score"]
+__all__ = ["answer", "concepts", "localize", "reconstruct", "score"]

@@ -6,7 +6,7 @@ from ..metrics import protocol
 from ..results import Row, paper_value, stage, write_claims, write_results
 from .brains import derangement, held_out
 from .claims import claims
-from .maps import score_maps
+from .maps import concepts, score_maps
 from .pictures import score_pictures
 from .table import Table
 from .text import score_text
@@ -18,8 +18,8 @@ def score(runs, out) -> None:
 
     first = runs[0]
     p, names = first.profile, ["tokens", "targets", *(f"encoders/{s}" for s in first.systems())]
-    if first.recordings.has_images:
-        names += ["llm", "captions", "reconstructions", "localization"]
+    names += ["llm", "captions", "reconstructions"] if first.speaks else []
+    names += ["localization"] if concepts(first) else []
     keys = {f"{k}/{n}": provenance_key(run.folder / n) for k, run in enumerate(runs) for n in names}
     with stage(
         out / "results",
@@ -33,13 +33,15 @@ def score(runs, out) -> None:
         if s.done:
             return
         table = Table(first.recordings.name, p.seed, p.evaluation.bootstrap)
-        if first.recordings.has_images:
+        if first.recordings.label(first.recordings.trials.image_id.iloc[0]) is not None:
+            _classification(runs, table)
+        else:
             _alignment(first, table)
+        if first.speaks:
             score_text(first, table)
             score_pictures(first, table)
+        if concepts(first):
             score_maps(first, table)
-        else:
-            _classification(runs, table)
         table.add_all_subjects()
         images = table.frame()
         images.to_csv(s.dir / "per_image.csv", index=False)
@@ -73,7 +75,9 @@ def _alignment(run, table: Table) -> None:
                 predicted[name] = {"clip": z.clip, "vae": z.vae}
             predicted["ridge"] = _ridge(run, subject, proto)
             rows = run.targets.rows(ids)
-            true = {"clip": run.targets.clip[rows], "vae": run.targets.vae[rows]}
+            true = {"clip": run.targets.clip[rows]}
+            if run.targets.vae is not None:
+                true["vae"] = run.targets.vae[rows]
             order = derangement(len(ids), run.profile.seed)
             predicted["shuffled"] = {
                 k: None if v is None else v[order] for k, v in predicted["neurovl"].items()
