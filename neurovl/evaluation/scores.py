@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..alignment import held_out_voxels, label_text
 from ..metrics import protocol
 from ..results import Row, paper_value, stage, write_claims, write_results
 from .brains import derangement, held_out
@@ -63,6 +64,7 @@ def _alignment(run, table: Table) -> None:
     """Two-way identification of the predicted embeddings among the test pictures, for every encoder and ridge."""
     permutations = run.profile.evaluation.permutations
     for subject in run.store.subjects:
+        ridge = _fit_ridge(run, subject)
         for proto in ("average", "single"):
             predicted = {}
             for system in run.systems():
@@ -73,7 +75,7 @@ def _alignment(run, table: Table) -> None:
                 )
                 ids, z = held_out(run, system, subject, proto)
                 predicted[name] = {"clip": z.clip, "vae": z.vae}
-            predicted["ridge"] = _ridge(run, subject, proto)
+            predicted["ridge"] = _predict_ridge(ridge, run, subject, proto)
             rows = run.targets.rows(ids)
             true = {"clip": run.targets.clip[rows]}
             if run.targets.vae is not None:
@@ -101,28 +103,21 @@ def _alignment(run, table: Table) -> None:
                     )
 
 
-def _ridge(run, subject: str, proto: str) -> dict:
-    """The linear baseline: one ridge regression a subject from voxels to each embedding."""
-    from ..alignment import held_out_voxels
+def _fit_ridge(run, subject: str) -> dict:
+    """The linear baseline: a ridge regression of one subject's voxels to each embedding."""
     from ..baselines.ridge import RidgeDecoder
 
-    store, cache = run.store, _RIDGES
-    key = (str(run.folder), subject)
-    if key not in cache:
-        own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
-        x, rows = store.rows(own.index.to_numpy()), run.targets.rows(own.image_id)
-        parts = {"clip": run.targets.clip} | (
-            {} if run.targets.vae is None else {"vae": run.targets.vae}
-        )
-        groups = _split_unit(run, own)
-        cache[key] = {
-            k: RidgeDecoder().fit(x, v[rows].flatten(1).numpy(), groups) for k, v in parts.items()
-        }
-    _, voxels = held_out_voxels(store, subject, proto)
-    return {k: model.predict(voxels) for k, model in cache[key].items()}
+    store, targets = run.store, run.targets
+    own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
+    x, rows = store.rows(own.index.to_numpy()), targets.rows(own.image_id)
+    parts = {"clip": targets.clip} | ({} if targets.vae is None else {"vae": targets.vae})
+    groups = _split_unit(run, own)
+    return {k: RidgeDecoder().fit(x, v[rows].flatten(1).numpy(), groups) for k, v in parts.items()}
 
 
-_RIDGES: dict = {}
+def _predict_ridge(models: dict, run, subject: str, proto: str) -> dict:
+    _, voxels = held_out_voxels(run.store, subject, proto)
+    return {k: model.predict(voxels) for k, model in models.items()}
 
 
 def _split_unit(run, trials):
@@ -132,7 +127,6 @@ def _split_unit(run, trials):
 
 def _classification(runs, table: Table) -> None:
     """Accuracy over the categories by the nearest text embedding, all folds together (one test of every trial)."""
-    from ..alignment import label_text
     from ..foundation.clip import load_clip
 
     recordings = runs[0].recordings
@@ -151,7 +145,7 @@ def _classification(runs, table: Table) -> None:
             for system, values in {
                 "neurovl": z.clip.numpy(),
                 "shuffled": z.clip.numpy()[order],
-                "ridge": _ridge(run, subject, "average")["clip"],
+                "ridge": _predict_ridge(_fit_ridge(run, subject), run, subject, "average")["clip"],
             }.items():
                 said = protocol.nearest_label(values - center, names)
                 right = protocol.accuracy(said, [recordings.label(i) for i in ids])
