@@ -13,6 +13,7 @@ TEMPLATE = "a picture of a {}"
 
 
 METHODS = ("gradcam", "pattern")
+HALF = np.float64(0.5)  # two-way identification without information
 
 
 def localize(run) -> None:
@@ -20,8 +21,8 @@ def localize(run) -> None:
 
     Each method has a folder with NIfTI heatmaps (GradCAM's is the stage's own), rois.csv and scores.csv. scores.csv has, for
     each subject and concept, the area under the ROC curve of the heatmap against the voxels that are truly tuned to the
-    concept (simulation only), the mean of the same against the maps of the other concepts, and how far the predicted
-    embedding moves from the concept when the located voxels, or as many random ones, are set to zero.
+    concept (simulation only), the mean of the same against the maps of the other concepts, the share of other concepts whose
+    map it fits less well (two-way identification, chance .5), and how far the predicted embedding moves from the concept when the located voxels, or as many random ones, are set to zero.
     """
     from ..foundation.clip import load_clip
 
@@ -151,7 +152,9 @@ def _add_truth(run, subject: str, heats: dict, rows: list[dict]) -> None:
             values = heats[row["concept"]].values[mask]
             areas = {c: float(roc_auc_score(positive[c], values)) for c in known}
             row["auc"] = areas.pop(row["concept"])
-            row["auc_other"] = float(np.mean(list(areas.values())))
+            others = np.array(list(areas.values()))
+            row["auc_other"] = float(others.mean())
+            row["two_way"] = float(np.mean((row["auc"] > others) + 0.5 * (row["auc"] == others)))
 
 
 def _true_maps(run, subject: str) -> dict:
@@ -188,6 +191,7 @@ def score_maps(run, table: Table) -> None:
                 known = part[part.auc.notna()]
                 add(system, "auc", known, known.auc, known.auc_other)
                 add(control, "auc", known, known.auc_other, known.auc_other)
+                add(system, "two_way_true_map", known, known.two_way, HALF)
             add(system, "drop_located", part, part.drop_located, part.drop_random)
             if method == "gradcam":
                 add("random-voxels", "drop_located", part, part.drop_random, part.drop_random)

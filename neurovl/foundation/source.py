@@ -64,3 +64,4 @@ def _silence() -> None:
     diffusers_logging.disable_progress_bar()
     diffusers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
