@@ -22,7 +22,8 @@ def localize(run) -> None:
     Each method has a folder with NIfTI heatmaps (GradCAM's is the stage's own), rois.csv and scores.csv. scores.csv has, for
     each subject and concept, the area under the ROC curve of the heatmap against the voxels that are truly tuned to the
     concept (simulation only), the mean of the same against the maps of the other concepts, the share of other concepts whose
-    map it fits less well (two-way identification, chance .5), and how far the predicted embedding moves from the concept when the located voxels, or as many random ones, are set to zero.
+    map it fits less well (two-way identification, chance .5), and how far the predicted embedding moves
+    from the concept when the located voxels, or as many random ones, are set to zero.
     """
     from ..foundation.clip import load_clip
 
