@@ -126,7 +126,7 @@ def test_real_brains_are_never_simulated_ones(run):
 def test_absent_systems_are_named():
     rows = table({"system": "neurovl", "value": 0.8})
     assert figures.absent(rows, ["neurovl", "flat"]) == "Not part of this run: flat."
-    assert figures.absent(rows, ["neurovl"]) == ""
+    assert figures.absent(rows, ["neurovl"]) == "Nothing is left out."
 
 
 def test_tables_leave_missing_values_empty():

@@ -156,9 +156,9 @@ def real_brains(run) -> RunTables | None:
 
 
 def absent(table: pd.DataFrame, expected, column: str = "system") -> str:
-    """A sentence that names what a table lacks; empty where nothing is missing."""
+    """A sentence that names what a table lacks."""
     lacking = [x for x in expected if x not in set(table[column])]
-    return f"Not part of this run: {', '.join(lacking)}." if lacking else ""
+    return f"Not part of this run: {', '.join(lacking)}." if lacking else "Nothing is left out."
 
 
 def show_table(table: pd.DataFrame, caption: str, digits: int = 3):
