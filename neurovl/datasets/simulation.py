@@ -90,9 +90,7 @@ def simulate(
         for folder in ("fsaverage", *(f"subj{s:02d}" for s in numbers)):
             path = root / f"nsddata/freesurfer/{folder}/label/{name}.mgz.ctab"
             _write_text(path, "\n".join(lines) + "\n")
-    Parallel(n_jobs)(
-        delayed(_write_subject)(root, design, s, sessions, scale, seed) for s in numbers
-    )
+    Parallel(n_jobs)(delayed(_write_alone)(root, design, s, sessions, scale, seed) for s in numbers)
     _mark(root, settings, complete=True)
     return root
 
@@ -209,6 +207,14 @@ def _mark(root: Path, settings: dict, complete: bool) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     experiment.write_atomically(path, lambda part: part.write_text(text))
+
+
+def _write_alone(*arguments) -> None:
+    """`_write_subject` with one thread: sums over several round otherwise, and rounding shows in integers."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        _write_subject(*arguments)
 
 
 def _write_subject(root: Path, design, subject: int, sessions: int, scale: float, seed: int):
