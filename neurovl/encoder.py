@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from .errors import DataError
+from .errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,10 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
         embedding: str = "shared",
     ):
         super().__init__()
+        if embedding not in ("shared", "local"):
+            raise ConfigError(
+                f"embedding is {embedding!r}, expected 'shared' or 'local'; correct it in the profile"
+            )
         self.n_tokens, self.token_size, self.layout = n_tokens, token_size, layout
         self.vae_shape = None if vae_shape is None else tuple(vae_shape)
         self.embed = (
@@ -96,9 +100,8 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
 
     @classmethod
     def _from_pretrained(cls, **arguments):
-        with contextlib.redirect_stdout(
-            io.StringIO()
-        ):  # the hub's mixin prints where it loads from
+        # The hub's mixin prints where it loads from.
+        with contextlib.redirect_stdout(io.StringIO()):
             return super()._from_pretrained(**arguments)
 
     @torch.no_grad()

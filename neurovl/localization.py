@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .alignment import predict
 from .encoder import BrainEncoder
 from .errors import DataError
 from .tokens import TokenStore
@@ -160,10 +161,7 @@ def locate_pattern(
             f"{len(voxels)} trials were given to locate {concept!r} by patterns, expected at least 3; "
             "give trials with and without the concept, or use GradCAM"
         )
-    with torch.no_grad():
-        place = next(encoder.parameters()).device
-        parts = torch.as_tensor(voxels, dtype=torch.float32).split(256)
-        z = torch.cat([encoder(store.cut(x, encoder.layout).to(place)).clip.cpu() for x in parts])
+    z = predict(encoder, store.cut(voxels, encoder.layout)).clip
     score = torch.nn.functional.cosine_similarity(z, text[None], dim=-1).double().numpy()
     x = np.asarray(voxels, np.float64)
     x, score = x - x.mean(0), score - score.mean()

@@ -6,7 +6,7 @@ import torch
 from neurovl.alignment import alignment_loss, partners, predict
 from neurovl.config import Alignment
 from neurovl.encoder import Block, BrainEmbedding, BrainEncoder
-from neurovl.errors import DataError
+from neurovl.errors import ConfigError, DataError
 
 SHAPE = {
     "n_tokens": 7,
@@ -53,6 +53,18 @@ def test_shapes_and_the_penultimate_layer(encoder):
 def test_tokens_of_another_plan_are_refused(encoder):
     with pytest.raises(DataError, match=r"expected \(B, 7, 27\)"):
         encoder(torch.randn(3, 6, 27))
+
+
+def test_an_unknown_embedding_is_refused():
+    with pytest.raises(ConfigError, match="expected 'shared' or 'local'"):
+        BrainEncoder(**SHAPE, embedding="share")
+
+
+def test_a_local_embedding_is_a_linear_map_for_each_patch():
+    layer = BrainEncoder(**SHAPE, embedding="local").embed
+    x = torch.randn(2, 7, 27)
+    expected = torch.stack([x[:, n] @ layer.weight[n] + layer.bias for n in range(7)], dim=1)
+    torch.testing.assert_close(layer(x), expected)
 
 
 def test_heads_start_at_the_mean_target(encoder):
