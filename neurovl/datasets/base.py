@@ -131,6 +131,40 @@ class Recordings:
             rows = np.flatnonzero(sessions == session)
             yield session, rows, self.volumes(subject, rows)
 
+    def session_voxels(self, subject: str, session, voxels: np.ndarray) -> np.ndarray:
+        """All trials of one session at some voxels: what preprocessing reads.
+
+        Memory holds the result and a few volumes, never the whole session.
+
+        Parameters
+        ----------
+        subject : str
+        session : int or str
+            As in `trials`.
+        voxels : int array of shape (n_voxels,)
+            Sorted flat indices of the subject's grid in Fortran order (x runs fastest, as in NIfTI files).
+
+        Returns
+        -------
+        array of shape (n_trials, n_voxels)
+            In presentation order, in the file's unit and number type (NSD: int16, 300 times percent signal change).
+            Voxels of the mask that are constant within the session are 0.
+
+        Raises
+        ------
+        DataError
+            As `clean_session`, for the voxels that lie inside the mask.
+        """
+        inside = self.mask(subject).ravel(order="F")[voxels]
+        sessions = self.subject_trials(subject).session.to_numpy()
+        n_trials = int((sessions == session).sum())
+        out = np.empty((n_trials, len(voxels)), np.float32)
+        for start in range(0, n_trials, 16):
+            block = np.arange(start, min(start + 16, n_trials))
+            volumes = self._session_volumes(subject, session, block)
+            out[block] = volumes.transpose(0, 3, 2, 1).reshape(len(block), -1)[:, voxels]
+        return clean_voxels(out, inside, f"session {session} of {subject}")
+
     def _session_volumes(self, subject: str, session: int, positions: np.ndarray) -> np.ndarray:
         """Responses (n, x, y, z) at `positions` within one session; each reader has its own."""
         raise NotImplementedError
@@ -265,12 +299,22 @@ def nifti_array(image, path: Path, hint: str = "", dtype=None) -> np.ndarray:
 
 
 def clean_session(volumes: np.ndarray, mask: np.ndarray, what: str) -> np.ndarray:
-    """Check one session's responses inside the mask and silence its dead voxels, in place.
+    """`clean_voxels` for volumes (n_trials, x, y, z) and a mask (x, y, z), in place."""
+    inside = clean_voxels(volumes[:, mask], np.ones(int(mask.sum()), bool), what)
+    volumes[:, mask] = inside
+    if volumes.dtype.kind == "f":
+        np.nan_to_num(volumes, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    return volumes
+
+
+def clean_voxels(values: np.ndarray, inside: np.ndarray, what: str) -> np.ndarray:
+    """Check one session's responses and silence the mask's dead voxels, in place.
 
     Parameters
     ----------
-    volumes : array of shape (n_trials, x, y, z)
-    mask : bool array of shape (x, y, z)
+    values : array of shape (n_trials, n_voxels)
+    inside : bool array of shape (n_voxels,)
+        Which voxels belong to the mask; values that are not finite are refused there and set to 0 elsewhere.
     what : str
         How messages name the file or session.
 
@@ -279,31 +323,30 @@ def clean_session(volumes: np.ndarray, mask: np.ndarray, what: str) -> np.ndarra
     DataError
         For values inside the mask that are not finite, or for more than 20 % constant voxels.
     """
-    inside = volumes[:, mask]
-    if inside.dtype.kind == "f":
-        bad = ~np.isfinite(inside)
-        if bad.any():
+    n_voxels = int(inside.sum())
+    if values.dtype.kind == "f":
+        bad = ~np.isfinite(values)
+        n_bad = int(bad[:, inside].sum())
+        if n_bad:
             raise DataError(
-                f"{what} holds {int(bad.sum())} values inside the mask that are not finite "
-                f"(NaN or infinite), in {int(bad.any(0).sum())} of {inside.shape[1]} voxels, "
+                f"{what} holds {n_bad} values inside the mask that are not finite "
+                f"(NaN or infinite), in {int(bad[:, inside].any(0).sum())} of {n_voxels} voxels, "
                 "expected numbers: shrink the mask, or fill these voxels with 0"
             )
-        np.nan_to_num(volumes, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    if len(inside) < 2:
-        return volumes
-    dead = inside.min(0) == inside.max(0)
-    n_dead, n_voxels = int(dead.sum()), inside.shape[1]
-    if n_dead > MAX_CONSTANT * n_voxels:
+        values[bad] = 0
+    if len(values) < 2:
+        return values
+    dead = np.flatnonzero(inside & (values.min(0) == values.max(0)))
+    if len(dead) > MAX_CONSTANT * n_voxels:
         raise DataError(
-            f"{what}: {n_dead} of {n_voxels} voxels in the mask are constant within the session, "
+            f"{what}: {len(dead)} of {n_voxels} voxels in the mask are constant within the session, "
             f"expected at most {MAX_CONSTANT:.0%}: the mask may not belong to these data "
             "(other grid, orientation or subject)"
         )
-    if n_dead:
-        logger.warning("%s: %d of %d voxels constant, set to 0", what, n_dead, n_voxels)
-        inside[:, dead] = 0
-        volumes[:, mask] = inside
-    return volumes
+    if len(dead):
+        logger.warning("%s: %d of %d voxels constant, set to 0", what, len(dead), n_voxels)
+        values[:, dead] = 0
+    return values
 
 
 def check_grid(shape, mask: np.ndarray, what: str) -> None:
