@@ -11,8 +11,8 @@ import torch
 from .alignment import predict
 from .encoder import BrainEncoder
 from .errors import DataError
+from .resize import resize_linear
 from .tokens import TokenStore
-from .volumes import resize_linear
 
 
 @dataclass(frozen=True)

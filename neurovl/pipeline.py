@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ from .recordings import Recordings, open_recordings
 from .results import provenance_key, stage
 
 log = logging.getLogger(__name__)
+
+TOKENS_CODE = (
+    "neurovl.preprocessing",
+    "neurovl.recordings",
+)  # edits elsewhere leave the store as it is
 
 
 @dataclass
@@ -35,8 +41,8 @@ class Run:
     recordings: Recordings
     data: dict
 
-    def stage(self, name: str, settings, inputs: tuple[str, ...] = ()):
-        """A stage below the run folder; `inputs` are the names of the stages it reads."""
+    def stage(self, name: str, settings, inputs: tuple[str, ...] = (), code: tuple[str, ...] = ()):
+        """A stage below the run folder; `inputs` are the stages it reads, `code` the modules it rests on."""
         keys = {i: provenance_key(self.folder / i) for i in inputs}
         p = self.profile
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -48,15 +54,16 @@ class Run:
             profile=p.name,
             data=self.data,
             device=p.device,
+            code=code,
         )
 
-    @property
+    @cached_property
     def store(self):
         from .tokens import TokenStore
 
         return TokenStore(self.folder / "tokens")
 
-    @property
+    @cached_property
     def targets(self):
         from .alignment import Targets
 
@@ -189,12 +196,15 @@ def preprocess(data, out, profile: str | None = None):
     return runs[0].store
 
 
-def write_tokens(run: Run) -> None:
-    """RUN/tokens: standardised, resized voxels of every trial (paper section 3.1)."""
-    from .tokens import write_store
+def write_tokens(run: Run, n_jobs: int = 1) -> None:
+    """RUN/tokens: standardised, resized voxels of every trial (paper section 3.1).
+
+    Sessions that the store had already are kept where nothing that they rest on changed.
+    """
+    from .preprocessing import write_store
 
     settings = run.profile.preprocessing
-    with run.stage("tokens", settings) as s:
+    with run.stage("tokens", settings, code=TOKENS_CODE) as s:
         if not s.done:
             write_store(
                 run.recordings,
@@ -202,6 +212,8 @@ def write_tokens(run: Run) -> None:
                 patches=settings.patches,
                 target=settings.target,
                 off_mask=settings.off_mask,
+                n_jobs=n_jobs,
+                previous=run.folder / "tokens",
             )
 
 

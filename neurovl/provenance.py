@@ -3,6 +3,7 @@
 Leaves out what a stage computes, and locks between machines (two processes of one are kept apart).
 """
 
+import ast
 import contextlib
 import dataclasses
 import functools
@@ -62,18 +63,56 @@ class Stage:
 
 
 @functools.cache
-def code_hash() -> str:
-    """SHA-256 over the names and bytes of the package's modules, `NOT_IN_CODE_HASH` left out.
+def code_hash(*roots: str) -> str:
+    """SHA-256 over the names and bytes of modules of the package.
 
     Read once a process: that is the code which runs.
+
+    Parameters
+    ----------
+    *roots : str
+        Modules such as 'neurovl.preprocessing': these and all that they import, directly or not, wherever the import
+        stands. Without any, the whole package but `NOT_IN_CODE_HASH`.
     """
     digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
+    for path in sorted(_reachable(roots) if roots else _PACKAGE.rglob("*.py")):
         relative = path.relative_to(_PACKAGE)
-        if relative.with_suffix("").parts[0] not in NOT_IN_CODE_HASH:
+        if roots or relative.with_suffix("").parts[0] not in NOT_IN_CODE_HASH:
             content = path.read_bytes()
             digest.update(f"{relative.as_posix()}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()
+
+
+def _reachable(modules) -> set[Path]:
+    """Files of the modules and of all that they import from this package."""
+    found: set[Path] = set()
+    waiting = list(modules)
+    while waiting:
+        path = _module_file(waiting.pop())
+        if path is not None and path not in found:
+            found.add(path)
+            waiting += _imports(path)
+    return found
+
+
+def _module_file(name: str) -> Path | None:
+    place = _PACKAGE.parent.joinpath(*name.split("."))
+    files = (place / "__init__.py", place.with_suffix(".py"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _imports(path: Path) -> list[str]:
+    """Names of what a file imports from this package; some are no modules but what is in them."""
+    names, package = [], path.parent.relative_to(_PACKAGE.parent).parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [one.name for one in node.names if one.name.startswith(_PACKAGE.name)]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            if module.split(".")[0] == _PACKAGE.name:
+                names += [module, *(f"{module}.{one.name}" for one in node.names)]
+    return names
 
 
 def _plain(value, keep_paths: bool):
@@ -253,6 +292,7 @@ def stage(
     profile: str,
     data: Mapping,
     device: str,
+    code: tuple[str, ...] = (),
 ) -> Iterator[Stage]:
     """Run one stage of a pipeline at most once for the same settings, inputs, data, seed and code.
 
@@ -274,6 +314,8 @@ def stage(
         Recorded, not part of the key.
     data : mapping
         ``name`` and ``checksum`` of the recordings.
+    code : tuple of str
+        The modules whose code the result rests on, see `code_hash`; the whole package by default.
 
     Yields
     ------
@@ -290,7 +332,7 @@ def stage(
     final = Path(os.path.abspath(final_dir))
     partial = final.with_name(f".{final.name}.partial")
     parts = {"settings": settings, "inputs": inputs, "seed": seed, "data": data}
-    key = _key({**parts, "code": code_hash()})
+    key = _key({**parts, "code": code_hash(*code)})
     _recover(partial, final, key)
     if _is_whole(final, key):
         logger.info("%s is up to date", final.name)
@@ -311,7 +353,7 @@ def stage(
         record = {
             **_plain(parts, keep_paths=False),
             "key": key,
-            "code": code_hash(),
+            "code": code_hash(*code),
             "version": _version("neurovl"),
             "commit": _commit(),
             "profile": profile,

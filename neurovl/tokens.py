@@ -1,11 +1,10 @@
 """The token store: every trial's standardised, resized voxels once, patches of any size gathered from them.
 
-Values are float16 of z-scores: the rounding error is at most 2^-11 of the value. Training and decoding read from here,
-never from the volumes again.
+A session is one memory-mapped file, so any trial is read without its neighbours. Training and decoding read from here,
+never from the volumes again; how it is written is in `preprocessing`.
 """
 
 import json
-import logging
 from functools import cached_property
 from pathlib import Path
 
@@ -15,117 +14,47 @@ import torch
 
 from .datasets.base import find_subject
 from .errors import DataError, MissingError
-from .volumes import PatchPlan, Resizer
-
-log = logging.getLogger(__name__)
-
-MIN_TRAINING_TRIALS = 20
+from .preprocessing import is_intact, session_name
+from .volumes import PatchPlan, layout_name
 
 
-def layout_name(patch) -> str:
-    """Name of a patch size: 5 -> 'p5', (5, 5, 1) -> 'p5x5x1'."""
-    edges = (patch,) * 3 if np.ndim(patch) == 0 else tuple(patch)
-    return f"p{edges[0]}" if len(set(edges)) == 1 else "p" + "x".join(map(str, edges))
+class _Voxels:
+    """The sessions of one subject as one array (n_trials, V) of float16 on disk."""
 
-
-def write_store(
-    recordings,
-    folder: Path,
-    *,
-    patches,
-    target=None,
-    off_mask: str = "zero",
-    progress: str = "voxels",
-) -> None:
-    """Standardise, resize and store all trials of a data set.
-
-    z = (beta - mean) / sd for each voxel, with mean and sd over the training trials of the session (or of all
-    sessions, where `recordings.zscore` is 'subject'). A session with fewer than 20 training trials uses its own
-    unlabelled statistics and is listed as transductive. Then the volume is resized (see `volumes`).
-
-    Parameters
-    ----------
-    recordings : Recordings
-    folder : Path
-        Receives plan.json, plan.npz, trials.csv and for each subject SUBJECT.npy and SUBJECT_mask.nii.gz.
-    patches : list of int or tuple of int
-        Patch sizes in voxels of the common grid; the first is the main one.
-    target : tuple of int, optional
-        Common grid; the first subject's by default.
-    off_mask : str
-        'zero' or 'keep', see `PatchPlan`.
-    """
-    import nibabel
-    from tqdm.auto import tqdm
-
-    masks = {s: recordings.mask(s) for s in recordings.subjects}
-    plans = {
-        layout_name(p): PatchPlan.fit(masks, target=target, patch=p, off_mask=off_mask)
-        for p in patches
-    }
-    region = np.unique(np.concatenate([p.region for p in plans.values()]))
-    target = next(iter(plans.values())).target
-    transductive = {}
-    for subject in recordings.subjects:
-        trials = recordings.trials[recordings.trials.subject == subject]
-        resize = Resizer(masks[subject].shape, target, region)
-        out = np.lib.format.open_memmap(
-            folder / f"{subject}.npy", mode="w+", dtype=np.float16, shape=(len(trials), len(region))
+    def __init__(self, folder: Path, sessions: pd.Series):
+        names = list(dict.fromkeys(sessions))
+        self.files = [folder / f"{session_name(name)}.npy" for name in names]
+        self.session = sessions.map({name: i for i, name in enumerate(names)}).to_numpy()
+        starts = np.flatnonzero(np.append(True, np.diff(self.session) != 0))
+        self.row = np.arange(len(self.session)) - np.repeat(
+            starts, np.diff(np.append(starts, len(self.session)))
         )
-        is_train = (trials.split == "train").to_numpy()
-        whole = _moments(recordings, subject, is_train) if recordings.zscore == "subject" else None
-        sessions = tqdm(
-            recordings.iter_sessions(subject),
-            total=trials.session.nunique(),
-            desc=f"{progress} {subject}",
-            disable=None,
-        )
-        for session, rows, volumes in sessions:
-            fit = is_train[rows]
-            if whole is None and fit.sum() < MIN_TRAINING_TRIALS:
-                transductive.setdefault(subject, []).append(str(session))
-                fit = np.ones(len(rows), bool)
-            mean, sd = whole or (
-                volumes[fit].mean(0, dtype=np.float64),
-                volumes[fit].std(0, dtype=np.float64),
-            )
-            scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 1e-6)
-            volumes = ((volumes - mean) * scale).astype(np.float32)
-            out[rows] = resize(volumes)
-        out.flush()
-        affine = recordings.affine(subject)
-        nibabel.save(
-            nibabel.Nifti1Image(masks[subject].astype(np.uint8), affine),
-            folder / f"{subject}_mask.nii.gz",
-        )
-    np.savez(
-        folder / "plan.npz",
-        region=region,
-        **{f"{k}_kept": p.kept for k, p in plans.items()},
-        **{f"{k}_region": p.region for k, p in plans.items()},
-    )
-    plan = {
-        "target": target,
-        "off_mask": off_mask,
-        "patches": {k: p.patch for k, p in plans.items()},
-        "transductive": transductive,
-    }
-    (folder / "plan.json").write_text(json.dumps(plan, indent=1))
-    recordings.trials.to_csv(folder / "trials.csv", index=False)
+        self._open: dict[int, np.ndarray] = {}
 
+    def _file(self, number: int) -> np.ndarray:
+        if number not in self._open:
+            path, n_trials = self.files[number], int((self.session == number).sum())
+            try:
+                voxels = np.load(path, mmap_mode="r")
+            except (OSError, ValueError) as problem:
+                raise DataError(
+                    f"{path.parent.name}/{path.name} of the token store cannot be read ({problem}), expected "
+                    f"{n_trials} trials; remove it and make it again: neurovl preprocess --data DIR --out RUN"
+                ) from problem
+            self._open[number] = voxels
+        return self._open[number]
 
-def _moments(recordings, subject: str, is_train: np.ndarray):
-    """Mean and standard deviation of each voxel over all training trials, one session in memory at a time."""
-    n, total, square = 0, 0.0, 0.0
-    for _, rows, volumes in recordings.iter_sessions(subject):
-        chosen = volumes[is_train[rows]].astype(np.float64)
-        n, total, square = n + len(chosen), total + chosen.sum(0), square + (chosen**2).sum(0)
-    mean = total / n
-    return mean, np.sqrt(np.maximum(square / n - mean**2, 0))
+    def take(self, rows, out: np.ndarray) -> None:
+        """Copy trials, in the order asked for, into the float32 array `out` (n, V)."""
+        rows = np.asarray(rows)
+        sessions = self.session[rows]
+        for number in np.unique(sessions):
+            chosen = np.flatnonzero(sessions == number)
+            out[chosen] = self._file(number)[self.row[rows[chosen]]]
 
 
 class TokenStore:
-    """Read access to a folder written by `write_store`.
+    """Read access to a folder written by `preprocessing.write_store`.
 
     Attributes
     ----------
@@ -171,8 +100,14 @@ class TokenStore:
         }
 
     @cached_property
-    def _voxels(self) -> dict[str, np.ndarray]:
-        return {s: np.load(self.folder / f"{s}.npy", mmap_mode="r") for s in self.subjects}
+    def _voxels(self) -> dict[str, _Voxels]:
+        sessions = self.trials.groupby("subject").session
+        return {s: _Voxels(self.folder / s, sessions.get_group(s)) for s in self.subjects}
+
+    def damaged(self) -> list[str]:
+        """Session files whose bytes are not those that were written, such as 'subj01/session07.npy'."""
+        files = [file for voxels in self._voxels.values() for file in voxels.files]
+        return [f"{f.parent.name}/{f.name}" for f in files if not f.exists() or not is_intact(f)]
 
     def subject_name(self, subject) -> str:
         """Full name of a subject; 1 and '1' stand for 'subj01'."""
@@ -206,7 +141,10 @@ class TokenStore:
     def voxels(self, subject, rows=None) -> np.ndarray:
         """Stored z-scores of the region, float32 (n, V); `rows` counts the subject's trials from 0."""
         stored = self._voxels[self.subject_name(subject)]
-        return np.asarray(stored if rows is None else stored[np.asarray(rows)], dtype=np.float32)
+        rows = np.arange(len(stored.session))[slice(None) if rows is None else np.asarray(rows)]
+        out = np.empty((len(rows), len(self.region)), np.float32)
+        stored.take(rows, out)
+        return out
 
     def rows(self, index) -> np.ndarray:
         """z-scores (n, V) of trials given by their index in `trials`, over all subjects, in the order asked for."""
@@ -214,8 +152,11 @@ class TokenStore:
         subjects = self.trials.subject.to_numpy()[index]
         out = np.empty((len(index), len(self.region)), np.float32)
         for subject in dict.fromkeys(subjects):
-            chosen = subjects == subject
-            out[chosen] = self._voxels[subject][index[chosen] - self._start[subject]]
+            chosen = np.flatnonzero(subjects == subject)
+            part = out if len(chosen) == len(out) else np.empty((len(chosen), out.shape[1]), np.float32)  # fmt: skip
+            self._voxels[subject].take(index[chosen] - self._start[subject], part)
+            if part is not out:
+                out[chosen] = part
         return out
 
     def cut(self, voxels, layout: str | None = None) -> torch.Tensor:

@@ -1,17 +1,16 @@
 """From a subject's volumes to patches on one grid: trilinear resize, padding, cubes, selection (paper section 3.1).
 
-The resize is linear and fixed for a subject, so it is planned once as a sparse matrix that computes only the voxels
-that are kept and reads only the voxels that they need. Normalisation and storage are in `tokens`.
+Only voxels of kept patches are computed (see `resize`). Standardisation and storage are in `preprocessing`.
 """
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from .errors import DataError
-
-Grid = tuple[int, int, int]
+from .resize import Grid, Resizer, resize_nearest
 
 
 @dataclass(frozen=True)
@@ -137,13 +136,25 @@ class PatchPlan:
             self._resizers[shape] = Resizer(shape, self.target, self.region)
         return self._resizers[shape]
 
-    def tokens(self, volumes: np.ndarray) -> np.ndarray:
+    @cached_property
+    def position(self) -> np.ndarray:
+        """Place of every voxel of `region` in a row of tokens, shape (V,), from 0 to N * patch volume - 1."""
+        column = self.gather.ravel()
+        filled = np.flatnonzero(column < len(self.region))
+        position = np.empty(len(self.region), np.int64)
+        position[column[filled]] = filled
+        return position
+
+    def tokens(self, volumes: np.ndarray, n_jobs: int | None = None) -> np.ndarray:
         """Patches of volumes on any grid.
 
         Parameters
         ----------
         volumes : array, shape (n, x, y, z)
-            Volumes on one subject's grid, any unit.
+            Volumes on one subject's grid, any unit and number type, finite. No copy is made of int16, uint8, uint16,
+            float32 or float64 with x (as NIfTI files have it) or z contiguous.
+        n_jobs : int, optional
+            Threads; all cores by default. The result is the same for any number.
 
         Returns
         -------
@@ -155,76 +166,15 @@ class PatchPlan:
             raise DataError(
                 f"volumes have shape {volumes.shape}, expected (n, x, y, z); add the axis of trials"
             )
-        values = self.resizer(volumes.shape[1:])(volumes)
-        padded = np.concatenate([values, np.zeros((len(values), 1), np.float32)], axis=1)
-        return padded[:, self.gather]
+        out = np.zeros((len(volumes), self.n_tokens * int(np.prod(self.patch))), np.float32)
+        self.resizer(volumes.shape[1:])(volumes, out, self.position, n_jobs or os.cpu_count() or 1)
+        return out.reshape(len(volumes), self.n_tokens, -1)
 
 
-class Resizer:
-    """Trilinear resize of whole volumes to some voxels of another grid.
-
-    Output voxel o of an axis with n_out voxels lies at the input coordinate (o + 1/2) n_in / n_out - 1/2, clamped to
-    the grid, which is `scipy.ndimage.zoom(order=1, grid_mode=True, mode='nearest')`.
-
-    Parameters
-    ----------
-    shape, target : tuple of int
-        Input and output grids (x, y, z).
-    region : int array, shape (V,)
-        Flat indices of the output voxels to compute.
-    """
-
-    def __init__(self, shape: Grid, target: Grid, region: np.ndarray):
-        from scipy import sparse
-
-        self.shape = shape
-        parts = np.unravel_index(region, target)
-        axes = [_linear_axis(n_in, n_out) for n_in, n_out in zip(shape, target, strict=True)]
-        rows, columns, weights = [], [], []
-        for corner in np.ndindex(2, 2, 2):
-            index, weight = [], np.ones(len(region), np.float32)
-            for axis, side, part in zip(axes, corner, parts, strict=True):
-                low, high, fraction = axis
-                index.append((high if side else low)[part])
-                weight = weight * (fraction if side else 1 - fraction)[part]
-            rows.append(np.arange(len(region)))
-            columns.append(np.ravel_multi_index(index, shape))
-            weights.append(weight.astype(np.float32))
-        rows, columns, weights = (np.concatenate(x) for x in (rows, columns, weights))
-        used = weights > 0
-        self.inputs, compact = np.unique(columns[used], return_inverse=True)
-        size = (len(region), len(self.inputs))
-        self.matrix = sparse.csr_matrix((weights[used], (rows[used], compact)), shape=size)
-
-    def __call__(self, volumes: np.ndarray) -> np.ndarray:
-        """Values at the region, float32 (n, V), of volumes (n, x, y, z)."""
-        if volumes.shape[1:] != self.shape:
-            raise DataError(
-                f"volumes have the grid {volumes.shape[1:]}, expected {self.shape} (x, y, z) as in the mask"
-            )
-        flat = volumes.reshape(len(volumes), -1)[:, self.inputs].astype(np.float32, copy=False)
-        return np.ascontiguousarray((self.matrix @ flat.T).T)
-
-
-def resize_nearest(mask: np.ndarray, target: Grid) -> np.ndarray:
-    """Nearest-voxel resize of a mask (x, y, z), aligned by voxel centres."""
-    index = [
-        np.minimum(((np.arange(o) + 0.5) * i / o).astype(int), i - 1)
-        for i, o in zip(mask.shape, target, strict=True)
-    ]
-    return mask[np.ix_(*index)]
-
-
-def resize_linear(volume: np.ndarray, target: Grid) -> np.ndarray:
-    """Trilinear resize of one volume (x, y, z) to a grid, aligned by voxel centres; float32."""
-    region = np.arange(int(np.prod(target)))
-    return Resizer(volume.shape, tuple(target), region)(volume[None])[0].reshape(target)
-
-
-def _linear_axis(n_in: int, n_out: int):
-    at = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
-    low = np.minimum(at.astype(int), max(n_in - 2, 0))
-    return low, np.minimum(low + 1, n_in - 1), (at - low).astype(np.float32)
+def layout_name(patch) -> str:
+    """Name of a patch size: 5 -> 'p5', (5, 5, 1) -> 'p5x5x1'."""
+    edges = (patch,) * 3 if np.ndim(patch) == 0 else tuple(patch)
+    return f"p{edges[0]}" if len(set(edges)) == 1 else "p" + "x".join(map(str, edges))
 
 
 def _pad(volume: np.ndarray, patch: Grid, fill=0) -> np.ndarray:

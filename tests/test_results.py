@@ -91,8 +91,36 @@ def test_what_does_not_matter_skips(tmp_path):
 
 def test_changed_code_reruns(tmp_path, monkeypatch):
     assert run(tmp_path / "tokens")
-    monkeypatch.setattr(provenance, "code_hash", lambda: "other")
+    monkeypatch.setattr(provenance, "code_hash", lambda *roots: "other")
     assert run(tmp_path / "tokens")
+
+
+def test_code_hash_of_a_module_covers_what_it_imports_and_no_more(tmp_path, monkeypatch):
+    package = tmp_path / "neurovl"
+    (package / "deep").mkdir(parents=True)
+    files = {
+        "top.py": "from .near import x\n",
+        "near.py": "def f():\n    from .deep import inner\n",
+        "deep/__init__.py": "",
+        "deep/inner.py": "from ..far import y\nimport numpy\n",
+        "far.py": "y = 1\n",
+        "other.py": "from . import top\n",
+    }
+    for name, text in files.items():
+        (package / name).write_text(text)
+    monkeypatch.setattr(provenance, "_PACKAGE", package)
+
+    def after_editing(name):
+        (package / name).write_text(files[name] + "# edited\n")
+        provenance.code_hash.cache_clear()
+        changed = provenance.code_hash("neurovl.top")
+        (package / name).write_text(files[name])
+        return changed
+
+    provenance.code_hash.cache_clear()
+    before = provenance.code_hash("neurovl.top")
+    assert {n for n in files if after_editing(n) != before} == set(files) - {"other.py"}
+    provenance.code_hash.cache_clear()
 
 
 def test_code_hash_leaves_rendering_out(tmp_path, monkeypatch):

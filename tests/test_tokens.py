@@ -1,12 +1,15 @@
 """The token store: statistics from training trials, the same voxels as a plain computation, patches gathered right."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from neurovl.errors import DataError
+from neurovl.preprocessing import MIN_TRAINING_TRIALS, session_name, write_store
 from neurovl.recordings import open_recordings
-from neurovl.tokens import MIN_TRAINING_TRIALS, TokenStore, layout_name, write_store
+from neurovl.tokens import TokenStore
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +45,21 @@ def test_test_trials_do_not_enter_the_statistics(data, store, tmp_path):
     """Changing every test trial leaves the training trials' tokens as they were."""
 
     class Spoiled(type(data)):
-        def volumes(self, subject, rows=None):
-            out = super().volumes(subject, rows)
-            split = self.subject_trials(subject).split.to_numpy()
-            chosen = split if rows is None else split[np.asarray(rows)]
-            out[chosen == "test"] = out[chosen == "test"] * 5 + 7
+        def session_voxels(self, subject, session, voxels):
+            out = super().session_voxels(subject, session, voxels).astype(np.float32)
+            own = self.subject_trials(subject)
+            is_test = (own.split[own.session == session] == "test").to_numpy()
+            out[is_test] = out[is_test] * 5 + 7
             return out
 
     spoiled = open_recordings(data.root)
     spoiled.__class__ = Spoiled
     write_store(spoiled, tmp_path, patches=[5])
     train = np.flatnonzero(store.trials[store.trials.subject == "subj01"].split == "train")[:50]
-    again = TokenStore(tmp_path).voxels("subj01", train)
-    np.testing.assert_array_equal(again, store.voxels("subj01", train))
+    again = TokenStore(tmp_path)
+    np.testing.assert_array_equal(again.voxels("subj01", train), store.voxels("subj01", train))
+    test = np.flatnonzero(store.trials[store.trials.subject == "subj01"].split == "test")[:5]
+    assert not np.allclose(again.voxels("subj01", test), store.voxels("subj01", test), atol=0.5)
 
 
 def test_layouts_hold_the_same_voxels(store):
@@ -93,6 +98,99 @@ def test_a_session_with_few_training_trials_uses_its_own_statistics(data, tmp_pa
     assert TokenStore(tmp_path).transductive == {"subj01": ["1"]}
 
 
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_two_workers_write_the_same_bytes_as_one(data, store, tmp_path):
+    write_store(data, tmp_path, patches=[5, 4], off_mask="zero", n_jobs=2)
+    assert contents(tmp_path) == contents(store.folder)
+
+
+class Counted:
+    """A reader that notes which sessions are read."""
+
+    def session_voxels(self, subject, session, voxels):
+        self.read.append((subject, session))
+        return super().session_voxels(subject, session, voxels)
+
+
+def counted(data):
+    again = open_recordings(data.root, subjects=data.subjects)
+    again.__class__ = type("Counted", (Counted, type(data)), {})
+    again.read = []
+    return again
+
+
+def test_only_what_is_missing_is_made_again(data, store, tmp_path):
+    for name, content in contents(store.folder).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    lost = tmp_path / "subj02" / "session01.json"
+    lost.unlink()
+    (tmp_path / "subj01" / ".session01.npy.123.part").write_bytes(b"half")
+    again = counted(data)
+    write_store(again, tmp_path, patches=[5, 4], off_mask="zero")
+    assert again.read == [("subj02", 1)]
+    assert contents(tmp_path) == contents(store.folder)
+
+
+def test_sessions_of_an_older_store_are_taken_over_unless_they_are_damaged(data, store, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    write_store(data, old, patches=[5, 4], off_mask="zero")
+    voxels = np.load(old / "subj01" / "session01.npy", mmap_mode="r+")
+    voxels[3, 4] += 1
+    voxels.flush()
+    assert TokenStore(old).damaged() == ["subj01/session01.npy"]
+    again = counted(data)
+    write_store(again, new, patches=[5, 4], off_mask="zero", previous=old)
+    assert again.read == [("subj01", 1)]
+    assert contents(new) == contents(store.folder)
+
+
+def test_another_region_takes_nothing_over(data, store, tmp_path):
+    again = counted(data)
+    write_store(again, tmp_path, patches=[5, 4], off_mask="keep", previous=store.folder)
+    assert sorted(again.read) == [("subj01", 1), ("subj02", 1)]
+
+
+def test_a_store_with_a_cut_session_names_the_file(data, tmp_path):
+    write_store(data, tmp_path, patches=[5])
+    file = tmp_path / "subj01" / "session01.npy"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(DataError, match="subj01/session01.npy .* neurovl preprocess"):
+        TokenStore(tmp_path).voxels(1, [0])
+
+
+def test_a_trial_that_float16_cannot_hold_is_named(data, tmp_path):
+    class Exploding(type(data)):
+        def session_voxels(self, subject, session, voxels):
+            out = super().session_voxels(subject, session, voxels).astype(np.float32)
+            is_test = (self.subject_trials(subject).split == "test").to_numpy()
+            out[np.flatnonzero(is_test)[0]] *= 1e8
+            return out
+
+    wild = open_recordings(data.root, subjects=[1])
+    wild.__class__ = Exploding
+    with pytest.raises(DataError, match="session 1 of subj01: trial"):
+        write_store(wild, tmp_path, patches=[5])
+    assert not list(tmp_path.glob("subj01/session*"))
+
+
+@pytest.mark.parametrize(
+    ("session", "name"), [(7, "session07"), ("41", "session41"), ("ses-a", "session-ses-a")]
+)
+def test_session_names(session, name):
+    assert session_name(session) == name
+
+
+def test_a_session_name_never_leads_out_of_the_store():
+    names = [session_name(s) for s in ("../x", "--/x", "a b", "a/b")]
+    assert len(set(names)) == 4 and all(Path(n).name == n and "." not in n for n in names)
+
+
 def test_unknown_images_subjects_and_layouts_are_named(store):
     with pytest.raises(DataError, match="did not see image 99999"):
         store.tokens(1, 99999)
@@ -100,7 +198,3 @@ def test_unknown_images_subjects_and_layouts_are_named(store):
         store.batch(7, [0])
     with pytest.raises(DataError, match="p5, p4, flat"):
         store.batch(1, [0], patch=9)
-
-
-def test_layout_names():
-    assert [layout_name(p) for p in (5, (5, 5, 5), (5, 5, 1))] == ["p5", "p5", "p5x5x1"]

@@ -5,7 +5,8 @@ import pytest
 from scipy import ndimage
 
 from neurovl.errors import DataError
-from neurovl.volumes import PatchPlan, resize_linear, resize_nearest
+from neurovl.resize import Resizer, resize_linear, resize_nearest
+from neurovl.volumes import PatchPlan, layout_name
 
 GRIDS = [(27, 35, 28), (26, 33, 27), (30, 30, 20), (9, 50, 11)]
 TARGET = (27, 35, 28)
@@ -38,6 +39,37 @@ def test_tokens_equal_scipy_zoom(shape, patch):
     expected = np.stack([peers_way(v, TARGET, plan.patch, plan.kept) for v in volumes])
     assert plan.tokens(volumes).shape == (3, plan.n_tokens, np.prod(plan.patch))
     np.testing.assert_allclose(plan.tokens(volumes), expected, atol=1e-4 * np.ptp(volumes))
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "uint8", "float32", "float64", "int32"])
+@pytest.mark.parametrize("first", ["x", "z"])
+def test_every_number_type_and_memory_order_gives_what_scipy_gives(dtype, first):
+    """Random grids, also of one voxel an axis, enlarged and reduced, and random voxels of them."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        shape, target = (tuple(int(n) for n in rng.integers(1, 20, 3)) for _ in range(2))
+        region = np.flatnonzero(rng.random(np.prod(target)) < rng.random())
+        if not region.size:
+            continue
+        volumes = np.abs(rng.normal(0, 60, (3, *shape))).astype(dtype)
+        factors = [o / i for o, i in zip(target, shape, strict=True)]
+        options = {"order": 1, "grid_mode": True, "mode": "nearest"}
+        zoomed = [
+            ndimage.zoom(v.astype(float), factors, **options).ravel()[region] for v in volumes
+        ]
+        if first == "x":
+            volumes = np.ascontiguousarray(volumes.transpose(0, 3, 2, 1)).transpose(0, 3, 2, 1)
+        resizer = Resizer(shape, target, region)
+        np.testing.assert_allclose(resizer(volumes), zoomed, atol=1e-3)
+        np.testing.assert_array_equal(resizer(volumes, n_jobs=2), resizer(volumes))
+        inputs = volumes.transpose(0, 3, 2, 1).reshape(3, -1)[:, resizer.inputs]
+        scale, shift = rng.random((2, len(resizer.inputs))).astype(np.float32)
+        whole = np.zeros((3, np.prod(shape)), np.float32)
+        whole[:, resizer.inputs] = (inputs - shift) * scale
+        whole = whole.reshape(3, *shape[::-1]).transpose(0, 3, 2, 1)
+        expected = [ndimage.zoom(v, factors, **options).ravel()[region] for v in whole]
+        found = resizer.from_inputs(inputs, scale, shift)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_zeroing_off_mask_voxels_is_the_kept_tokens_times_the_union():
@@ -88,3 +120,7 @@ def test_volumes_of_another_shape_are_refused():
     plan = PatchPlan.fit({"a": np.ones((5, 4, 4), bool)}, patch=4)
     with pytest.raises(DataError, match="expected"):
         plan.tokens(np.ones((5, 4, 4)))
+
+
+def test_layout_names():
+    assert [layout_name(p) for p in (5, (5, 5, 5), (5, 5, 1))] == ["p5", "p5", "p5x5x1"]

@@ -80,6 +80,7 @@ class Recordings:
         self.root = Path(root)
         self.subjects = subjects
         self.trials = trials.reset_index(drop=True)[TRIAL_COLUMNS]
+        self._ncsnr: dict[str, np.ndarray | None] = {}  # from repeats, when first asked for
         require_split_by_image(self.trials)
 
     def __repr__(self):
@@ -165,6 +166,15 @@ class Recordings:
             out[block] = volumes.transpose(0, 3, 2, 1).reshape(len(block), -1)[:, voxels]
         return clean_voxels(out, inside, f"session {session} of {subject}")
 
+    def session_files(self, subject: str, session) -> list[Path]:
+        """Files that hold a session's responses; empty where a reader cannot tell."""
+        return []
+
+    def session_identity(self, subject: str, session) -> str:
+        """Changes when a session's responses may have changed."""
+        files = self.session_files(subject, session)
+        return digest([fingerprint(path) for path in files]) if files else self.checksum()
+
     def _session_volumes(self, subject: str, session: int, positions: np.ndarray) -> np.ndarray:
         """Responses (n, x, y, z) at `positions` within one session; each reader has its own."""
         raise NotImplementedError
@@ -181,9 +191,28 @@ class Recordings:
         """Voxel indices to millimetres: array of shape (4, 4)."""
         raise NotImplementedError
 
-    def noise_ceiling(self, subject, n_repeats: int = 3) -> np.ndarray | None:
-        """Share of a voxel's variance that the picture can explain, (x, y, z), or None if unknown."""
-        return None
+    def noise_ceiling(self, subject, n_repeats=3) -> np.ndarray | None:
+        """Share of a voxel's variance that the picture can explain.
+
+        Parameters
+        ----------
+        subject : str or int
+        n_repeats : int or sequence of int
+            Trials averaged for each picture, as in `noise_ceiling` of this module.
+
+        Returns
+        -------
+        float32 array of shape (x, y, z)
+            From the repeats of all trials (``reliability.py``), which are read when it is first asked
+            for; None where no picture was shown twice.
+        """
+        from neurovl.datasets.reliability import ncsnr
+
+        subject = self.subject_name(subject)
+        if subject not in self._ncsnr:
+            self._ncsnr[subject] = ncsnr(self, subject)
+        found = self._ncsnr[subject]
+        return None if found is None else noise_ceiling(found, n_repeats)
 
     def image(self, image_id):
         """The picture as a PIL image."""
@@ -217,22 +246,32 @@ class Recordings:
         return []
 
 
-def noise_ceiling(ncsnr, n_repeats: int = 3) -> np.ndarray:
-    """Noise ceiling of the mean of `n_repeats` trials, as a fraction of variance.
+def noise_ceiling(ncsnr, n_repeats=3) -> np.ndarray:
+    """Noise ceiling of the mean of several trials, as a fraction of variance.
 
-    NC = ncsnr^2 / (ncsnr^2 + 1 / n)   (Allen et al. 2022, Nat. Neurosci. 25:116, Methods)
+    NC = ncsnr^2 / (ncsnr^2 + mean(1 / n))   (Allen et al. 2022, Nat. Neurosci. 25:116, Methods)
 
     Parameters
     ----------
     ncsnr : array of any shape
         Ratio of the standard deviations of signal and noise.
-    n_repeats : int
-        Trials averaged for each picture.
+    n_repeats : int or sequence of int
+        Trials averaged for each picture: one number, or one for each picture.
+
+    Returns
+    -------
+    float32 array of the shape of `ncsnr`
+
+    Raises
+    ------
+    DataError
+        If a number is below 1, or there is none.
     """
-    if n_repeats < 1:
+    counts = np.asarray(n_repeats, np.float64)
+    if not counts.size or not (counts >= 1).all():
         raise DataError(f"n_repeats is {n_repeats}, expected 1 or more trials averaged per picture")
     power = np.square(np.asarray(ncsnr, np.float32))
-    return (power / (power + np.float32(1 / n_repeats))).astype(np.float32)
+    return (power / (power + np.float32((1 / counts).mean()))).astype(np.float32)
 
 
 def digest(*parts) -> str:
@@ -243,6 +282,20 @@ def digest(*parts) -> str:
             total.update(item if isinstance(item, bytes) else str(item).encode())
             total.update(b"\0")
     return total.hexdigest()[:16]
+
+
+def fingerprint(path: Path) -> str:
+    """Cheap checksum of a big file: its size and 16 blocks of 4 KiB spread over it, the first and the last among them.
+
+    The last block of a gzip file holds the CRC of all of it.
+    """
+    size, block = Path(path).stat().st_size, 4096
+    with open(path, "rb") as file:
+        parts = [f"{size}".encode()]
+        for start in np.linspace(0, max(0, size - block), 16).astype(int):
+            file.seek(start)
+            parts.append(file.read(block))
+    return digest(parts)
 
 
 def check_rows(rows, n_trials: int, what: str) -> np.ndarray:

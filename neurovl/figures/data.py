@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from neurovl.figures.theme import CYCLE, INK, WIDTH, bare, finish, theme, wrap
-from neurovl.volumes import resize_linear, resize_nearest
+from neurovl.resize import resize_linear, resize_nearest
 
 
 def contact_sheet(recordings, image_ids, columns: int = 4) -> Figure:

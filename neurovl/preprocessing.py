@@ -1,0 +1,226 @@
+"""From recordings to the token store: every session once, standardised, resized to the union region, float16.
+
+A session is a file of its own, written beside and renamed when whole, with a record of what it was made from and its
+checksum. So a run that was killed goes on with the sessions that are missing, and new sessions are added to those that
+are there. Reading the store back is in `tokens`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from .datasets.base import digest
+from .errors import DataError
+from .provenance import code_hash
+from .resize import Resizer
+from .volumes import PatchPlan, layout_name
+
+MIN_TRAINING_TRIALS = 20
+BLOCK_VALUES = 1 << 23
+PACKING = (
+    "float16 of z-scores: relative rounding error at most 2^-11, absolute at most 2^-25 near 0"
+)
+
+
+def write_store(
+    recordings, folder, *, patches, target=None, off_mask="zero", n_jobs=1, previous=None
+) -> None:
+    """Standardise, resize and store all trials of a data set.
+
+    z = (beta - mean) / sd for each voxel, with mean and sd over the training trials of the session (or of all
+    sessions, where `recordings.zscore` is 'subject'). A session with fewer than 20 training trials uses its own
+    unlabelled statistics and is listed as transductive. Then the volume is resized (see `resize`).
+
+    Parameters
+    ----------
+    recordings : Recordings
+    folder : Path
+        Receives plan.json, plan.npz, trials.csv and, for each subject, SUBJECT_mask.nii.gz and
+        SUBJECT/session01.npy with session01.json beside it. Sessions that are there and up to date are kept.
+    patches : list of int or tuple of int
+        Patch sizes in voxels of the common grid; the first is the main one.
+    target : tuple of int, optional
+        Common grid; the first subject's by default.
+    off_mask : str
+        'zero' or 'keep', see `PatchPlan`.
+    n_jobs : int
+        Processes, each with one session in memory; the stored bytes do not depend on it.
+    previous : Path, optional
+        An older store of these recordings; its sessions are taken over where nothing that they rest on changed.
+
+    Raises
+    ------
+    DataError
+        As the reader of the recordings; or a z-score that float16 cannot hold.
+    """
+    from joblib import Parallel, delayed
+    from tqdm.auto import tqdm
+
+    folder = Path(folder)
+    masks = {s: recordings.mask(s) for s in recordings.subjects}
+    plans = {
+        layout_name(p): PatchPlan.fit(masks, target=target, patch=p, off_mask=off_mask)
+        for p in patches
+    }
+    region = np.unique(np.concatenate([p.region for p in plans.values()]))
+    target = next(iter(plans.values())).target
+    _write_plan(folder, recordings, plans, region, masks)
+    code = code_hash(__name__, "neurovl.recordings")
+    jobs, transductive = [], {}
+    for subject in recordings.subjects:
+        resizer = Resizer(masks[subject].shape, target, region)
+        trials = recordings.subject_trials(subject)
+        moments = _all_moments(recordings, subject, resizer) if recordings.zscore == "subject" else None  # fmt: skip
+        place = folder / subject
+        place.mkdir(exist_ok=True)
+        for leftover in place.glob(".*.part"):
+            leftover.unlink(missing_ok=True)
+        fixed = digest(target, region.tobytes(), masks[subject].tobytes(), moments, code)
+        for session, own in trials.groupby("session", sort=False):
+            is_train = (own.split == "train").to_numpy()
+            if moments is None and is_train.sum() < MIN_TRAINING_TRIALS:
+                transductive.setdefault(subject, []).append(str(session))
+                is_train = np.ones(len(own), bool)
+            key = digest(fixed, recordings.session_identity(subject, session), is_train.tobytes())
+            file = place / f"{session_name(session)}.npy"
+            shape = (len(own), len(region))
+            if not _is_whole(file, key, shape) and not _take_over(previous, file, key, shape):
+                jobs.append((file, key, subject, session, resizer, is_train, moments))
+    work = (delayed(_write_session)(recordings, *job) for job in jobs)
+    done = Parallel(n_jobs=min(n_jobs, len(jobs)) or 1, return_as="generator_unordered")(work)
+    for _ in tqdm(done, "sessions", total=len(jobs), disable=None):
+        pass
+    about = {
+        "target": target,
+        "off_mask": off_mask,
+        "packing": PACKING,
+        "patches": {name: plan.patch for name, plan in plans.items()},
+        "transductive": transductive,
+    }
+    _write_json(folder / "plan.json", about)
+
+
+def session_name(session) -> str:
+    """File name of a session: 7 -> 'session07', 'ses-things01' -> 'session-ses-things01'."""
+    text = str(session)
+    if text.isdigit() and text == str(int(text)):  # '07' beside '7' is another session
+        return f"session{int(text):02d}"
+    safe = re.sub(r"[^A-Za-z0-9-]", "-", text)
+    return f"session-{safe}" if safe == text else f"session-{safe}-{digest(text)[:6]}"
+
+
+def _write_plan(folder, recordings, plans, region, masks) -> None:
+    import nibabel
+
+    kept = {f"{name}_kept": plan.kept for name, plan in plans.items()}
+    regions = {f"{name}_region": plan.region for name, plan in plans.items()}
+    np.savez(folder / "plan.npz", region=region, **kept, **regions)
+    recordings.trials.to_csv(folder / "trials.csv", index=False)
+    for subject, mask in masks.items():
+        image = nibabel.Nifti1Image(mask.astype(np.uint8), recordings.affine(subject))
+        nibabel.save(image, folder / f"{subject}_mask.nii.gz")
+
+
+def _write_session(recordings, file, key, subject, session, resizer, is_train, moments) -> None:
+    """One session: read the voxels it needs, standardise, resize, write, record."""
+    values = recordings.session_voxels(subject, session, resizer.inputs)
+    mean, sd = moments or _moments(values, is_train)
+    scale = np.divide(1, sd, out=np.zeros_like(sd), where=sd > 1e-6 * (1 + np.abs(mean)))
+    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
+    shape = (len(values), len(resizer.region))
+    rows = max(1, BLOCK_VALUES // max(values.shape[1], shape[1]))
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    checksum = hashlib.sha256()
+    with open(part, "wb") as out:
+        about = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(out, about)
+        for start in range(0, len(values), rows):
+            block = resizer.from_inputs(values[start : start + rows], scale, mean)
+            with np.errstate(over="ignore"):
+                packed = block.astype("<f2")
+            if not np.isfinite(packed).all():
+                trial = start + int(np.argmin(np.isfinite(packed).all(axis=1)))
+                raise DataError(
+                    f"session {session} of {subject}: trial {trial} (from 0) lies more than 65504 standard deviations "
+                    "from the mean of the training trials, expected betas of one scale; look at this trial, or leave it out"
+                )
+            data = packed.tobytes()
+            checksum.update(data)
+            out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(part, file)
+    _write_json(_record(file), {"key": key, "sha256": checksum.hexdigest(), "shape": shape})
+
+
+def _moments(values: np.ndarray, is_train: np.ndarray):
+    """Mean and standard deviation of every voxel over the training trials, in float64."""
+    mean, sd = np.empty((2, values.shape[1]))
+    for start in range(0, values.shape[1], 4096):
+        part = slice(start, start + 4096)
+        chosen = values[:, part][is_train].astype(np.float64)
+        mean[part], sd[part] = chosen.mean(axis=0), chosen.std(axis=0)
+    return mean, sd
+
+
+def _all_moments(recordings, subject: str, resizer: Resizer):
+    """Mean and standard deviation over the training trials of all sessions, one session in memory at a time."""
+    n, total, square = 0, 0.0, 0.0
+    for session, own in recordings.subject_trials(subject).groupby("session", sort=False):
+        values = recordings.session_voxels(subject, session, resizer.inputs)
+        chosen = values[(own.split == "train").to_numpy()].astype(np.float64)
+        n, total, square = n + len(chosen), total + chosen.sum(0), square + (chosen**2).sum(0)
+    mean = total / n
+    return mean, np.sqrt(np.maximum(square / n - mean**2, 0))
+
+
+def _record(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def _is_whole(file: Path, key: str, shape) -> bool:
+    """Whether a session lies there as it should; the record is written after the voxels."""
+    try:
+        record = json.loads(_record(file).read_text())
+        return record["key"] == key and tuple(np.load(file, mmap_mode="r").shape) == tuple(shape)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _take_over(previous, file: Path, key: str, shape) -> bool:
+    """Link a session of an older store, if it was made from the same and its checksum holds."""
+    if previous is None:
+        return False
+    old = Path(previous) / file.parent.name / file.name
+    if not _is_whole(old, key, shape) or not is_intact(old):
+        return False
+    for source, goal in ((old, file), (_record(old), _record(file))):
+        goal.unlink(missing_ok=True)
+        try:
+            os.link(source, goal)
+        except OSError:  # another file system, or one without links
+            part = goal.with_name(f".{goal.name}.{os.getpid()}.part")
+            shutil.copyfile(source, part)
+            os.replace(part, goal)
+    return True
+
+
+def is_intact(file: Path) -> bool:
+    """Whether a session's voxels have the checksum that was recorded when they were written."""
+    expected = json.loads(_record(file).read_text())["sha256"]
+    checksum = hashlib.sha256()
+    voxels = np.load(file, mmap_mode="r")
+    for start in range(0, len(voxels), 64):
+        checksum.update(voxels[start : start + 64].tobytes())
+    return checksum.hexdigest() == expected
+
+
+def _write_json(path: Path, content: dict) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(content, indent=1))
+    os.replace(part, path)
