@@ -116,7 +116,7 @@ class Resizer:
         lines = lines.reshape(len(volumes), -1)
         return self._apply(runs, runs.table, lines, out, position, n_jobs)
 
-    def from_inputs(self, values, scale, shift, out=None) -> np.ndarray:
+    def from_inputs(self, values, scale, shift, out=None, position=None) -> np.ndarray:
         """Standardise the voxels of `inputs`, then resize: of values (n, n_inputs), (value - shift) * scale.
 
         Parameters
@@ -124,6 +124,8 @@ class Resizer:
         values : array, shape (n, n_inputs)
             In the order of `inputs`.
         scale, shift : array, shape (n_inputs,)
+        out, position
+            As for whole volumes.
 
         Returns
         -------
@@ -131,7 +133,7 @@ class Resizer:
         """
         standard = np.subtract(values, shift, dtype=np.float32)
         standard *= scale
-        return self._apply(self._x_first, self._compact, standard, out, None, 1)
+        return self._apply(self._x_first, self._compact, standard, out, position, 1)
 
     def _apply(self, runs, table, lines, out, position, n_jobs) -> np.ndarray:
         if lines.dtype.newbyteorder("=").name not in COMPILED or not lines.flags.c_contiguous:

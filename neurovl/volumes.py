@@ -145,7 +145,14 @@ class PatchPlan:
         position[column[filled]] = filled
         return position
 
-    def tokens(self, volumes: np.ndarray, n_jobs: int | None = None) -> np.ndarray:
+    @cached_property
+    def blank(self) -> np.ndarray:
+        """Places in a row of tokens that no voxel of `region` fills."""
+        return np.flatnonzero(self.gather.ravel() == len(self.region))
+
+    def tokens(
+        self, volumes: np.ndarray, out: np.ndarray | None = None, n_jobs: int | None = None
+    ) -> np.ndarray:
         """Patches of volumes on any grid.
 
         Parameters
@@ -153,6 +160,8 @@ class PatchPlan:
         volumes : array, shape (n, x, y, z)
             Volumes on one subject's grid, any unit and number type, finite. No copy is made of int16, uint8, uint16,
             float32 or float64 with x (as NIfTI files have it) or z contiguous.
+        out : float32 array, shape (n, N, patch volume), optional
+            Receives the tokens, to spare the system new memory for each block of volumes.
         n_jobs : int, optional
             Threads; all cores by default. The result is the same for any number.
 
@@ -166,9 +175,18 @@ class PatchPlan:
             raise DataError(
                 f"volumes have shape {volumes.shape}, expected (n, x, y, z); add the axis of trials"
             )
-        out = np.zeros((len(volumes), self.n_tokens * int(np.prod(self.patch))), np.float32)
-        self.resizer(volumes.shape[1:])(volumes, out, self.position, n_jobs or os.cpu_count() or 1)
-        return out.reshape(len(volumes), self.n_tokens, -1)
+        shape = (len(volumes), self.n_tokens, int(np.prod(self.patch)))
+        if out is None:
+            out = np.zeros(shape, np.float32)
+        elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise DataError(
+                f"out is {out.dtype} of shape {out.shape}, expected a contiguous float32 array of shape {shape}"
+            )
+        else:
+            out.reshape(len(out), -1)[:, self.blank] = 0
+        resizer = self.resizer(volumes.shape[1:])
+        resizer(volumes, out.reshape(len(out), -1), self.position, n_jobs or os.cpu_count() or 1)
+        return out
 
 
 def layout_name(patch) -> str:

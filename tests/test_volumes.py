@@ -124,3 +124,14 @@ def test_volumes_of_another_shape_are_refused():
 
 def test_layout_names():
     assert [layout_name(p) for p in (5, (5, 5, 5), (5, 5, 1))] == ["p5", "p5", "p5x5x1"]
+
+
+def test_tokens_into_a_used_array_leave_nothing_of_it():
+    masks = {"a": random_mask(TARGET, 0)}
+    plan = PatchPlan.fit(masks, target=TARGET, patch=(5, 4, 6), off_mask="zero")
+    volumes = np.random.default_rng(4).normal(size=(2, *TARGET)).astype(np.float32)
+    used = np.full((2, plan.n_tokens, 120), 7, np.float32)
+    assert plan.tokens(volumes, out=used) is used
+    np.testing.assert_array_equal(used, plan.tokens(volumes))
+    with pytest.raises(DataError, match="contiguous float32"):
+        plan.tokens(volumes, out=used[:, ::2])
