@@ -21,9 +21,27 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """`patches` in voxels of the common grid, the main one first; `target` is the first subject's grid by default."""
+    """What is read, and the tokens that are made of it.
+
+    Parameters
+    ----------
+    subjects : tuple of int, optional
+        All by default.
+    split : str, optional
+        Named partition of a data set that has several: NSD's 'shared1000' or 'shared982'. The first by default.
+    betas : str, optional
+        Version of NSD's betas; 'betas_fithrf_GLMdenoise_RR' by default.
+    patches : tuple
+        Sizes in voxels of the common grid, the main one first.
+    target : tuple of int, optional
+        Common grid; the first subject's by default.
+    off_mask : str
+        'zero' or 'keep', see `PatchPlan`.
+    """
 
     subjects: tuple[int, ...] | None = None
+    split: str | None = None
+    betas: str | None = None
     patches: tuple = (5, 4, 3)
     target: tuple[int, int, int] | None = None
     off_mask: str = "zero"

@@ -107,12 +107,13 @@ def open_run(run, fold: int = 0) -> Run:
     """Open a run folder that `start` made, with its data."""
     run = Path(run)
     facts = read_run(run)
-    recordings = open_recordings(
-        os.path.normpath(run / facts["data_folder"]),
-        subjects=facts["settings"].preprocessing.subjects,
-        fold=fold,
-    )
+    recordings = _open(os.path.normpath(run / facts["data_folder"]), facts["settings"], fold)
     return _run(run, facts["settings"], recordings, fold)
+
+
+def _open(folder, profile: Profile, fold: int = 0) -> Recordings:
+    wanted = profile.preprocessing
+    return open_recordings(folder, wanted.subjects, fold, wanted.split, wanted.betas)
 
 
 def _run(out: Path, profile: Profile, recordings: Recordings, fold: int) -> Run:
@@ -153,8 +154,7 @@ def start(data, out, profile: Profile) -> list[Run]:
     """Open the data (simulated where none are given), record the run, and return its folds."""
     out = Path(out)
     folder = Path(data) if data is not None else simulate_for(profile, out.parent / "data")
-    wanted = profile.preprocessing.subjects
-    first = open_recordings(folder, subjects=wanted)
+    first = _open(folder, profile)
     facts = {
         "data": first.name,
         "simulated": first.simulated,
@@ -166,10 +166,7 @@ def start(data, out, profile: Profile) -> list[Run]:
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
     write_run(out, profile, os.path.relpath(folder, out), facts)
-    folds = [
-        first,
-        *(open_recordings(folder, subjects=wanted, fold=k) for k in range(1, first.n_folds)),
-    ]
+    folds = [first, *(_open(folder, profile, fold) for fold in range(1, first.n_folds))]
     return [_run(out, profile, r, k) for k, r in enumerate(folds)]
 
 
@@ -345,7 +342,7 @@ def _drop_checkpoint(folder: Path) -> None:
 
 def train(run: Run) -> None:
     """Tokens, targets, every encoder of the profile, and the language model where there are captions."""
-    write_tokens(run)
+    write_tokens(run, os.cpu_count() or 1)
     embed_targets(run)
     for system in run.systems():
         train_encoder(run, system)

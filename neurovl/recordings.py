@@ -11,7 +11,9 @@ from neurovl.errors import ConfigError, MissingError
 __all__ = ["Recordings", "open_recordings"]
 
 
-def open_recordings(path, subjects=None, fold: int = 0) -> Recordings:
+def open_recordings(
+    path, subjects=None, fold: int = 0, split: str | None = None, betas: str | None = None
+) -> Recordings:
     """Open a folder with brain responses to pictures.
 
     Parameters
@@ -23,6 +25,9 @@ def open_recordings(path, subjects=None, fold: int = 0) -> Recordings:
         All that are there by default; ``1`` stands for ``'subj01'``.
     fold : int
         Which train/test partition, where the data set has several (Haxby: 4).
+    split, betas : str, optional
+        For NSD: the named partition ('shared1000' by default, or 'shared982') and the version of the betas
+        ('betas_fithrf_GLMdenoise_RR' by default, or 'betas_fithrf'), see `NSDRecordings`.
 
     Returns
     -------
@@ -33,7 +38,7 @@ def open_recordings(path, subjects=None, fold: int = 0) -> Recordings:
     MissingError
         If there is no such folder, or none of the three layouts in it.
     ConfigError
-        For a fold that the data set does not have.
+        For a fold, a split or betas that the data set does not have.
     """
     from neurovl.datasets import haxby, nsd, table
 
@@ -62,4 +67,11 @@ def open_recordings(path, subjects=None, fold: int = 0) -> Recordings:
         raise ConfigError(
             f"fold {fold} was asked for, {root.name} has folds 0 to {reader.n_folds - 1}"
         )
-    return reader(root, subjects=subjects, fold=fold)
+    choices = {"split": split, "betas": betas}
+    choices = {name: value for name, value in choices.items() if value is not None}
+    if choices and reader is not nsd.NSDRecordings:
+        name, value = next(iter(choices.items()))
+        raise ConfigError(
+            f"{name} {value!r} was asked for, {root.name} is not NSD and has one only: leave it out of the profile"
+        )
+    return reader(root, subjects=subjects, fold=fold, **choices)

@@ -11,9 +11,10 @@ from neurovl import figures
 from neurovl.config import Profile, write_run
 from neurovl.datasets.simulation import truth
 from neurovl.errors import MissingError
+from neurovl.preprocessing import write_store
 from neurovl.recordings import open_recordings
 from neurovl.results import Claim, Row, write_claims, write_results
-from neurovl.tokens import TokenStore, write_store
+from neurovl.tokens import TokenStore
 
 PLAIN = {"data": "simulated-nsd", "task": "alignment", "protocol": "average", "subject": "all"}
 

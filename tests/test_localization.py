@@ -7,8 +7,9 @@ import torch
 from neurovl.encoder import BrainEncoder
 from neurovl.errors import DataError
 from neurovl.localization import gradcam, locate, locate_pattern, to_grid, zero_located
+from neurovl.preprocessing import write_store
 from neurovl.recordings import open_recordings
-from neurovl.tokens import TokenStore, write_store
+from neurovl.tokens import TokenStore
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
-"""Verbs that make, fetch and prepare data."""
+"""Verbs that make and prepare data."""
 
-from pathlib import Path
+import os
 from typing import Annotated
 
 import typer
 
-from ..errors import NeurovlError
-from .options import Data, Out, ProfileName, Seed, app, download_app, numbers, say
+from .options import Data, Out, ProfileName, Seed, app, numbers, say
 
 
 @app.command()
@@ -30,58 +29,6 @@ def simulate(
     say(f"wrote simulated NSD to {out}")
 
 
-@download_app.command("haxby")
-def download_haxby(
-    to: Annotated[Path, typer.Option(help="Folder.")],
-    subjects: Annotated[str, typer.Option(help="Comma separated, 1 to 6.")] = "1",
-) -> None:
-    """Fetch Haxby et al. 2001 through nilearn."""
-    from ..datasets.download import download_haxby as fetch
-
-    say(f"wrote Haxby 2001 to {fetch(to, [int(s) for s in subjects.split(',')])}")
-
-
-@download_app.command("nsd")
-def download_nsd(
-    to: Annotated[Path, typer.Option(help="Folder.")],
-    subjects: Annotated[str, typer.Option(help="Comma separated, 1 to 8.")] = "1,2,5,7",
-    sessions: Annotated[int | None, typer.Option(help="The first so many; by default all.")] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Compare sizes and fetch broken files again.")
-    ] = False,
-    accept_terms: Annotated[
-        bool, typer.Option("--accept-terms", help="You have accepted NSD's terms.")
-    ] = False,
-) -> None:
-    """Fetch NSD from its public bucket, for those who have accepted its terms."""
-    from ..datasets.download import download_nsd as fetch
-
-    if not accept_terms:
-        raise NeurovlError(
-            "NSD may be used only by those who accepted its terms and filled in the access form on "
-            "naturalscenesdataset.org; if you have, call again with --accept-terms"
-        )
-    say(f"wrote NSD to {fetch(to, numbers(subjects), sessions, verify=verify)}")
-
-
-@app.command()
-def resample(
-    mask: Annotated[Path, typer.Option(help="NIfTI mask or atlas.")],
-    like: Annotated[Path, typer.Option(help="NIfTI file with the grid wanted, 3-D or 4-D.")],
-    out: Annotated[Path, typer.Option(help="NIfTI file to write.")],
-) -> None:
-    """Bring a mask to the grid of the data, by nearest voxel in millimetres."""
-    import nibabel
-    from nilearn.image import resample_img
-
-    from ..datasets.base import load_nifti
-
-    source, grid = load_nifti(mask), load_nifti(like)
-    moved = resample_img(source, grid.affine, grid.shape[:3], interpolation="nearest")
-    nibabel.save(moved, out)
-    say(f"wrote {out}")
-
-
 @app.command()
 def preprocess(
     out: Out,
@@ -92,6 +39,12 @@ def preprocess(
     patch: Annotated[
         int | None,
         typer.Option(help="Main patch size in voxels; by default the profile's sizes."),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Sessions at the same time, up to 1.5 GB each; by default one a core."
+        ),
     ] = None,
     profile: ProfileName = None,
     seed: Seed = None,
@@ -108,5 +61,5 @@ def preprocess(
     settings = replace(settings, preprocessing=replace(settings.preprocessing, **changes))
     runs = start(data, out, settings)
     for run in runs:
-        write_tokens(run)
+        write_tokens(run, jobs or os.cpu_count() or 1)
     say(f"wrote {', '.join(str(r.folder / 'tokens') for r in runs)}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from neurovl.datasets.reliability import ncsnr, noise_ceiling
 from neurovl.errors import DataError, MissingError
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ class Recordings:
         One line each.
     publish_images : bool
         Whether a public page may show the pictures.
+    split_name : str
+        Name of the partition where a data set has several named ones; printed with every score.
     n_folds : int
         Number of train/test partitions that `open_recordings` can choose from by ``fold``.
     zscore : str
@@ -73,6 +76,7 @@ class Recordings:
     terms = ""
     publish_images = False
     has_images = False
+    split_name = ""
     n_folds = 1
     zscore = "session"
 
@@ -198,7 +202,7 @@ class Recordings:
         ----------
         subject : str or int
         n_repeats : int or sequence of int
-            Trials averaged for each picture, as in `noise_ceiling` of this module.
+            Trials averaged for each picture, as for `reliability.noise_ceiling`.
 
         Returns
         -------
@@ -206,8 +210,6 @@ class Recordings:
             From the repeats of all trials (``reliability.py``), which are read when it is first asked
             for; None where no picture was shown twice.
         """
-        from neurovl.datasets.reliability import ncsnr
-
         subject = self.subject_name(subject)
         if subject not in self._ncsnr:
             self._ncsnr[subject] = ncsnr(self, subject)
@@ -244,34 +246,6 @@ class Recordings:
     def _identity(self) -> list[Path]:
         """Small files whose content `checksum` covers."""
         return []
-
-
-def noise_ceiling(ncsnr, n_repeats=3) -> np.ndarray:
-    """Noise ceiling of the mean of several trials, as a fraction of variance.
-
-    NC = ncsnr^2 / (ncsnr^2 + mean(1 / n))   (Allen et al. 2022, Nat. Neurosci. 25:116, Methods)
-
-    Parameters
-    ----------
-    ncsnr : array of any shape
-        Ratio of the standard deviations of signal and noise.
-    n_repeats : int or sequence of int
-        Trials averaged for each picture: one number, or one for each picture.
-
-    Returns
-    -------
-    float32 array of the shape of `ncsnr`
-
-    Raises
-    ------
-    DataError
-        If a number is below 1, or there is none.
-    """
-    counts = np.asarray(n_repeats, np.float64)
-    if not counts.size or not (counts >= 1).all():
-        raise DataError(f"n_repeats is {n_repeats}, expected 1 or more trials averaged per picture")
-    power = np.square(np.asarray(ncsnr, np.float32))
-    return (power / (power + np.float32((1 / counts).mean()))).astype(np.float32)
 
 
 def digest(*parts) -> str:

@@ -1,29 +1,47 @@
 """Fetch real recordings: NSD from its public bucket, Haxby et al. 2001 through nilearn.
 
 NSD's files are what `NSDRecordings` reads and no more: 1.8-mm betas of one version, regions, design,
-pictures, and COCO's annotations. A file is fetched beside and renamed when whole; a broken transfer
-goes on where it stopped. NSD may be used by those who accepted its terms only: see
-naturalscenesdataset.org.
+pictures, and COCO's annotations. How they come is `transfer`'s affair. NSD may be used by those who
+accepted its terms only: see naturalscenesdataset.org.
 """
 
 import logging
-import os
-import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.error import URLError
 
 from neurovl.datasets.anatomy import ATLASES
 from neurovl.datasets.base import subject_label
-from neurovl.datasets.nsd import BETAS, EXPERIMENT, STIMULI
-from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.datasets.checksums import Manifest
+from neurovl.datasets.coco import COCO, UNPACKED, coco_items, unpack_coco
+from neurovl.datasets.crew import Crew
+from neurovl.datasets.nsd import EXPERIMENT, STIMULI
+from neurovl.datasets.servers import Bucket, Refused, Remote, Settings, insist
+from neurovl.datasets.transfer import (
+    Item,
+    Transfer,
+    free_bytes,
+    readable,
+    require_space,
+    sole_writer,
+    survey,
+)
+from neurovl.errors import ConfigError, MissingError
 
 logger = logging.getLogger(__name__)
 
-BUCKET = "https://natural-scenes-dataset.s3.amazonaws.com"
-COCO = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
+BUCKET, REGION = "natural-scenes-dataset", "us-east-2"
 SESSIONS = {1: 40, 2: 40, 3: 32, 4: 30, 5: 40, 6: 32, 7: 40, 8: 30}
-BLOCK = 1 << 20
+BETA_VERSIONS = ("betas_fithrf_GLMdenoise_RR", "betas_fithrf")
+FORMATS = ("nii.gz", "hdf5")
+TERMS = """\
+NSD is open to those who accepted its terms (facts in our words; the text on the site is what binds):
+  - fill in the NSD Data Access Agreement, the form on https://naturalscenesdataset.org
+  - do not pass the data on; others get them from NSD itself
+  - cite Allen et al. 2022, Nature Neuroscience 25:116 (doi:10.1038/s41593-021-00962-x)
+  - the pictures come from COCO and stay under the licences that they have there (https://cocodataset.org)"""
 
 
 def download_haxby(to, subjects=(1,)) -> Path:
@@ -52,117 +70,245 @@ def download_haxby(to, subjects=(1,)) -> Path:
     return Path(to)
 
 
-def nsd_files(subjects, sessions: int | None = None) -> dict[Path, bool]:
-    """Paths of NSD that the reader uses, each with whether it is indispensable.
+@dataclass(frozen=True)
+class File:
+    """One of NSD's files: its path in the bucket, and whether the reader can do without."""
+
+    path: Path
+    kind: str
+    needed: bool
+
+
+def nsd_files(
+    subjects, sessions: int | Sequence[int] | None = None, betas: str = BETA_VERSIONS[0],
+    form: str = "nii.gz",
+) -> list[File]:  # fmt: skip
+    """Files of NSD that the reader uses.
 
     Parameters
     ----------
     subjects : sequence of int or str
-    sessions : int, optional
-        The first so many; all by default.
+    sessions : int or sequence of int, optional
+        The first so many, or just these; all by default. A subject's files are those of the sessions
+        that it has: 40, 40, 32, 30, 40, 32, 40, 30.
+    betas : str
+        ``betas_fithrf_GLMdenoise_RR`` (version 3) or ``betas_fithrf`` (version 2).
+    form : str
+        ``nii.gz`` or ``hdf5``.
+
+    Raises
+    ------
+    ConfigError
     """
-    files = {EXPERIMENT / name: True for name in ("nsd_expdesign.mat", "nsd_stim_info_merged.csv")}
-    files[STIMULI / "nsd_stimuli.hdf5"] = True
-    for number in _numbers(subjects, 8):
+    for what, came, known in (("betas", betas, BETA_VERSIONS), ("format", form, FORMATS)):
+        if came not in known:
+            raise ConfigError(f"the {what} are {came!r}, expected one of {', '.join(known)}")
+    files = [File(EXPERIMENT / name, "design", True)
+             for name in ("nsd_expdesign.mat", "nsd_stim_info_merged.csv")]  # fmt: skip
+    numbers = _numbers(subjects, 8)
+    labels = Path("nsddata/freesurfer")
+    tables = [labels / "fsaverage"]
+    for number in numbers:
         name = f"subj{number:02d}"
         functional = Path("nsddata/ppdata") / name / "func1pt8mm"
-        files[functional / "brainmask.nii.gz"] = False
-        files[functional.parent / "behav/responses.tsv"] = False
+        files.append(File(functional / "brainmask.nii.gz", "regions", False))
+        files.append(File(functional.parent / "behav/responses.tsv", "design", False))
         for atlas in ATLASES:
-            files[functional / "roi" / f"{atlas}.nii.gz"] = atlas == "nsdgeneral"
-        betas = Path("nsddata_betas/ppdata") / name / "func1pt8mm" / BETAS
-        files[betas / "ncsnr.nii.gz"] = False
-        last = SESSIONS[number] if sessions is None else min(sessions, SESSIONS[number])
-        for session in range(1, last + 1):
-            files[betas / f"betas_session{session:02d}.nii.gz"] = True
-    return files
+            path = functional / "roi" / f"{atlas}.nii.gz"
+            files.append(File(path, "regions", atlas == "nsdgeneral"))
+        tables.append(labels / name)
+        folder = Path("nsddata_betas/ppdata") / name / "func1pt8mm" / betas
+        files.append(File(folder / "ncsnr.nii.gz", "betas", False))
+        for session in _sessions(number, sessions):
+            files.append(File(folder / f"betas_session{session:02d}.{form}", "betas", True))
+    files += [File(table / "label" / f"{atlas}.mgz.ctab", "regions", False)
+              for table in tables for atlas in ATLASES]  # fmt: skip
+    return [*files, File(STIMULI / "nsd_stimuli.hdf5", "pictures", True)]
 
 
-def download_nsd(
-    to, subjects=(1, 2, 5, 7), sessions: int | None = None, *, verify: bool = False,
-    annotations: bool = True, bucket: str = BUCKET,
-) -> Path:  # fmt: skip
-    """Fetch what the reader needs of NSD; files that are there already are kept.
+@dataclass(frozen=True)
+class Plan:
+    """What a download will do.
+
+    Attributes
+    ----------
+    root : Path
+    items : list of Item
+        Every file, and what is to do about it.
+    source : str
+    verify : bool
+    settings : Settings
+    """
+
+    root: Path
+    items: list[Item]
+    source: str
+    verify: bool
+    settings: Settings
+
+    def __str__(self) -> str:
+        """A table: kind, files, bytes, what is there, what is to check, what is to fetch."""
+        rows = [("", "files", "size", "there", "to check", "to fetch")]
+        kinds = list(dict.fromkeys(item.kind for item in self.items))
+        for kind in [*kinds, "all"]:
+            some = [item for item in self.items if kind in (item.kind, "all")]
+            parts = {state: sum(i.missing for i in some if i.state == state)
+                     for state in ("check", "fetch")}  # fmt: skip
+            size = sum(item.remote.size for item in some)
+            sizes = (size, size - sum(parts.values()), *parts.values())
+            rows.append((kind, str(len(some)), *(readable(number) for number in sizes)))
+        lines = [f"from {self.source} to {self.root}"]
+        lines += ["  ".join(f"{cell:>10}" for cell in row).rstrip() for row in rows]
+        return "\n".join([*lines, f"free on the disk: {readable(free_bytes(self.root))}"])
+
+    def unpacking(self) -> int:
+        """Bytes needed, at most, to unpack COCO's annotations."""
+        return sum(UNPACKED * item.remote.size for item in self.items if item.kind == "COCO")
+
+
+def plan_nsd(
+    to, subjects=(1, 2, 5, 7), sessions: int | Sequence[int] | None = None, *,
+    betas: str = BETA_VERSIONS[0], form: str = "nii.gz", verify: bool = False,
+    annotations: bool = True, endpoint: str | None = None, coco: str = COCO,
+    settings: Settings | None = None,
+) -> Plan:  # fmt: skip
+    """Ask the servers what there is, and compare it with what is in the folder; writes nothing.
 
     Parameters
     ----------
     to : str or Path
-    subjects, sessions
+    subjects, sessions, betas, form
         As in `nsd_files`; a subject with 40 sessions takes about 40 GB, the pictures 40 GB.
     verify : bool
-        Compare the size of every file that is there with the bucket's, and fetch it again if they
-        differ.
+        Read again what is there, and fetch what is broken.
     annotations : bool
         Also fetch COCO's captions and boxes.
-    bucket : str
-        Address of the bucket or of a mirror of it.
+    endpoint : str, optional
+        Address of a mirror of the bucket that speaks S3.
+    coco : str
+        Address of COCO's archive of annotations.
+    settings : Settings, optional
+
+    Raises
+    ------
+    ConfigError
+        If the folder is a simulation.
+    MissingError
+        If the server does not have an indispensable file, or does not answer.
+    """
+    root, settings = Path(to).expanduser(), settings or Settings()
+    if (root / "SIMULATED.json").exists():
+        raise ConfigError(
+            f"{root} holds simulated recordings (SIMULATED.json), real ones must not be mixed with "
+            "them: name another folder with --to"
+        )
+    files = nsd_files(subjects, sessions, betas, form)
+    bucket = Bucket(BUCKET, REGION, endpoint, settings)
+    listed = _list(bucket, {file.path.parent.as_posix() for file in files}, settings)
+    absent = [file for file in files if file.path.as_posix() not in listed]
+    if needed := [file.path.as_posix() for file in absent if file.needed]:
+        more = f" and {len(needed) - 1} more indispensable files" if len(needed) > 1 else ""
+        raise MissingError(
+            f"{bucket} does not have {needed[0]}{more}: ask for other subjects, sessions, betas or "
+            "another format"
+        )
+    if absent:
+        names = ", ".join(file.path.as_posix() for file in absent)
+        logger.warning("%s does not have these optional files: %s", bucket, names)
+    items = [Item(bucket, listed[file.path.as_posix()], file.path.as_posix(), file.kind)
+             for file in files if file not in absent]  # fmt: skip
+    manifest = Manifest(root)
+    if annotations:
+        items += coco_items(coco, root, manifest, verify, settings)
+    items = survey(items, root, manifest, verify)
+    for item in items:
+        path = root / item.name
+        if item.state == "fetch" and path.exists():
+            logger.warning(
+                "%s has %d bytes, expected %d (%s): it is fetched again",
+                path, path.stat().st_size, item.remote.size, bucket,
+            )  # fmt: skip
+    return Plan(root, items, str(bucket), verify, settings)
+
+
+def fetch_plan(plan: Plan) -> Path:
+    """Do what a plan says.
 
     Raises
     ------
     MissingError
-        If an indispensable file cannot be fetched.
+        If the disk is too small, or the server gives nothing any more.
+    DataError
+        If a file comes broken again and again.
     """
-    from tqdm.auto import tqdm
+    require_space(plan.root, plan.items, plan.unpacking())
+    with sole_writer(plan.root):
+        manifest = Manifest(plan.root)
+        transfer = Transfer(plan.root, manifest, plan.settings)
+        # another download may have ended since the plan was made
+        items = transfer.check(survey(plan.items, plan.root, manifest, plan.verify))
+        require_space(plan.root, items, plan.unpacking())
+        transfer.fetch(items)
+        archives = [item for item in items if item.kind == "COCO"]
+        for item in archives:
+            unpack_coco(item, plan.root, manifest)
+    unchecked = set(transfer.unchecked) - {item.name for item in archives}  # those have CRCs
+    if unchecked:
+        logger.warning(
+            "the checksums of these files could not be compared with the server's, only their "
+            "sizes: %s", ", ".join(sorted(unchecked)),
+        )  # fmt: skip
+    return plan.root
 
-    root = Path(to).expanduser()
-    for path, needed in tqdm(nsd_files(subjects, sessions).items(), "NSD", disable=None):
+
+def download_nsd(to, subjects=(1, 2, 5, 7), sessions=None, **options) -> Path:
+    """Fetch what the reader needs of NSD; parameters and errors are those of `plan_nsd`.
+
+    Only for those who have accepted NSD's terms (`TERMS`).
+    """
+    return fetch_plan(plan_nsd(to, subjects, sessions, **options))
+
+
+def _list(bucket: Bucket, folders: set[str], settings: Settings) -> dict[str, Remote]:
+    listed: dict[str, Remote] = {}
+    crew = Crew(settings.jobs)
+
+    def one(folder: str) -> None:
+        what = f"the list of {bucket}/{folder}"
         try:
-            _fetch(f"{bucket}/{path.as_posix()}", root / path, verify)
-        except MissingError as problem:
-            if needed:
-                raise
-            logger.warning("%s is left out: %s", path, problem)
-    if annotations:
-        _fetch_annotations(root / STIMULI / "annotations")
-    return root
+            listed.update(insist(partial(bucket.list, f"{folder}/"), what, settings, crew.stop))
+        except Refused as problem:
+            raise MissingError(
+                f"{what} could not be fetched ({problem}): see naturalscenesdataset.org whether "
+                "the bucket has moved"
+            ) from problem
+
+    crew.add(*(partial(one, folder) for folder in sorted(folders)))
+    crew.run()
+    return listed
 
 
-def _fetch_annotations(folder: Path) -> None:
-    names = [f"{kind}_{split}2017.json" for kind in ("captions", "instances")
-             for split in ("train", "val")]  # fmt: skip
-    if all((folder / name).is_file() for name in names):
-        return
-    archive = folder / "annotations_trainval2017.zip"
-    _fetch(COCO, archive, verify=False)
-    with zipfile.ZipFile(archive) as content:
-        for name in names:
-            part = folder / f".part-{name}"
-            part.write_bytes(content.read(f"annotations/{name}"))
-            os.replace(part, folder / name)
-    archive.unlink()
-
-
-def _fetch(url: str, path: Path, verify: bool) -> None:
-    """Fetch one file; what an earlier, broken transfer left is completed."""
-    if path.is_file() and not verify:
-        return
-    try:
-        with urlopen(Request(url, method="HEAD"), timeout=60) as answer:
-            size = int(answer.headers["Content-Length"])
-        if path.is_file() and path.stat().st_size == size:
-            return
-        if path.is_file():
-            logger.warning("%s has %d bytes of %d, fetched again", path, path.stat().st_size, size)
-        part = path.with_name(f".part-{path.name}")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        have = part.stat().st_size if part.is_file() else 0
-        request = Request(url, headers={"Range": f"bytes={have}-"} if 0 < have < size else {})
-        with urlopen(request, timeout=60) as answer:
-            resumed = answer.status == 206
-            with open(part, "ab" if resumed else "wb") as file:
-                while block := answer.read(BLOCK):
-                    file.write(block)
-    except (URLError, HTTPError, TimeoutError, ConnectionError, TypeError) as problem:
-        raise MissingError(
-            f"{path.name} could not be fetched from {url} ({problem}): check the connection and "
-            "run the same command again, it goes on where it stopped"
-        ) from problem
-    if part.stat().st_size != size:
-        raise DataError(
-            f"{path.name} came with {part.stat().st_size} bytes, expected {size}: run the same "
-            "command again, it goes on where it stopped"
+def _sessions(number: int, wanted: int | Sequence[int] | None) -> list[int]:
+    """Numbers of the sessions of a subject that are wanted and that it has."""
+    last = SESSIONS[number]
+    asked = range(1, 41) if wanted is None else wanted
+    first = isinstance(asked, int)
+    asked = range(1, asked + 1) if first else sorted(set(asked))
+    if not asked or asked[0] < 1 or asked[-1] > 40:
+        raise ConfigError(
+            f"sessions are {wanted!r}, expected a number from 1 to 40 (the first so many) or "
+            "numbers from 1 to 40"
         )
-    os.replace(part, path)
+    had = [session for session in asked if session <= last]
+    if not had:
+        raise ConfigError(
+            f"subj{number:02d} has {last} sessions, and none of those asked for "
+            f"({', '.join(map(str, asked))}): leave the subject out or ask for others"
+        )
+    if wanted is not None and not first and len(had) < len(asked):
+        logger.warning("subj%02d has %d sessions, so %s are left out", number, last,
+                       ", ".join(str(one) for one in asked if one > last))  # fmt: skip
+    return had
 
 
 def _numbers(subjects, last: int) -> list[int]:
@@ -171,4 +317,6 @@ def _numbers(subjects, last: int) -> list[int]:
     for one in labels:
         if one not in allowed:
             raise ConfigError(f"subject {one!r} was asked for, this data set has 1 to {last}")
-    return [allowed[one] for one in labels]
+    if not labels:
+        raise ConfigError(f"no subject was asked for, this data set has 1 to {last}")
+    return list(dict.fromkeys(allowed[one] for one in labels))

@@ -1,14 +1,12 @@
 """The Natural Scenes Dataset, real or simulated, as `Recordings`.
 
-Reads single-trial betas of ``betas_fithrf_GLMdenoise_RR`` in the 1.8-mm functional space
-(``.nii.gz`` or ``.hdf5``, whichever is there), of the sessions that are on disk. Only a session at a
-time is in memory. ``image_id`` is the 0-based nsdId; the 1,000 pictures that all subjects share are
-the test set. Leaves out surface data and other versions of the betas.
+Reads single-trial betas in the 1.8-mm functional space (``.nii.gz``, ``.nii`` or ``.hdf5``, whichever
+is there), of the sessions that are on disk. ``image_id`` is the 0-based nsdId; the pictures that all
+subjects share are the test set. Leaves out surface data and betas of the simplest model (b1).
 
 Allen et al. 2022, Nat. Neurosci. 25:116; NSD Data Manual, cvnlab.slite.page.
 """
 
-import ast
 import json
 from pathlib import Path
 
@@ -19,20 +17,42 @@ from neurovl.datasets.anatomy import ATLASES
 from neurovl.datasets.base import (
     Recordings,
     check_grid,
-    clean_session,
+    check_rows,
+    clean_voxels,
     digest,
     load_nifti,
     nifti_array,
-    noise_ceiling,
-    subject_label,
 )
+from neurovl.datasets.betas import Betas
+from neurovl.datasets.nsd_design import (
+    EXPERIMENT,
+    SESSIONS,
+    SHARED,
+    SPLITS,
+    TRIALS,
+    last_session,
+    make_trials,
+    read_design,
+    require_split,
+)
+from neurovl.datasets.nsd_files import (
+    BETAS,
+    VERSIONS,
+    fetch_command,
+    label_names,
+    open_session,
+    require_betas,
+)
+from neurovl.datasets.nsd_stimuli import STIMULI, Stimuli
+from neurovl.datasets.reliability import noise_ceiling
 from neurovl.errors import DataError, MissingError
 
-TRIALS, SHARED, UNIT = 750, 1000, 300
-EXPERIMENT = Path("nsddata/experiments/nsd")
-STIMULI = Path("nsddata_stimuli/stimuli/nsd")
-BETAS = "betas_fithrf_GLMdenoise_RR"
-VISIBLE = 0.1  # share of a box that the crop must leave for the object to count as in the picture
+__all__ = [
+    "BETAS", "EXPERIMENT", "SESSIONS", "SHARED", "SPLITS", "STIMULI", "TRIALS", "UNIT", "VERSIONS",
+    "NSDRecordings",
+]  # fmt: skip
+
+UNIT = 300  # counts of one percent signal change
 
 
 class NSDRecordings(Recordings):
@@ -46,61 +66,103 @@ class NSDRecordings(Recordings):
         All with betas on disk by default.
     fold : int
         NSD has one partition only.
+    split : {'shared1000', 'shared982'}
+        Which trials there are; the test set is always the shared pictures among them, and scores on
+        pools of different size are not comparable.
+
+        ``'shared1000'``: all sessions (40, 40, 32, 30, 40, 32, 40, 30 of subjects 1 to 8). The
+        subjects with 40 saw 1,000 shared pictures three times (3,000 test trials), 3 and 6 saw 930
+        (2,371), 4 and 8 saw 907 (2,188). Used by MindEye2, Brain-IT, ROITok.
+
+        ``'shared982'``: without the last three sessions of each subject, which NSD held back until
+        2023-08-20, so 37, 37, 29, 27, 37, 29, 37, 27. In 37 sessions 982 shared pictures were shown
+        at least once (2,770 test trials, so not all three times) and 8,859 others (24,980 trials).
+        2,113 test trials of subjects 3 and 6, 1,985 of 4 and 8. Used by Shen et al. 2024, MindEye1,
+        brain-diffuser, UMBRAE, MindBridge.
+    betas : {'betas_fithrf_GLMdenoise_RR', 'betas_fithrf'}
+        Version of the betas: with denoising and ridge regression (b3), or with fitted haemodynamic
+        responses only (b2).
+
+    Attributes
+    ----------
+    split_name : str
+        The split, to be printed with every score.
+    betas : str
+        The version.
+
+    Raises
+    ------
+    ConfigError
+        For another split or version.
+    MissingError
+        If betas or the experiment's design are not there.
     """
 
-    def __init__(self, root, subjects=None, fold: int = 0):
+    splits = SPLITS
+
+    def __init__(
+        self, root, subjects=None, fold: int = 0, split: str = SPLITS[0], betas: str = BETAS
+    ):
         root = Path(root)
-        mark = root / "SIMULATED.json"
+        self._state_terms(root / "SIMULATED.json")
+        self.split_name, self.betas = split, betas
+        require_split(split)
+        design = read_design(root)
+        self._files = {}
+        for subject, files in require_betas(root, subjects, betas).items():
+            last = last_session(subject, split)
+            self._files[subject] = {s: path for s, path in files.items() if s <= last}
+            if not self._files[subject]:
+                raise MissingError(
+                    f"{root} holds the sessions {', '.join(map(str, files))} of {subject} only, the "
+                    f"split {split} ends with session {last}: {fetch_command(subject)}"
+                )
+        self._masks: dict[str, np.ndarray] = {}
+        self._silent: dict[tuple, np.ndarray] = {}
+        tables = [make_trials(design, one, list(files)) for one, files in self._files.items()]
+        super().__init__(root, list(self._files), pd.concat(tables))
+        self._stimuli = Stimuli(root, self.trials.image_id.unique())
+
+    def _state_terms(self, mark: Path) -> None:
         self.simulated = mark.is_file()
         self.name = "simulated-nsd" if self.simulated else "nsd"
         self.publish_images = self.simulated
+        self.licence = "CC0-1.0" if self.simulated else "NSD Terms and Conditions"
+        self.terms = "access by agreement; neither betas nor pictures may be passed on"
         if self.simulated:
-            self.licence = "CC0-1.0"
             self.terms = "simulated: rendered scenes and computed voxels, no brain was scanned"
             if not json.loads(mark.read_text()).get("complete", True):
                 raise DataError(
-                    f"the simulation in {root} was interrupted: run neurovl simulate with the same "
-                    "settings again, it goes on where it stopped"
+                    f"the simulation in {mark.parent} was interrupted: run neurovl simulate with "
+                    "the same settings again, it goes on where it stopped"
                 )
-        else:
-            self.licence = "NSD Terms and Conditions"
-            self.terms = "access by agreement; neither betas nor pictures may be passed on"
-        design = _read_design(root / EXPERIMENT / "nsd_expdesign.mat")
-        available = _available(root)
-        wanted = list(available) if subjects is None else [subject_label(one) for one in subjects]
-        missing = [one for one in wanted if one not in available]
-        if missing or not wanted:
-            raise MissingError(
-                f"{root} holds no betas of {', '.join(missing) or 'any subject'} "
-                f"(found: {', '.join(available) or 'none'}), expected "
-                f"nsddata_betas/ppdata/{(missing or ['subj01'])[0]}/func1pt8mm/{BETAS}/"
-                f"betas_session01.nii.gz: {_fetch((missing or ['subj01'])[0])}"
-            )
-        self._files = {one: available[one] for one in wanted}
-        self._masks: dict[str, np.ndarray] = {}
-        self._session: tuple | None = None  # the one session in memory
-        self._pictures: pd.DataFrame | None = None
-        self._annotations: dict[str, dict] = {}
-        tables = [_trials(design, one, sorted(self._files[one])) for one in wanted]
-        super().__init__(root, wanted, pd.concat(tables))
 
     @property
     def has_images(self) -> bool:
-        return (self.root / STIMULI / "nsd_stimuli.hdf5").is_file()
+        return self._stimuli.has_images
 
     def _functional(self, subject) -> Path:
         return self.root / "nsddata/ppdata" / self.subject_name(subject) / "func1pt8mm"
 
     def affine(self, subject) -> np.ndarray:
         path = self._functional(subject) / "roi/nsdgeneral.nii.gz"
-        return load_nifti(path, _fetch(subject)).affine.copy()
+        return load_nifti(path, fetch_command(subject)).affine.copy()
 
     def mask(self, subject) -> np.ndarray:
         subject = self.subject_name(subject)
         if subject not in self._masks:
-            path = self._functional(subject) / "roi/nsdgeneral.nii.gz"
-            labels = nifti_array(load_nifti(path, _fetch(subject)), path, _fetch(subject))
-            self._masks[subject] = labels > 0  # -1 is outside cortex, 0 unlabelled
+            path, fetch = (
+                self._functional(subject) / "roi/nsdgeneral.nii.gz",
+                fetch_command(subject),
+            )
+            labels = nifti_array(load_nifti(path, fetch), path, fetch)
+            mask = labels > 0  # -1 is outside cortex, 0 unlabelled
+            if mask.ndim != 3 or not mask.any():
+                raise DataError(
+                    f"{path.name} of {subject} has the shape {mask.shape} and {int(mask.sum())} voxels "
+                    f"above 0, expected (x, y, z) and some: {fetch_command(subject, verify=True)}"
+                )
+            self._masks[subject] = mask
         return self._masks[subject].copy()
 
     def rois(self, subject) -> dict[str, np.ndarray]:
@@ -110,89 +172,80 @@ class NSDRecordings(Recordings):
             path = self._functional(subject) / "roi" / f"{atlas}.nii.gz"
             if path.is_file():
                 labels = nifti_array(load_nifti(path), path)
-                for number, name in _label_names(self.root, subject, atlas, default).items():
+                check_grid(labels.shape, self.mask(subject), f"{path.name} of {subject}")
+                for number, name in label_names(self.root, subject, atlas, default).items():
                     regions[name] = labels == number
         for area in ("V1", "V2", "V3"):
-            if f"{area}v" in regions:
+            if f"{area}v" in regions and f"{area}d" in regions:
                 regions[area] = regions[f"{area}v"] | regions[f"{area}d"]
         return {name: region for name, region in regions.items() if region.any()}
 
-    def noise_ceiling(self, subject, n_repeats: int = 3) -> np.ndarray | None:
+    def noise_ceiling(self, subject, n_repeats=3) -> np.ndarray | None:
+        """From NSD's own ``ncsnr.nii.gz``, or from the repeats where that is not there."""
         subject = self.subject_name(subject)
         path = next(iter(self._files[subject].values())).with_name("ncsnr.nii.gz")
         if not path.is_file():
-            return None
-        return noise_ceiling(np.nan_to_num(nifti_array(load_nifti(path), path)), n_repeats)
+            return super().noise_ceiling(subject, n_repeats)
+        ncsnr = nifti_array(load_nifti(path), path)
+        check_grid(ncsnr.shape, self.mask(subject), f"{path.name} of {subject}")
+        return noise_ceiling(np.nan_to_num(ncsnr), n_repeats)
 
-    def _session_volumes(self, subject, session, positions):
-        if self._session is None or self._session[:2] != (subject, session):
-            self._session = None  # give the memory back before the next session comes
-            self._session = (subject, session, self._read_session(subject, session))
-        return self._session[2][positions].astype(np.float32) / UNIT
+    def volumes(self, subject, rows=None) -> np.ndarray:
+        """As `Recordings.volumes`; each session's file is read through once, a volume at a time.
 
-    def _read_session(self, subject, session) -> np.ndarray:
-        """All betas of a session (750, x, y, z) as stored, 300 times percent signal change."""
-        path = self._files[subject][session]
-        what, mask = f"{path.name} of {subject}", self.mask(subject)
-        fetch = _fetch(subject, verify=True)
-        if path.suffix == ".hdf5":
-            betas = np.moveaxis(_read_hdf5(path, fetch), (0, 1, 2, 3), (0, 3, 2, 1))
-        else:
-            image = load_nifti(path, fetch)
-            if len(image.shape) != 4:
-                raise DataError(
-                    f"{what} has the shape {tuple(image.shape)}, "
-                    f"expected (x, y, z, {TRIALS}): {fetch}"
-                )
-            _check_trials(image.shape[3], path, fetch)
-            check_grid(image.shape[:3], mask, what)
-            betas = np.moveaxis(nifti_array(image, path, fetch), -1, 0)
-        _check_trials(len(betas), path, fetch)
-        check_grid(betas.shape[1:], mask, what)
-        return clean_session(betas, mask, what)
+        When a session is first touched, all its trials are checked at the mask's voxels.
+        """
+        subject = self.subject_name(subject)
+        sessions = self.subject_trials(subject).session.to_numpy()
+        rows = check_rows(rows, len(sessions), f"{self.name} {subject}")
+        out = np.empty((len(rows), *self.mask(subject).shape), np.float32)
+        for session in dict.fromkeys(sessions[rows].tolist()):
+            silent = self._silent_voxels(subject, session)
+            wanted = np.flatnonzero(sessions[rows] == session)
+            positions = rows[wanted] - np.flatnonzero(sessions == session)[0]
+            self._open(subject, session).read_volumes(positions, out=out, rows=wanted)
+            for row in wanted:
+                out[row] /= UNIT
+                out[row][silent] = 0
+                np.nan_to_num(out[row], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        return out
+
+    def session_voxels(self, subject, session, voxels) -> np.ndarray:
+        subject = self.subject_name(subject)
+        inside = self.mask(subject).ravel(order="F")[voxels]
+        values = self._open(subject, session).read_voxels(voxels)
+        name = self._files[subject][session].name
+        return clean_voxels(values, inside, f"{name} of {subject}")
+
+    def session_files(self, subject, session) -> list[Path]:
+        return [self._files[self.subject_name(subject)][session]]
+
+    def _open(self, subject: str, session: int) -> Betas:
+        files = self._files[subject]
+        if session not in files:
+            raise DataError(
+                f"there is no session {session!r} of {subject} (found: "
+                f"{', '.join(map(str, files))}): {fetch_command(subject)}"
+            )
+        return open_session(files[session], subject, self.mask(subject))
+
+    def _silent_voxels(self, subject: str, session: int) -> tuple[np.ndarray, ...]:
+        """Indices (x, y, z) of the mask's voxels that are constant within a session."""
+        if (subject, session) not in self._silent:
+            mask = self.mask(subject)
+            voxels = np.flatnonzero(mask.ravel(order="F"))
+            voxels = voxels[~self.session_voxels(subject, session, voxels).any(0)]
+            self._silent[subject, session] = np.unravel_index(voxels, mask.shape, order="F")
+        return self._silent[subject, session]
 
     def image(self, image_id):
-        import h5py
-        from PIL import Image
-
-        number = self._nsd_id(image_id)
-        path = self.root / STIMULI / "nsd_stimuli.hdf5"
-        if not path.is_file():
-            raise MissingError(
-                f"{path} is missing, so there is no picture of image {number}: "
-                "neurovl download nsd, or use the text targets"
-            )
-        with h5py.File(path, "r") as file:
-            brick = file["imgBrick"]
-            picture = brick[number] if number < len(brick) else np.zeros(1)
-        if not picture.any():  # a slot that was never written reads as zeros
-            raise MissingError(
-                f"image {number} has no picture in {path.name} (its slot was never written): no "
-                f"subject saw it; choose an image_id from trials"
-            )
-        return Image.fromarray(picture)
+        return self._stimuli.image(image_id)
 
     def captions(self, image_id) -> list[str]:
-        row = self._picture(image_id)
-        return list(self._annotation("captions", row.cocoSplit).get(row.cocoId, []))
+        return self._stimuli.captions(image_id)
 
     def objects(self, image_id) -> list[dict]:
-        row = self._picture(image_id)
-        top, bottom, left, right = ast.literal_eval(row.cropBox)
-        found = []
-        for category, supercategory, box, (width, height) in self._annotation(
-            "instances", row.cocoSplit
-        ).get(row.cocoId, []):
-            x, y, w, h = box
-            span = np.array([1 - left - right, 1 - top - bottom] * 2)
-            corners = np.array([x / width, y / height, (x + w) / width, (y + h) / height])
-            whole = (corners - [left, top, left, top]) / span
-            x0, y0, x1, y1 = np.clip(whole, 0, 1)
-            area = (whole[2] - whole[0]) * (whole[3] - whole[1])
-            if (x1 - x0) * (y1 - y0) > VISIBLE * area:
-                box = tuple(float(value) for value in (x0, y0, x1, y1))
-                found.append({"category": category, "supercategory": supercategory, "box": box})
-        return found
+        return self._stimuli.objects(image_id)
 
     def checksum(self) -> str:
         sizes = [
@@ -200,167 +253,9 @@ class NSDRecordings(Recordings):
             for files in self._files.values()
             for path in files.values()
         ]
-        return digest(super().checksum(), sizes)
+        return digest(super().checksum(), self.split_name, self.betas, sizes)
 
     def _identity(self) -> list[Path]:
         first = [next(iter(files.values())) for files in self._files.values()]
         paths = [self.root / "SIMULATED.json", *(path.with_name("ncsnr.nii.gz") for path in first)]
         return [path for path in paths if path.is_file()]
-
-    def _nsd_id(self, image_id) -> int:
-        text = str(image_id)
-        if not text.isdigit() or int(text) >= 73_000:
-            raise DataError(f"{image_id!r} is no nsdId: expected an integer from 0 to 72999")
-        return int(text)
-
-    def _picture(self, image_id):
-        """The picture's row of nsd_stim_info_merged.csv."""
-        if self._pictures is None:
-            path = self.root / EXPERIMENT / "nsd_stim_info_merged.csv"
-            if not path.is_file():
-                raise MissingError(f"{path} is missing: neurovl download nsd")
-            columns = ["nsdId", "cocoId", "cocoSplit", "cropBox"]
-            try:
-                table = pd.read_csv(path, usecols=columns)
-            except ValueError as problem:
-                raise DataError(
-                    f"{path.name} has not the columns {', '.join(columns)} ({problem}): "
-                    "neurovl download nsd --verify"
-                ) from problem
-            self._pictures = table.set_index("nsdId")
-        return self._pictures.loc[self._nsd_id(image_id)]
-
-    def _annotation(self, kind: str, split: str) -> dict[int, list]:
-        """COCO's annotations of the pictures in `trials`, by cocoId; read once."""
-        name = f"{kind}_{split}.json"
-        if name not in self._annotations:
-            path = self.root / STIMULI / "annotations" / name
-            if not path.is_file():
-                raise MissingError(
-                    f"{path} is missing: neurovl download nsd fetches COCO's annotations"
-                )
-            wanted = self._pictures.cocoId.loc[self.trials.image_id.unique()]
-            self._annotations[name] = _read_annotations(path, kind, set(wanted.tolist()))
-        return self._annotations[name]
-
-
-def _fetch(subject, verify: bool = False) -> str:
-    number = int(subject_label(subject)[-2:])
-    return f"neurovl download nsd --subjects {number}" + (" --verify" if verify else "")
-
-
-def _read_design(path: Path) -> dict:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    if not path.is_file():
-        raise MissingError(f"{path} is missing: neurovl download nsd")
-    try:
-        design = loadmat(path, variable_names=("masterordering", "subjectim"))
-        order = design["masterordering"].ravel().astype(int)
-        subjectim = design["subjectim"].astype(int)
-    except (MatReadError, KeyError, ValueError, TypeError, OSError, NotImplementedError) as problem:
-        raise DataError(
-            f"{path.name} cannot be read ({problem}), expected a MATLAB file with masterordering "
-            "and subjectim: neurovl download nsd --verify"
-        ) from problem
-    if len(order) != 30_000 or subjectim.shape != (8, 10_000):
-        raise DataError(
-            f"{path.name} holds masterordering of {len(order)} trials and subjectim of "
-            f"{subjectim.shape}, expected 30000 and (8, 10000): neurovl download nsd --verify"
-        )
-    return {"masterordering": order, "subjectim": subjectim}
-
-
-def _available(root: Path) -> dict[str, dict[int, Path]]:
-    """Beta files on disk, by subject and session; .nii.gz is preferred to .hdf5."""
-    found: dict[str, dict[int, Path]] = {}
-    for suffix in (".hdf5", ".nii.gz"):
-        pattern = f"subj0[1-8]/func1pt8mm/{BETAS}/betas_session[0-9][0-9]{suffix}"
-        for path in sorted((root / "nsddata_betas/ppdata").glob(pattern)):
-            session = int(path.name.removesuffix(suffix)[-2:])
-            found.setdefault(path.parents[2].name, {})[session] = path
-    return {subject: dict(sorted(files.items())) for subject, files in sorted(found.items())}
-
-
-def _trials(design, subject: str, sessions: list[int]) -> pd.DataFrame:
-    """The trials of the sessions on disk; all numbers in `design` are 1-based."""
-    order = design["masterordering"]
-    repeat = pd.Series(order).groupby(order).cumcount().to_numpy()
-    at = np.concatenate([np.arange((s - 1) * TRIALS, s * TRIALS) for s in sessions])
-    slots = order[at]
-    return pd.DataFrame(
-        {
-            "subject": subject,
-            "session": at // TRIALS + 1,
-            "trial": np.arange(len(at)),
-            "image_id": design["subjectim"][int(subject[-2:]) - 1, slots - 1] - 1,
-            "repeat": repeat[at],
-            "split": np.where(slots <= SHARED, "test", "train"),
-        }
-    )
-
-
-def _check_trials(n_volumes: int, path: Path, fetch: str) -> None:
-    if n_volumes != TRIALS:
-        raise DataError(
-            f"{path.name} holds {n_volumes} volumes, expected {TRIALS} (nsd_expdesign.mat); "
-            f"the file may be cut short: {fetch}"
-        )
-
-
-def _read_hdf5(path: Path, fetch: str) -> np.ndarray:
-    """The dataset ``betas`` as h5py shows it, (750, z, y, x)."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            if file["betas"].ndim != 4:
-                raise DataError(
-                    f"{path.name} has betas of shape {file['betas'].shape}, "
-                    f"expected ({TRIALS}, z, y, x): {fetch}"
-                )
-            return file["betas"][:]
-    except (OSError, KeyError, RuntimeError) as problem:
-        raise DataError(
-            f"{path.name} cannot be read ({problem}), expected an HDF5 file with the dataset betas; "
-            f"the file may be cut short: {fetch}"
-        ) from problem
-
-
-def _label_names(root: Path, subject: str, atlas: str, default) -> dict[int, str]:
-    """Names of an atlas's labels, from its .ctab file where there is one."""
-    for folder in (subject, "fsaverage"):
-        path = root / "nsddata/freesurfer" / folder / "label" / f"{atlas}.mgz.ctab"
-        if path.is_file():
-            rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-            return {int(row[0]): row[1] for row in rows if int(row[0]) > 0}
-    return dict(enumerate(default, 1))
-
-
-def _read_annotations(path: Path, kind: str, wanted: set[int]) -> dict[int, list]:
-    """Captions, or (category, supercategory, box, picture size), of the wanted pictures."""
-
-    def slim(entry: dict) -> dict:  # COCO's outlines are most of the file and not needed
-        entry.pop("segmentation", None)
-        return entry
-
-    try:
-        content = json.loads(path.read_text(), object_hook=slim)
-        found: dict[int, list] = {}
-        entries = [one for one in content["annotations"] if one["image_id"] in wanted]
-        if kind == "captions":
-            for one in entries:
-                found.setdefault(one["image_id"], []).append(one["caption"].strip())
-            return found
-        names = {one["id"]: (one["name"], one["supercategory"]) for one in content["categories"]}
-        sizes = {one["id"]: (one["width"], one["height"]) for one in content["images"]}
-        for one in entries:
-            entry = (*names[one["category_id"]], one["bbox"], sizes[one["image_id"]])
-            found.setdefault(one["image_id"], []).append(entry)
-        return found
-    except (json.JSONDecodeError, KeyError, TypeError) as problem:
-        raise DataError(
-            f"{path.name} is no COCO annotation file ({type(problem).__name__}: {problem}); "
-            "it may be cut short: neurovl download nsd --verify"
-        ) from problem

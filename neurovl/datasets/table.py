@@ -5,17 +5,21 @@ trials.tsv     ``subject session volume index image_id repeat split``: `volume` 
                to the folder, `index` its 0-based position on the fourth axis (empty for a 3-D file),
                `split` train or test; a subject's rows in presentation order
 subjects.tsv   ``subject mask``; every further column holds files of one region of interest
-captions.tsv   ``image_id caption``, any number a picture; optional
+captions.tsv   ``image_id caption``, one or more a picture; optional
 stimuli/       IMAGE_ID.png or .jpg; optional, without it the text targets alone are trained
-dataset.json   name, units, licence, terms, publish_images; optional
+dataset.json   name, units, licence, terms, publish_images, zscore; optional
 ============== ====================================================================================
 
 Values are taken to be percent signal change unless dataset.json says otherwise; they are z-scored
-later in any case. Every subject is on a grid of its own, the mask's; volumes stored in another
-orientation are turned to it. Leaves out resampling: a volume on another grid is refused.
+later in any case, by the training trials of each session, or of all sessions with ``"zscore":
+"subject"``, as it should be where whole sessions are held out. Every subject is on a grid of its own,
+the mask's; volumes stored in another orientation are read as if turned to it. The text files are
+checked in ``table_files.py``, the volumes read in ``table_volumes.py``. Leaves out resampling: a volume
+on another grid is refused.
 """
 
-import json
+import logging
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +27,32 @@ import pandas as pd
 
 from neurovl.datasets.base import (
     Recordings,
-    check_grid,
-    clean_session,
+    check_rows,
+    clean_voxels,
     digest,
     find_subject,
-    load_nifti,
-    nifti_array,
+    fingerprint,
+)
+from neurovl.datasets.table_files import (
+    inside,
+    read_about,
+    read_captions,
+    read_subjects,
+    read_trials,
+)
+from neurovl.datasets.table_volumes import (
+    Volumes,
+    apart,
+    lie_alike,
+    number_type,
+    open_volumes,
+    same_voxels,
 )
 from neurovl.errors import DataError, MissingError
 
-REQUIRED = ["subject", "session", "volume", "image_id", "split"]
+logger = logging.getLogger(__name__)
+
+PICTURES = (".png", ".jpg", ".jpeg")  # the first that is there is taken
 
 
 class TableRecordings(Recordings):
@@ -49,97 +69,183 @@ class TableRecordings(Recordings):
 
     def __init__(self, root, subjects=None, fold: int = 0):
         root = Path(root)
-        about = _read_about(root / "dataset.json")
-        self.name = str(about.get("name") or root.resolve().name)
-        self.units = str(about.get("units") or "percent signal change")
-        self.licence = str(about.get("licence") or "not stated (dataset.json)")
-        self.terms = str(about.get("terms") or "not stated (dataset.json)")
-        self.publish_images = about.get("publish_images") is True
+        about = read_about(root / "dataset.json")
+        self.name = about.get("name") or root.resolve().name
+        self.units = about.get("units") or "percent signal change"
+        self.licence = about.get("licence") or "not stated (dataset.json)"
+        self.terms = about.get("terms") or "not stated (dataset.json)"
+        self.publish_images = about.get("publish_images", False)
+        self.zscore = about.get("zscore", "session")
         self.has_images = (root / "stimuli").is_dir()
-        table = _read_trials(root)
+        table = read_trials(root)
         names = list(dict.fromkeys(table.subject))
         if subjects is not None:
             names = [find_subject(one, names, self.name) for one in subjects]
-            table = table[table.subject.isin(names)]
         table = pd.concat([table[table.subject == one] for one in names], ignore_index=True)
-        self._volumes = table[["subject", "volume", "index"]]
-        self._regions = _read_subjects(root, names)
-        self._grids: dict[str, tuple] = {}
-        self._session: tuple | None = None  # the one session in memory
-        self._sentences = _read_captions(root / "captions.tsv")
+        self._places = table[["subject", "session", "volume", "index"]]
+        self._regions = read_subjects(root, names)
+        self._masks: dict[str, tuple[Volumes, np.ndarray]] = {}
+        self._silent: dict[tuple, np.ndarray] = {}
+        self._sentences = read_captions(root / "captions.tsv")
         super().__init__(root, names, table)
         for path in table.volume.unique():
-            _inside(root, path, "trials.tsv")
+            inside(root, path, "trials.tsv")
+        self._pictures = _pictures(root / "stimuli") if self.has_images else {}
         if self.has_images:
             for image_id in self.trials.image_id.unique():
                 self._picture(image_id)
+        self._check_captions()
 
-    def _grid(self, subject) -> tuple[np.ndarray, np.ndarray, object]:
-        """A subject's mask, affine, and the mask's image for its orientation."""
+    def _check_captions(self) -> None:
+        images = self.trials.image_id.unique()
+        silent = [image for image in images if image not in self._sentences]
+        if self._sentences and silent:
+            raise DataError(
+                f"captions.tsv has no sentence for {len(silent)} of {len(images)} pictures, the first "
+                f"is {silent[0]!r}, expected one or more for each: add them, or remove captions.tsv"
+            )
+
+    def _mask(self, subject) -> tuple[Volumes, np.ndarray]:
+        """The header of a subject's mask and its voxels, bool (x, y, z)."""
         subject = self.subject_name(subject)
-        if subject not in self._grids:
-            name = self._regions[subject]["mask"]
-            path = _inside(self.root, name, "subjects.tsv")
-            image = load_nifti(path)
-            mask = _squeeze(nifti_array(image, path), name) > 0
-            if not mask.any():
+        if subject not in self._masks:
+            mask = self._open(self._regions[subject]["mask"], "subjects.tsv")
+            voxels = _whole(mask).reshape(mask.grid, order="F") > 0
+            if not voxels.any():
                 raise DataError(
-                    f"the mask {name} of {subject} holds no voxel above 0, expected some: "
+                    f"the mask {mask.name} of {subject} holds no voxel above 0, expected some: "
                     "name another file in subjects.tsv"
                 )
-            self._grids[subject] = mask, image.affine, image
-        return self._grids[subject]
+            first = self._places.volume[self._places.subject == subject].iloc[0]
+            self._fits(self._open(first, "trials.tsv"), mask, subject)
+            self._masks[subject] = mask, voxels
+        return self._masks[subject]
 
     def mask(self, subject) -> np.ndarray:
-        return self._grid(subject)[0].copy()
+        return self._mask(subject)[1].copy()
 
     def affine(self, subject) -> np.ndarray:
-        return self._grid(subject)[1].copy()
+        return self._mask(subject)[0].affine.copy()
 
     def rois(self, subject) -> dict[str, np.ndarray]:
         subject = self.subject_name(subject)
-        regions = {"mask": self.mask(subject)}
+        mask, voxels = self._mask(subject)
+        regions = {"mask": voxels.copy()}
         for region, name in self._regions[subject].items():
-            if region != "mask" and name:
-                path = _inside(self.root, name, "subjects.tsv")
-                data = _squeeze(nifti_array(load_nifti(path), path), name)
-                data = _turn(data, load_nifti(path), self._grid(subject)[2], name)
-                check_grid(data.shape, regions["mask"], f"region {region} of {subject} ({name})")
-                regions[region] = data > 0
+            if region == "mask" or not name:
+                continue
+            file = self._open(name, "subjects.tsv")
+            if not lie_alike(file, mask):
+                raise DataError(
+                    f"the region {region} of {subject}, {file.name}, {apart(file, mask)}, expected "
+                    f"the same place: {_resample(file.name, mask.name)}"
+                )
+            order = same_voxels(file, mask, np.arange(voxels.size))
+            values = _whole(file)[order]
+            if not (values > 0).any():
+                logger.warning("region %s of %s (%s) is empty, left out", region, subject, name)
+                continue
+            regions[region] = (values > 0).reshape(mask.grid, order="F")
         return regions
 
-    def _session_volumes(self, subject, session, positions):
-        if self._session is None or self._session[:2] != (subject, session):
-            self._session = None  # give the memory back before the next session comes
-            self._session = (subject, session, self._read_session(subject, session))
-        return self._session[2][positions]
+    def session_voxels(self, subject, session, voxels) -> np.ndarray:
+        subject = self.subject_name(subject)
+        mask, inside_mask = self._mask(subject)
+        out = self._read(subject, session, np.asarray(voxels))
+        within = inside_mask.ravel(order="F")[voxels]
+        return clean_voxels(out, within, f"session {session} of {subject}")
 
-    def _read_session(self, subject, session) -> np.ndarray:
-        """All volumes of a session, float32 (n, x, y, z), on the grid of the mask."""
-        mask, _, like = self._grid(subject)
-        here = (self.trials.subject == subject) & (self.trials.session == session)
-        rows = self._volumes[here].reset_index(drop=True)
-        out = np.empty((len(rows), *mask.shape), np.float32)
-        for name, positions in rows.groupby("volume").indices.items():
-            path = _inside(self.root, name, "trials.tsv")
-            image = load_nifti(path)
-            data = nifti_array(image, path, dtype=np.float32)
-            data = _turn(data, image, like, name)
-            check_grid(data.shape[:3], mask, f"volume {name}")
-            for position in positions:
-                out[position] = _pick(data, rows["index"][position], name)
-        return clean_session(out, mask, f"session {session} of {subject}")
+    def volumes(self, subject, rows=None) -> np.ndarray:
+        subject = self.subject_name(subject)
+        mask, _ = self._mask(subject)
+        sessions = self.subject_trials(subject).session.to_numpy()
+        rows = check_rows(rows, len(sessions), f"{self.name} {subject}")
+        out = np.empty((len(rows), *mask.grid), np.float32)
+        for session in dict.fromkeys(sessions[rows].tolist()):
+            in_session = np.flatnonzero(sessions == session)
+            wanted = np.flatnonzero(sessions[rows] == session)
+            positions = np.searchsorted(in_session, rows[wanted])
+            out[wanted] = self._session_volumes(subject, session, positions)
+        return out
+
+    def _session_volumes(self, subject, session, positions):
+        mask, within = self._mask(subject)
+        if (subject, session) not in self._silent:  # the checks need the whole session once
+            voxels = np.flatnonzero(within.ravel(order="F"))
+            values = self.session_voxels(subject, session, voxels)
+            self._silent[subject, session] = voxels[~values.any(axis=0)]
+        values = self._read(subject, session, np.arange(within.size), positions)
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        values[:, self._silent[subject, session]] = 0
+        return values.reshape(len(values), *mask.grid[::-1]).transpose(0, 3, 2, 1)
+
+    def _read(self, subject, session, voxels, positions=None) -> np.ndarray:
+        """Values (n_trials, n_voxels) of a session's trials, unchecked."""
+        mask, _ = self._mask(subject)
+        places = self._session(subject, session)
+        if positions is not None:
+            places = places.iloc[positions].reset_index(drop=True)
+        files = {name: self._open(name, "trials.tsv") for name in places.volume.unique()}
+        kind = number_type(list(files.values()))
+        out = np.empty((len(places) if len(files) > 1 else 0, len(voxels)), kind)
+        known: dict[tuple, np.ndarray] = {}
+        for name, rows in places.groupby("volume", sort=False).indices.items():
+            file = files[name]
+            self._fits(file, mask, subject)
+            key = file.grid, file.affine.tobytes(), file.placed
+            if key not in known:
+                known[key] = same_voxels(file, mask, voxels)
+            wanted = np.array([_position(file, places["index"][row]) for row in rows])
+            values = file.read(known[key], wanted)
+            if len(files) == 1:
+                return values
+            out[rows] = values
+        return out
+
+    def session_files(self, subject, session) -> list[Path]:
+        return [self.root / name for name in self._session(subject, session).volume.unique()]
+
+    def session_identity(self, subject, session) -> str:
+        places = self._session(subject, session)
+        marks = [fingerprint(path) for path in self.session_files(subject, session)]
+        return digest(marks, list(places.volume), list(places["index"]))
+
+    def _session(self, subject, session) -> pd.DataFrame:
+        """Where the volumes of a session lie, in presentation order."""
+        subject = self.subject_name(subject)
+        here = (self._places.subject == subject) & (self._places.session == session)
+        return self._places[here].reset_index(drop=True)
+
+    def _open(self, name: str, table: str) -> Volumes:
+        return open_volumes(inside(self.root, name, table), name)
+
+    def _fits(self, file: Volumes, mask: Volumes, subject: str) -> None:
+        """Refuse a volume that does not lie as the subject's mask."""
+        if lie_alike(file, mask):
+            return
+        first = self._places.volume[self._places.subject == subject].iloc[0]
+        if file.name != first:
+            raise DataError(
+                f"the volume {file.name} of {subject} {apart(file, mask)}, as have the volumes before "
+                f"it, from {first} on, expected one grid a subject: reslice {file.name} to that "
+                "grid, or remove its rows from trials.tsv"
+            )
+        raise DataError(
+            f"the volume {file.name} of {subject} {apart(file, mask)}, expected the mask on the grid of "
+            f"the volumes: {_resample(mask.name, file.name)}"
+        )
 
     def image(self, image_id):
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         if not self.has_images:
             return super().image(image_id)
         path = self._picture(image_id)
+        inside(self.root, f"stimuli/{path.name}", "trials.tsv")
         try:
             with Image.open(path) as picture:
                 return picture.convert("RGB")
-        except (UnidentifiedImageError, OSError) as problem:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
             raise DataError(
                 f"stimuli/{path.name} is not a readable picture ({problem}), "
                 "expected a PNG or JPEG file: export it again"
@@ -147,10 +253,9 @@ class TableRecordings(Recordings):
 
     def _picture(self, image_id) -> Path:
         name = str(image_id)
-        for ending in ("png", "jpg", "jpeg"):
-            path = self.root / "stimuli" / f"{name}.{ending}"
-            if Path(name).name == name and path.is_file():
-                return path
+        for ending in PICTURES:
+            if name + ending in self._pictures:
+                return self._pictures[name + ending]
         raise MissingError(
             f"image {name!r} has no picture: expected stimuli/{name}.png or stimuli/{name}.jpg; "
             "add it, or remove the folder stimuli to train the text targets alone"
@@ -160,169 +265,59 @@ class TableRecordings(Recordings):
         return list(self._sentences.get(str(image_id), []))
 
     def checksum(self) -> str:
-        sizes = [
-            f"{name} {(self.root / name).stat().st_size}" for name in self._volumes.volume.unique()
-        ]
-        return digest(super().checksum(), sizes)
+        files = [self.root / name for name in self._places.volume.unique()]
+        for subject in self.subjects:
+            files += [self.root / name for name in self._regions[subject].values() if name]
+        return digest(super().checksum(), [_mark(path) for path in files])
 
     def _identity(self) -> list[Path]:
         names = ("trials.tsv", "subjects.tsv", "captions.tsv", "dataset.json")
         return [self.root / name for name in names if (self.root / name).is_file()]
 
 
-def _inside(root: Path, name: str, table: str) -> Path:
-    """The file `name` of the folder; a path that leads out of the folder is refused."""
-    path = (root / name).resolve()
-    if Path(name).is_absolute() or not path.is_relative_to(root.resolve()):
+def _pictures(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in folder.iterdir() if path.suffix in PICTURES}
+
+
+def _mark(path: Path) -> bytes:
+    """Size and last bytes of a file; those of a .gz file are its checksum."""
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(size - 64, 0))
+        return f"{size} ".encode() + file.read()
+
+
+def _whole(file: Volumes) -> np.ndarray:
+    """The only volume of a file, (x * y * z,) in Fortran order."""
+    if file.shape[3] != 1:
         raise DataError(
-            f"{table} names {name!r}, which lies outside the data folder: expected a path relative "
-            "to the folder and within it; copy the file there"
+            f"{file.name} has the shape {file.shape}, expected three axes (x, y, z): "
+            "name a file with one volume in subjects.tsv"
         )
-    if not path.is_file():
-        raise MissingError(
-            f"{table} names {name!r}, which is missing from {root}: copy the file there, "
-            "or correct the table"
-        )
-    return path
+    return file.read(np.arange(file.n_voxels), [0])[0]
 
 
-def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise MissingError(
-            f"{path} is missing: expected a table with the columns {', '.join(columns)}"
-        )
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as problem:
-        raise DataError(
-            f"{path.name} is no table with tabs between its columns ({problem}): save it as .tsv"
-        ) from problem
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise DataError(
-            f"{path.name} has the columns {', '.join(table.columns)}, expected also "
-            f"{', '.join(missing)}, separated by tabs: add them"
-        )
-    return table.apply(lambda column: column.str.strip())
-
-
-def _read_trials(root: Path) -> pd.DataFrame:
-    table = _read_table(root / "trials.tsv", REQUIRED)
-    if table.empty:
-        raise DataError("trials.tsv holds no trials, expected a row for each: add them")
-    for column in REQUIRED:
-        if (table[column] == "").any():
-            row = int(np.flatnonzero(table[column] == "")[0])
-            raise DataError(f"trials.tsv has no {column} in row {row + 2}: fill it in")
-    wrong = sorted(set(table.split) - {"train", "test"})
-    if wrong:
-        raise DataError(
-            f"trials.tsv has the split {', '.join(wrong)}, expected train or test: correct it"
-        )
-    if "index" not in table:
-        table["index"] = ""
-    bad = ~table["index"].str.fullmatch(r"\d*")
-    if bad.any():
-        raise DataError(
-            f"trials.tsv has the index {table['index'][bad].iloc[0]!r}, expected a whole number "
-            "from 0, or nothing for a 3-D file: correct it"
-        )
-    if table.session.str.fullmatch(r"\d+").all():
-        table["session"] = table.session.astype(int)
-    by_image = table.groupby(["subject", "image_id"])
-    given = pd.to_numeric(table["repeat"], errors="coerce") if "repeat" in table else None
-    if given is None or given.isna().any():
-        table["repeat"] = by_image.cumcount()
-    else:
-        keys = [table.subject, table.image_id]
-        table["repeat"] = given.groupby(keys).rank(method="first").astype(int) - 1
-    table["trial"] = table.groupby("subject").cumcount()
-    return table
-
-
-def _read_subjects(root: Path, names: list[str]) -> dict[str, dict[str, str]]:
-    """Files of the mask and the regions of each subject."""
-    table = _read_table(root / "subjects.tsv", ["subject", "mask"]).set_index("subject")
-    for name in names:
-        if name not in table.index or not table["mask"][name]:
-            raise DataError(
-                f"subjects.tsv has no mask for {name}, who has trials in trials.tsv: "
-                "add a row with the path of a NIfTI file"
-            )
-    return {name: table.loc[name].to_dict() for name in names}
-
-
-def _read_captions(path: Path) -> dict[str, list[str]]:
-    if not path.is_file():
-        return {}
-    table = _read_table(path, ["image_id", "caption"])
-    return table.groupby("image_id").caption.apply(list).to_dict()
-
-
-def _read_about(path: Path) -> dict:
-    if not path.is_file():
-        return {}
-    try:
-        about = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise DataError(f"dataset.json is not valid JSON ({problem}): correct it") from problem
-    if not isinstance(about, dict):
-        raise DataError("dataset.json holds no object, expected name, units, licence, terms")
-    return about
-
-
-def _squeeze(data: np.ndarray, name: str) -> np.ndarray:
-    """A volume without trailing axes of length 1."""
-    if data.ndim > 3 and all(size == 1 for size in data.shape[3:]):
-        data = data.reshape(data.shape[:3])
-    if data.ndim != 3:
-        raise DataError(f"{name} has the shape {data.shape}, expected three axes (x, y, z)")
-    return data
-
-
-def _pick(data: np.ndarray, index: str, name: str) -> np.ndarray:
+def _position(file: Volumes, index: str) -> int:
     """The volume of a file that a row of the table means."""
     if index == "":
-        if data.ndim > 3 and data.size != np.prod(data.shape[:3]):
+        if file.shape[3] != 1:
             raise DataError(
-                f"{name} holds {data.shape[3]} volumes and trials.tsv gives no index for it: "
+                f"{file.name} holds {file.shape[3]} volumes and trials.tsv gives no index for it: "
                 "add the 0-based position in the column index"
             )
-        return _squeeze(data, name)
-    data = data[..., None] if data.ndim == 3 else data
-    if data.ndim != 4 or int(index) >= data.shape[3]:
+        return 0
+    if int(index) >= file.shape[3]:
         raise DataError(
-            f"{name} has the shape {data.shape}, index {index} was expected on its fourth axis "
+            f"{file.name} has the shape {file.shape}, index {index} was expected on its fourth axis "
             "(counted from 0); the file may be cut short, or the table wrong"
         )
-    return data[..., int(index)]
+    return int(index)
 
 
-def _turn(data: np.ndarray, image, like, name: str) -> np.ndarray:
-    """Flip and permute axes so that `data` lies as the image `like`; refuse another position."""
-    from nibabel import orientations
-
-    if not (_placed(image) and _placed(like)):
-        return data
-    turn = orientations.ornt_transform(
-        orientations.io_orientation(image.affine), orientations.io_orientation(like.affine)
-    )
-    affine = image.affine @ orientations.inv_ornt_aff(turn, image.shape[:3])
-    data = orientations.apply_orientation(data, turn)
-    voxel = np.linalg.norm(like.affine[:3, :3], axis=0)
-    corner = np.append(np.array(like.shape[:3]) - 1, 1)
-    shift = max(
-        np.abs((affine - like.affine)[:3] @ point).max() for point in (np.eye(4)[3], corner)
-    )
-    if data.shape[:3] == tuple(like.shape[:3]) and shift > voxel.min() / 2:
-        raise DataError(
-            f"{name} lies {shift:.1f} mm away from the subject's mask although both have the grid "
-            f"{data.shape[:3]}, expected the same place: resample one to the other (neurovl resample)"
-        )
-    return data
-
-
-def _placed(image) -> bool:
-    """Whether the header says where the volume lies."""
-    header = image.header
-    return bool(header.get("sform_code", 1) or header.get("qform_code", 1))
+def _resample(mask: str, like: str) -> str:
+    """The command that brings a mask to a grid, and what to do with its result."""
+    path = Path(mask)
+    ending = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    out = path.with_name(f"{path.name.removesuffix(ending)}_resampled.nii.gz").as_posix()
+    words = " ".join(shlex.quote(part) for part in ("--mask", mask, "--like", like, "--out", out))
+    return f"run in the data folder: neurovl resample {words}, and name {out} in subjects.tsv"

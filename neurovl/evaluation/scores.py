@@ -33,7 +33,9 @@ def score(runs, out) -> None:
     ) as s:
         if s.done:
             return
-        table = Table(first.recordings.name, p.seed, p.evaluation.bootstrap)
+        table = Table(
+            first.recordings.name, first.recordings.split_name, p.seed, p.evaluation.bootstrap
+        )
         if first.recordings.label(first.recordings.trials.image_id.iloc[0]) is not None:
             _classification(runs, table)
         else:

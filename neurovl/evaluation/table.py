@@ -10,10 +10,10 @@ PER_IMAGE = ["data", "system", "task", "protocol", "subject", "metric", "image_i
 
 
 class Table:
-    """Collects per-image scores and turns them into rows of results.csv."""
+    """Collects per-image scores and turns them into rows of results.csv; each names the split of its test pictures."""
 
-    def __init__(self, data: str, seed: int, resamples: int):
-        self.data, self.seed, self.resamples = data, seed, resamples
+    def __init__(self, data: str, split: str, seed: int, resamples: int):
+        self.data, self.split, self.seed, self.resamples = data, split, seed, resamples
         self.images: list[pd.DataFrame] = []
         self.rows: list[Row] = []
 
@@ -28,7 +28,6 @@ class Table:
         values,
         chance=None,
         ceiling=None,
-        note="",
     ) -> None:
         """One metric of one system: a row, and a score for each image."""
         values = np.asarray(values, float)
@@ -46,9 +45,9 @@ class Table:
                 columns=PER_IMAGE,
             )
         )
-        self._row(fields, values, chance, ceiling, note)
+        self._row(fields, values, chance, ceiling)
 
-    def _row(self, fields, values, chance, ceiling, note=""):
+    def _row(self, fields, values, chance, ceiling):
         mean, low, high = protocol.bootstrap(values, self.seed, self.resamples)
         self.rows.append(
             Row(
@@ -59,7 +58,7 @@ class Table:
                 n=len(values),
                 chance=chance,
                 ceiling=ceiling,
-                note=note,
+                note=f"split {self.split}" if self.split else "",
             )
         )
 

@@ -12,6 +12,8 @@ from matplotlib.patches import Rectangle
 from neurovl.figures.theme import CYCLE, INK, WIDTH, bare, finish, theme, wrap
 from neurovl.resize import resize_linear, resize_nearest
 
+NO_CEILING = "no picture was shown twice, so no ceiling is known"
+
 
 def contact_sheet(recordings, image_ids, columns: int = 4) -> Figure:
     """Pictures with their objects in boxes, and one caption below each.
@@ -99,14 +101,20 @@ def ceiling_histogram(recordings, n_repeats: int = 3) -> Figure:
     with theme():
         figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
         for number, subject in enumerate(recordings.subjects):
-            values = recordings.noise_ceiling(subject, n_repeats)[recordings.mask(subject)]
+            ceiling = recordings.noise_ceiling(subject, n_repeats)
+            if ceiling is None:
+                continue
+            values = ceiling[recordings.mask(subject)]
             label = f"{subject}: median {np.median(values):.2f}"
             bins = np.linspace(0, 1, 41)
             weights = np.full(len(values), 1 / len(values))
             axis.hist(values, bins, weights=weights, histtype="step", lw=1.8,
                       color=CYCLE[number % len(CYCLE)], label=label)  # fmt: skip
         axis.set(xlabel="noise ceiling (share of variance)", ylabel="share of voxels", xlim=(0, 1))
-        axis.legend()
+        if axis.patches:
+            axis.legend()
+        else:
+            axis.text(0.5, 0.5, NO_CEILING, ha="center", transform=axis.transAxes)
         return finish(figure, f"data: {recordings.name}")
 
 
@@ -120,7 +128,8 @@ def ceiling_map(recordings, subject, n_slices: int = 6, n_repeats: int = 3) -> F
     brain = np.pad(spread > 0, 2).astype(np.float32)  # room for the outline at the grid's edge
     moved = affine.copy()
     moved[:3, 3] = (affine @ [-2, -2, -2, 1])[:3]
-    values = np.where(mask, recordings.noise_ceiling(subject, n_repeats), 0)
+    ceiling = recordings.noise_ceiling(subject, n_repeats)
+    values = np.where(mask, 0 if ceiling is None else ceiling, 0)
     levels = levels_of(mask, n_slices)
     cuts = [float((affine @ [0, 0, k, 1])[2]) for k in levels]
     with theme():
