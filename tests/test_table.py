@@ -112,6 +112,31 @@ def test_table_in_another_orientation(own):
     np.testing.assert_allclose(open_recordings(root).volumes(1), truth["sub-01"], atol=1e-4)
 
 
+@pytest.mark.parametrize("axes", ["LAS", "PIR", "ASL"])
+def test_subjects_stored_in_other_orientations_are_turned_to_the_first(own, axes):
+    """A patch must be the same place of the brain in every subject, whatever order the files have."""
+    root, truth = own
+    before = open_recordings(root)
+    regions, affine = before.rois(2), before.affine(2)
+    for path in [*root.glob("sub-02_*.nii"), *root.glob("trial*.nii.gz")]:
+        image = nibabel.load(path)
+        turn = orientations.ornt_transform(
+            orientations.io_orientation(image.affine), orientations.axcodes2ornt(axes)
+        )
+        turned = nibabel.Nifti1Image.from_image(image.as_reoriented(turn))
+        path.unlink()
+        nibabel.save(turned, path)
+    assert (
+        nibabel.load(root / "sub-02_mask.nii").shape == turned.shape != (7, 5, 3) or axes == "LAS"
+    )
+    for subjects in (None, ["sub-02"]):
+        data = open_recordings(root, subjects=subjects)
+        np.testing.assert_allclose(data.volumes("sub-02"), truth["sub-02"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(data.affine("sub-02"), affine, atol=1e-6)
+        for name, region in data.rois("sub-02").items():
+            np.testing.assert_array_equal(region, regions[name])
+
+
 def edit(column, value, row=0, table="trials.tsv"):
     def change(root):
         frame = pd.read_csv(root / table, sep="\t", dtype=str, keep_default_na=False)

@@ -13,8 +13,8 @@ dataset.json   name, units, licence, terms, publish_images, zscore; optional
 Values are taken to be percent signal change unless dataset.json says otherwise; they are z-scored
 later in any case, by the training trials of each session, or of all sessions with ``"zscore":
 "subject"``, as it should be where whole sessions are held out. Every subject is on a grid of its own,
-the mask's; volumes stored in another orientation are read as if turned to it. The text files are
-checked in ``table_files.py``, the volumes read in ``table_volumes.py``. Leaves out resampling: a volume
+the mask's, with the axes turned to run as in the first subject's mask; volumes stored in any other
+orientation are read as if turned too. The text files are checked in ``table_files.py``, the volumes read in ``table_volumes.py``. Leaves out resampling: a volume
 on another grid is refused.
 """
 
@@ -41,6 +41,7 @@ from neurovl.datasets.table_files import (
     read_trials,
 )
 from neurovl.datasets.table_volumes import (
+    Frame,
     Volumes,
     apart,
     lie_alike,
@@ -79,12 +80,14 @@ class TableRecordings(Recordings):
         self.has_images = (root / "stimuli").is_dir()
         table = read_trials(root)
         names = list(dict.fromkeys(table.subject))
+        first = names[0]
         if subjects is not None:
             names = [find_subject(one, names, self.name) for one in subjects]
         table = pd.concat([table[table.subject == one] for one in names], ignore_index=True)
         self._places = table[["subject", "session", "volume", "index"]]
-        self._regions = read_subjects(root, names)
-        self._masks: dict[str, tuple[Volumes, np.ndarray]] = {}
+        self._regions = read_subjects(root, list(dict.fromkeys([first, *names])))
+        self._first = first
+        self._masks: dict[str, tuple[Frame, np.ndarray]] = {}
         self._silent: dict[tuple, np.ndarray] = {}
         self._sentences = read_captions(root / "captions.tsv")
         super().__init__(root, names, table)
@@ -105,12 +108,17 @@ class TableRecordings(Recordings):
                 f"is {silent[0]!r}, expected one or more for each: add them, or remove captions.tsv"
             )
 
-    def _mask(self, subject) -> tuple[Volumes, np.ndarray]:
-        """The header of a subject's mask and its voxels, bool (x, y, z)."""
+    def _mask(self, subject) -> tuple[Frame, np.ndarray]:
+        """Where a subject's voxels lie, and the mask, bool (x, y, z).
+
+        The axes run as in the table's first subject: patches of all subjects must lie at the same place of the brain.
+        """
         subject = self.subject_name(subject)
         if subject not in self._masks:
-            mask = self._open(self._regions[subject]["mask"], "subjects.tsv")
-            voxels = _whole(mask).reshape(mask.grid, order="F") > 0
+            file = self._open(self._regions[subject]["mask"], "subjects.tsv")
+            mask = file.turned(self._open(self._regions[self._first]["mask"], "subjects.tsv"))
+            order = same_voxels(file, mask, np.arange(mask.n_voxels))
+            voxels = _whole(file)[order].reshape(mask.grid, order="F") > 0
             if not voxels.any():
                 raise DataError(
                     f"the mask {mask.name} of {subject} holds no voxel above 0, expected some: "
@@ -219,7 +227,7 @@ class TableRecordings(Recordings):
     def _open(self, name: str, table: str) -> Volumes:
         return open_volumes(inside(self.root, name, table), name)
 
-    def _fits(self, file: Volumes, mask: Volumes, subject: str) -> None:
+    def _fits(self, file: Volumes, mask: Frame, subject: str) -> None:
         """Refuse a volume that does not lie as the subject's mask."""
         if lie_alike(file, mask):
             return

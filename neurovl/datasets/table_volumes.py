@@ -21,14 +21,15 @@ SMALL = ("int8", "uint8", "int16", "uint16", "float32")  # number types that sta
 
 
 @dataclass(frozen=True, eq=False)
-class Volumes:
-    """A NIfTI file, and where its voxels lie.
+class Frame:
+    """Where voxels lie.
 
     Attributes
     ----------
     name : str
         As messages and commands name the file.
-    betas : Betas
+    grid : tuple of int
+        (x, y, z).
     affine : array of shape (4, 4)
         Voxel indices to millimetres.
     placed : bool
@@ -36,18 +37,9 @@ class Volumes:
     """
 
     name: str
-    betas: Betas
+    grid: tuple[int, int, int]
     affine: np.ndarray
     placed: bool
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(x, y, z, n_volumes); 1 volume for a 3-D file."""
-        return self.betas.shape
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        return self.betas.shape[:3]
 
     @property
     def n_voxels(self) -> int:
@@ -57,6 +49,36 @@ class Volumes:
         """'the grid (5, 6, 4) of 3 x 3 x 3 mm'."""
         edges = " x ".join(f"{edge:.3g}" for edge in np.linalg.norm(self.affine[:3, :3], axis=0))
         return f"the grid {self.grid} of {edges} mm"
+
+    def turned(self, like: "Frame") -> "Frame":
+        """The same voxels with the axes in the order and the directions of `like`."""
+        from nibabel import orientations
+
+        if not (self.placed and like.placed):
+            return Frame(self.name, self.grid, self.affine, self.placed)
+        turn = orientations.ornt_transform(
+            orientations.io_orientation(self.affine), orientations.io_orientation(like.affine)
+        )
+        grid = tuple(self.grid[int(axis)] for axis in np.argsort(turn[:, 0]))
+        affine = self.affine @ orientations.inv_ornt_aff(turn, self.grid)
+        return Frame(self.name, grid, affine, True)
+
+
+@dataclass(frozen=True, eq=False)
+class Volumes(Frame):
+    """A NIfTI file, and where its voxels lie.
+
+    Attributes
+    ----------
+    betas : Betas
+    """
+
+    betas: Betas
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(x, y, z, n_volumes); 1 volume for a 3-D file."""
+        return self.betas.shape
 
     def read(self, voxels, positions) -> np.ndarray:
         """Values (n, n_voxels) of some voxels of some volumes, in `number_type`."""
@@ -110,7 +132,7 @@ def open_volumes(path: Path, name: str | None = None) -> Volumes:
             "short: copy it again"
         )
     placed = bool(betas.header["sform_code"] or betas.header["qform_code"])
-    return Volumes(name, betas, affine, placed)
+    return Volumes(name, betas.shape[:3], affine, placed, betas)
 
 
 @contextlib.contextmanager
@@ -125,14 +147,14 @@ def _named(path: Path, name: str):
         raise
 
 
-def lie_alike(volumes: Volumes, like: Volumes) -> bool:
+def lie_alike(volumes: Frame, like: Frame) -> bool:
     """Whether both hold the same voxels in space, in any order of the axes."""
     _, grid, shift = _compare(volumes, like)
     edge = np.linalg.norm(like.affine[:3, :3], axis=0).min()
     return grid == like.grid and shift <= FIT * edge
 
 
-def apart(volumes: Volumes, like: Volumes) -> str:
+def apart(volumes: Frame, like: Frame) -> str:
     """Words for how the grids of two files differ."""
     _, grid, shift = _compare(volumes, like)
     if grid == like.grid:
@@ -140,12 +162,12 @@ def apart(volumes: Volumes, like: Volumes) -> str:
     return f"has {volumes.describe()}, {like.name} has {like.describe()}"
 
 
-def same_voxels(volumes: Volumes, like: Volumes, voxels: np.ndarray) -> np.ndarray:
+def same_voxels(volumes: Frame, like: Frame, voxels: np.ndarray) -> np.ndarray:
     """Where a file holds given voxels of another file's grid.
 
     Parameters
     ----------
-    volumes, like : Volumes
+    volumes, like : Frame
         For which `lie_alike` holds.
     voxels : int array of shape (n_voxels,)
         Flat indices of the grid of `like`, in Fortran order (x runs fastest).
@@ -164,7 +186,7 @@ def same_voxels(volumes: Volumes, like: Volumes, voxels: np.ndarray) -> np.ndarr
     return np.ravel_multi_index(here, volumes.grid, order="F")
 
 
-def _compare(volumes: Volumes, like: Volumes):
+def _compare(volumes: Frame, like: Frame):
     """How `volumes` lies when its axes are turned to those of `like`.
 
     Returns the axis of `like` and the direction for each axis of `volumes`, the grid after turning, and
@@ -178,11 +200,10 @@ def _compare(volumes: Volumes, like: Volumes):
     turn = orientations.ornt_transform(
         orientations.io_orientation(volumes.affine), orientations.io_orientation(like.affine)
     )
-    grid = tuple(volumes.grid[int(axis)] for axis in np.argsort(turn[:, 0]))
-    affine = volumes.affine @ orientations.inv_ornt_aff(turn, volumes.grid)
+    moved = volumes.turned(like)
     last = np.append(np.array(like.grid) - 1, 1)
     corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * last
-    return turn, grid, float(np.abs(corners @ (affine - like.affine)[:3].T).max())
+    return turn, moved.grid, float(np.abs(corners @ (moved.affine - like.affine)[:3].T).max())
 
 
 def number_type(files: list[Volumes]) -> np.dtype:
