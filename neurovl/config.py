@@ -32,7 +32,8 @@ class Preprocessing:
     betas : str, optional
         Version of NSD's betas; 'betas_fithrf_GLMdenoise_RR' by default.
     patches : tuple
-        Sizes in voxels of the common grid, the main one first.
+        Sizes in voxels of the common grid, or in millimetres such as '25.2mm' (14 voxels of NSD's 1.8 mm); the main
+        one first.
     target : tuple of int, optional
         Common grid; the first subject's by default.
     off_mask : str
@@ -42,7 +43,7 @@ class Preprocessing:
     subjects: tuple[int, ...] | None = None
     split: str | None = None
     betas: str | None = None
-    patches: tuple = (5, 4, 3)
+    patches: tuple = ("25.2mm", "21.6mm", "18mm")
     target: tuple[int, int, int] | None = None
     off_mask: str = "zero"
 
@@ -90,7 +91,8 @@ class Alignment:
     token_dropout : float
         Share of tokens set to zero while training; 0 in the paper.
     systems : tuple of str
-        Encoders to train: 'main', 'pK' for a further patch size K, 'flat', 'no-vae', 'per-subject'.
+        Encoders to train: 'main', 'flat', 'no-vae', 'per-subject' for one a subject, 'patches' for one for each
+        further patch size, which are called 'p12', 'p10', ...
     """
 
     alpha: float = 1 / 64
@@ -102,7 +104,7 @@ class Alignment:
     lr: float = 5e-4
     weight_decay: float = 1e-2
     precision: str = "bf16"
-    systems: tuple[str, ...] = ("main", "p4", "p3", "flat", "no-vae", "per-subject")
+    systems: tuple[str, ...] = ("main", "patches", "flat", "no-vae", "per-subject")
 
 
 @dataclass(frozen=True)

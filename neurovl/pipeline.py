@@ -81,15 +81,12 @@ class Run:
         return BrainEncoder.from_pretrained(folder).eval()
 
     def systems(self) -> list[str]:
-        """Encoders of the profile, 'per-subject' written out for each subject."""
-        out = []
-        for name in self.profile.alignment.systems:
-            out += (
-                [f"per-subject-{s}" for s in self.store.subjects]
-                if name == "per-subject"
-                else [name]
-            )
-        return out
+        """Encoders of the profile; 'per-subject' and 'patches' stand for one for each subject and further patch size."""
+        several = {
+            "per-subject": [f"per-subject-{subject}" for subject in self.store.subjects],
+            "patches": list(self.store.plans)[1:],
+        }
+        return [one for name in self.profile.alignment.systems for one in several.get(name, [name])]
 
     @property
     def speaks(self) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .datasets.base import digest
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .provenance import code_hash
 from .resize import Resizer
 from .volumes import PatchPlan, layout_name
@@ -42,8 +42,8 @@ def write_store(
     folder : Path
         Receives plan.json, plan.npz, trials.csv and, for each subject, SUBJECT_mask.nii.gz and
         SUBJECT/session01.npy with session01.json beside it. Sessions that are there and up to date are kept.
-    patches : list of int or tuple of int
-        Patch sizes in voxels of the common grid; the first is the main one.
+    patches : list of int, tuple of int, or str
+        Patch sizes in voxels of the common grid, or in millimetres such as '25.2mm'; the first is the main one.
     target : tuple of int, optional
         Common grid; the first subject's by default.
     off_mask : str
@@ -63,12 +63,16 @@ def write_store(
 
     folder = Path(folder)
     masks = {s: recordings.mask(s) for s in recordings.subjects}
+    first = recordings.subjects[0]
+    target = tuple(target or masks[first].shape)
+    edges = np.linalg.norm(recordings.affine(first)[:3, :3], axis=0)
+    edges = edges * masks[first].shape / target
+    sizes = [patch_in_voxels(patch, edges) for patch in patches]
     plans = {
-        layout_name(p): PatchPlan.fit(masks, target=target, patch=p, off_mask=off_mask)
-        for p in patches
+        layout_name(size): PatchPlan.fit(masks, target=target, patch=size, off_mask=off_mask)
+        for size in sizes
     }
     region = np.unique(np.concatenate([p.region for p in plans.values()]))
-    target = next(iter(plans.values())).target
     _write_plan(folder, recordings, plans, region, masks)
     code = code_hash(__name__, "neurovl.recordings")
     jobs, transductive = [], {}
@@ -103,6 +107,25 @@ def write_store(
         "transductive": transductive,
     }
     _write_json(folder / "plan.json", about)
+
+
+def patch_in_voxels(patch, voxel_mm):
+    """A patch size in voxels: '25.2mm' is (14, 14, 14) of 1.8 mm, at least 1 each; numbers of voxels stay as they are.
+
+    Raises
+    ------
+    ConfigError
+        For a text that is no length.
+    """
+    if not isinstance(patch, str):
+        return patch
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*mm\s*", patch)
+    if not found:
+        raise ConfigError(
+            f"the patch size {patch!r} is no length, expected voxels such as 14 or millimetres such as '25.2mm'; "
+            "correct preprocessing.patches of the profile"
+        )
+    return tuple(max(1, round(float(found[1]) / edge)) for edge in voxel_mm)
 
 
 def session_name(session) -> str:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from neurovl.errors import DataError
+from neurovl.errors import ConfigError, DataError
+from neurovl.preprocessing import patch_in_voxels
 from neurovl.resize import Resizer, resize_linear, resize_nearest
 from neurovl.volumes import PatchPlan, layout_name
 
@@ -135,3 +136,15 @@ def test_tokens_into_a_used_array_leave_nothing_of_it():
     np.testing.assert_array_equal(used, plan.tokens(volumes))
     with pytest.raises(DataError, match="contiguous float32"):
         plan.tokens(volumes, out=used[:, ::2])
+
+
+@pytest.mark.parametrize(
+    ("edges", "sizes"), [((1.8, 1.8, 1.8), (14, 12, 10)), ((5.4, 5.4, 5.4), (5, 4, 3))]
+)
+def test_patches_in_millimetres_are_the_papers_at_nsds_voxel_size(edges, sizes):
+    found = [patch_in_voxels(patch, edges) for patch in ("25.2mm", "21.6 mm", "18mm")]
+    assert found == [(size,) * 3 for size in sizes]
+    assert patch_in_voxels((5, 5, 1), edges) == (5, 5, 1)
+    assert patch_in_voxels("6mm", (3, 2, 50)) == (2, 3, 1)
+    with pytest.raises(ConfigError, match="'25.2' is no length"):
+        patch_in_voxels("25.2", edges)

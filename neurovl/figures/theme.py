@@ -3,6 +3,7 @@
 The colours are those of Okabe and Ito, told apart by readers with colour-blind eyes. Left out: what is drawn.
 """
 
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,14 +39,14 @@ _NAMES = {
 
 def colour(system: str) -> str:
     """The colour of a system; controls (shuffled, without a brain) are grey, further encoders lighter blue."""
-    if system.startswith("p") and system[1:].isdigit():
+    if re.fullmatch(r"p\d+(x\d+)*", system):
         return "#7FB2D6"
     return _COLOURS.get(system.split(" ")[0], "#8A8F99")
 
 
 def name(system: str) -> str:
     """How figures call a system."""
-    if system.startswith("p") and system[1:].isdigit():
+    if re.fullmatch(r"p\d+(x\d+)*", system):
         return f"patches of {system[1:]}"
     return _NAMES.get(system, system)
 
