@@ -388,3 +388,16 @@ def test_stimuli_that_are_no_hdf5(annotated):
     (root / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5").write_bytes(b"no")
     with pytest.raises(DataError, match="nsd_stimuli.hdf5 cannot be read.*imgBrick"):
         NSDRecordings(root).image(nsd_id)
+
+
+def test_a_session_repaired_in_place_is_another_data_set(root):
+    """The size of a file tells nothing about a byte that was wrong."""
+    write(root, 1, 1, ending="hdf5")
+    before = NSDRecordings(root)
+    marks = before.checksum(), before.session_identity("subj01", 1)
+    path = betas_path(root, 1, 1, ending="hdf5")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    after = NSDRecordings(root)
+    assert after.checksum() != marks[0] and after.session_identity("subj01", 1) != marks[1]

@@ -20,6 +20,7 @@ from neurovl.datasets.base import (
     check_rows,
     clean_voxels,
     digest,
+    fingerprint,
     load_nifti,
     nifti_array,
 )
@@ -248,12 +249,12 @@ class NSDRecordings(Recordings):
         return self._stimuli.objects(image_id)
 
     def checksum(self) -> str:
-        sizes = [
-            f"{path.name} {path.stat().st_size}"
+        marks = [
+            f"{path.name} {fingerprint(path)}"
             for files in self._files.values()
             for path in files.values()
         ]
-        return digest(super().checksum(), self.split_name, self.betas, sizes)
+        return digest(super().checksum(), self.split_name, self.betas, marks)
 
     def _identity(self) -> list[Path]:
         first = [next(iter(files.values())) for files in self._files.values()]
