@@ -24,12 +24,14 @@ from typer.testing import CliRunner
 
 from neurovl.cli import app
 from neurovl.cli.download import session_numbers
-from neurovl.datasets import checksums, coco, download, transfer
-from neurovl.datasets.checksums import MANIFEST, Manifest, examine, possible_parts
+from neurovl.datasets import coco, download
 from neurovl.datasets.download import download_nsd, fetch_plan, nsd_files, plan_nsd
-from neurovl.datasets.partfile import PartFile, journal_path, part_path, read_journal
-from neurovl.datasets.servers import Bucket, Remote, Settings, Web
-from neurovl.datasets.transfer import Item, Transfer, readable, sole_writer, survey
+from neurovl.datasets.transfer import checksums
+from neurovl.datasets.transfer import engine as transfer
+from neurovl.datasets.transfer.checksums import MANIFEST, Manifest, examine, possible_parts
+from neurovl.datasets.transfer.engine import Item, Transfer, readable, sole_writer, survey
+from neurovl.datasets.transfer.partfile import PartFile, journal_path, part_path, read_journal
+from neurovl.datasets.transfer.servers import Bucket, Remote, Settings, Web
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.recordings import open_recordings
 
@@ -46,7 +48,7 @@ SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from neurovl.datasets.download import download_nsd
-from neurovl.datasets.servers import Settings
+from neurovl.datasets.transfer.servers import Settings
 download_nsd(sys.argv[1], [1], [1], annotations=False, endpoint=sys.argv[2],
              settings=Settings(jobs=2, chunk=65536))
 """

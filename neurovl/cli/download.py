@@ -59,7 +59,7 @@ def download_nsd(
     """
     from ..datasets.coco import COCO
     from ..datasets.download import TERMS, fetch_plan, plan_nsd
-    from ..datasets.servers import Settings
+    from ..datasets.transfer.servers import Settings
 
     say(TERMS)
     if not (accept_terms or dry_run):

@@ -263,12 +263,19 @@ def fingerprint(path: Path) -> str:
 
     The last block of a gzip file holds the CRC of all of it.
     """
-    size, block = Path(path).stat().st_size, 4096
-    with open(path, "rb") as file:
-        parts = [f"{size}".encode()]
-        for start in np.linspace(0, max(0, size - block), 16).astype(int):
-            file.seek(start)
-            parts.append(file.read(block))
+    path, block = Path(path), 4096
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            parts = [f"{size}".encode()]
+            for start in np.linspace(0, max(0, size - block), 16).astype(int):
+                file.seek(start)
+                parts.append(file.read(block))
+    except OSError as problem:
+        raise DataError(
+            f"{path} cannot be read ({problem.strerror}), expected a file that you may read: give "
+            f"yourself the right (chmod u+r {path.name}), or copy it again"
+        ) from problem
     return digest(parts)
 
 
@@ -368,7 +375,8 @@ def clean_voxels(values: np.ndarray, inside: np.ndarray, what: str) -> np.ndarra
         raise DataError(
             f"{what}: {len(dead)} of {n_voxels} voxels in the mask are constant within the session, "
             f"expected at most {MAX_CONSTANT:.0%}: the mask may not belong to these data "
-            "(other grid, orientation or subject)"
+            "(other grid, orientation or subject); look at both, name another mask, or leave this "
+            "session out"
         )
     if len(dead):
         logger.warning("%s: %d of %d voxels constant, set to 0", what, len(dead), n_voxels)
@@ -376,12 +384,12 @@ def clean_voxels(values: np.ndarray, inside: np.ndarray, what: str) -> np.ndarra
     return values
 
 
-def check_grid(shape, mask: np.ndarray, what: str) -> None:
-    """Refuse volumes whose grid is not the mask's."""
+def check_grid(shape, mask: np.ndarray, what: str, hint: str = "") -> None:
+    """Refuse volumes whose grid is not the mask's; `hint` is the next step, resampling by default."""
     if tuple(shape) != mask.shape:
         raise DataError(
             f"{what} has the grid {tuple(shape)}, expected {mask.shape} as in the mask: "
-            "resample one of them to the other (neurovl resample)"
+            f"{hint or 'bring the mask to the grid of the data with neurovl resample'}"
         )
 
 

@@ -19,9 +19,10 @@ class Hdf5Betas(Betas):
         super().__init__(path, hint)
         self.dataset = dataset
         with self._open() as stored:
-            if getattr(stored, "ndim", 0) != 4 or 0 in stored.shape:
+            shape = getattr(stored, "shape", "no array")
+            if len(shape) != 4 or 0 in shape:
                 raise DataError(
-                    f"{path.name} has {dataset} of shape {getattr(stored, 'shape', None)}, "
+                    f"{path.name} has {dataset} of shape {shape}, "
                     f"expected (volumes, z, y, x){next_step(hint)}"
                 )
             if stored.dtype.kind not in "iuf":

@@ -14,10 +14,10 @@ import zlib
 from functools import partial
 from pathlib import Path
 
-from neurovl.datasets.checksums import Manifest, examine
 from neurovl.datasets.nsd import STIMULI
-from neurovl.datasets.servers import Refused, Settings, Web, insist
-from neurovl.datasets.transfer import AGAIN, Item, disk_error
+from neurovl.datasets.transfer.checksums import Manifest, examine
+from neurovl.datasets.transfer.engine import AGAIN, Item, disk_error
+from neurovl.datasets.transfer.servers import Refused, Settings, Web, insist
 from neurovl.errors import DataError, MissingError
 
 logger = logging.getLogger(__name__)

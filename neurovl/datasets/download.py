@@ -14,12 +14,11 @@ from urllib.error import URLError
 
 from neurovl.datasets.anatomy import ATLASES
 from neurovl.datasets.base import subject_label
-from neurovl.datasets.checksums import Manifest
 from neurovl.datasets.coco import COCO, UNPACKED, coco_items, unpack_coco
-from neurovl.datasets.crew import Crew
 from neurovl.datasets.nsd import EXPERIMENT, STIMULI
-from neurovl.datasets.servers import Bucket, Refused, Remote, Settings, insist
-from neurovl.datasets.transfer import (
+from neurovl.datasets.transfer.checksums import Manifest
+from neurovl.datasets.transfer.crew import Crew
+from neurovl.datasets.transfer.engine import (
     Item,
     Transfer,
     free_bytes,
@@ -28,6 +27,7 @@ from neurovl.datasets.transfer import (
     sole_writer,
     survey,
 )
+from neurovl.datasets.transfer.servers import Bucket, Refused, Remote, Settings, insist
 from neurovl.errors import ConfigError, MissingError
 
 logger = logging.getLogger(__name__)

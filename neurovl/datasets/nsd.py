@@ -132,7 +132,7 @@ class NSDRecordings(Recordings):
         self.terms = "access by agreement; neither betas nor pictures may be passed on"
         if self.simulated:
             self.terms = "simulated: rendered scenes and computed voxels, no brain was scanned"
-            if not json.loads(mark.read_text()).get("complete", True):
+            if not _read_mark(mark).get("complete", True):
                 raise DataError(
                     f"the simulation in {mark.parent} was interrupted: run neurovl simulate with "
                     "the same settings again, it goes on where it stopped"
@@ -172,8 +172,9 @@ class NSDRecordings(Recordings):
         for atlas, default in ATLASES.items():
             path = self._functional(subject) / "roi" / f"{atlas}.nii.gz"
             if path.is_file():
-                labels = nifti_array(load_nifti(path), path)
-                check_grid(labels.shape, self.mask(subject), f"{path.name} of {subject}")
+                fetch = fetch_command(subject, verify=True)
+                labels = nifti_array(load_nifti(path, fetch), path, fetch)
+                check_grid(labels.shape, self.mask(subject), f"{path.name} of {subject}", fetch)
                 for number, name in label_names(self.root, subject, atlas, default).items():
                     regions[name] = labels == number
         for area in ("V1", "V2", "V3"):
@@ -187,8 +188,9 @@ class NSDRecordings(Recordings):
         path = next(iter(self._files[subject].values())).with_name("ncsnr.nii.gz")
         if not path.is_file():
             return super().noise_ceiling(subject, n_repeats)
-        ncsnr = nifti_array(load_nifti(path), path)
-        check_grid(ncsnr.shape, self.mask(subject), f"{path.name} of {subject}")
+        fetch = fetch_command(subject, verify=True)
+        ncsnr = nifti_array(load_nifti(path, fetch), path, fetch)
+        check_grid(ncsnr.shape, self.mask(subject), f"{path.name} of {subject}", fetch)
         return noise_ceiling(np.nan_to_num(ncsnr), n_repeats)
 
     def volumes(self, subject, rows=None) -> np.ndarray:
@@ -260,3 +262,18 @@ class NSDRecordings(Recordings):
         first = [next(iter(files.values())) for files in self._files.values()]
         paths = [self.root / "SIMULATED.json", *(path.with_name("ncsnr.nii.gz") for path in first)]
         return [path for path in paths if path.is_file()]
+
+
+def _read_mark(path: Path) -> dict:
+    """Content of SIMULATED.json."""
+    try:
+        content = json.loads(path.read_text())
+        if isinstance(content, dict):
+            return content
+        problem = "no object"
+    except ValueError as error:
+        problem = error
+    raise DataError(
+        f"{path.name} is not what neurovl simulate wrote ({problem}), expected a JSON object: run "
+        "neurovl simulate with the same settings again"
+    )

@@ -29,6 +29,11 @@ def find_betas(root: Path, version: str = BETAS) -> dict[str, dict[int, Path]]:
                     f"{path} is of session {session}, expected 1 to 40 (nsd_expdesign.mat): "
                     "remove it"
                 )
+            if not path.is_file():
+                raise DataError(
+                    f"{path} is a folder, or a link to content that is not on this disk, expected "
+                    f"a file of betas: remove it, then {fetch_command(path.parents[2].name)}"
+                )
             found.setdefault(path.parents[2].name, {})[session] = path
     return {subject: dict(sorted(files.items())) for subject, files in sorted(found.items())}
 
@@ -60,7 +65,7 @@ def open_session(path: Path, subject: str, mask: np.ndarray) -> Betas:
             f"{path.name} holds {betas.shape[3]} volumes, expected {TRIALS} (nsd_expdesign.mat); "
             f"the file may be cut short: {fetch}"
         )
-    check_grid(betas.shape[:3], mask, f"{path.name} of {subject}")
+    check_grid(betas.shape[:3], mask, f"{path.name} of {subject}", fetch)
     return betas
 
 
@@ -70,8 +75,8 @@ def label_names(root: Path, subject: str, atlas: str, default) -> dict[int, str]
         path = root / "nsddata/freesurfer" / folder / "label" / f"{atlas}.mgz.ctab"
         if not path.is_file():
             continue
-        rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
         try:
+            rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
             return {int(row[0]): row[1] for row in rows if int(row[0]) > 0}
         except (ValueError, IndexError) as problem:
             raise DataError(

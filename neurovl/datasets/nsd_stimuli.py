@@ -66,6 +66,11 @@ class Stimuli:
                 f"image {number} has no picture in {path.name} (its slot was never written): no "
                 f"subject saw it; choose an image_id from trials"
             )
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise DataError(
+                f"{path.name} has imgBrick of {picture.dtype} and pictures of shape {picture.shape}, "
+                "expected uint8 and (425, 425, 3): neurovl download nsd --verify --to DIR"
+            )
         return Image.fromarray(picture)
 
     def captions(self, image_id) -> list[str]:
@@ -200,7 +205,7 @@ def _read_annotations(path: Path, kind: str, wanted: set[int]) -> dict[int, list
             entry = (*names[one["category_id"]], one["bbox"], sizes[one["image_id"]])
             found.setdefault(one["image_id"], []).append(entry)
         return found
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as problem:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as problem:  # fmt: skip
         raise DataError(
             f"{path.name} is no COCO annotation file ({type(problem).__name__}: {problem}); "
             "it may be cut short: neurovl download nsd --verify --to DIR"

@@ -1,10 +1,10 @@
 """The small world's pictures: scene graphs, their paintings, captions and questions.
 
-This is the one module others import; the parts live in the scene_*.py files beside it.
+This is the one module that others import.
 """
 
-from neurovl.datasets.scene_drawing import object_masks, render
-from neurovl.datasets.scene_graph import (
+from neurovl.datasets.scenes.drawing import object_masks, render
+from neurovl.datasets.scenes.graph import (
     BACKGROUNDS,
     CATEGORIES,
     COLOURS,
@@ -14,8 +14,8 @@ from neurovl.datasets.scene_graph import (
     relations,
     scene_objects,
 )
-from neurovl.datasets.scene_sampling import make_scene
-from neurovl.datasets.scene_text import captions, questions
+from neurovl.datasets.scenes.sampling import make_scene
+from neurovl.datasets.scenes.text import captions, questions
 
 __all__ = [
     "BACKGROUNDS", "CATEGORIES", "COLOURS", "Category", "Scene", "SceneObject", "captions",

@@ -1,7 +1,7 @@
 """What a drawn scene is made of: categories, colours, backgrounds, and the scene graph.
 
 Category names, supercategories and ids are COCO's; face, house, shoe and scrambled are not COCO's
-and occur in studio scenes only. Leaves out sampling (scene_sampling), painting and words.
+and occur in studio scenes only. Leaves out sampling (sampling), painting and words.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Scene graph to pixels: the picture from any viewport, and the visible mask of each object.
 
-Leaves out how single things look (scene_animals, scene_vehicles, scene_things) and where they
-stand (scene_sampling). Everything is drawn larger and averaged down.
+Leaves out how single things look (animals, vehicles, things) and where they
+stand (sampling). Everything is drawn larger and averaged down.
 """
 
 import zlib
@@ -10,20 +10,20 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from neurovl.datasets import (
-    scene_animals,
-    scene_backgrounds,
-    scene_rooms,
-    scene_things,
-    scene_town,
-    scene_vehicles,
+from neurovl.datasets.scenes import (
+    animals,
+    backgrounds,
+    rooms,
+    things,
+    town,
+    vehicles,
 )
-from neurovl.datasets.scene_canvas import Brush, Ruler
-from neurovl.datasets.scene_graph import CATEGORIES, COLOURS, Scene, SceneObject
+from neurovl.datasets.scenes.canvas import Brush, Ruler
+from neurovl.datasets.scenes.graph import CATEGORIES, COLOURS, Scene, SceneObject
 from neurovl.errors import ConfigError
 
-DRAW = scene_animals.DRAW | scene_vehicles.DRAW | scene_things.DRAW
-BACKDROP = scene_backgrounds.DRAW | scene_town.DRAW | scene_rooms.DRAW
+DRAW = animals.DRAW | vehicles.DRAW | things.DRAW
+BACKDROP = backgrounds.DRAW | town.DRAW | rooms.DRAW
 LIGHT = {"sunset": ((250, 140, 80), 0.13), "night": ((18, 26, 78), 0.27)}
 FLOATING = ("bird", "airplane", "kite", "clock", "boat")
 

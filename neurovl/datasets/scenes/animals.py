@@ -1,6 +1,6 @@
 """How people and animals are drawn, facing right, in local units (y downwards, feet near 100)."""
 
-from neurovl.datasets.scene_canvas import shade
+from neurovl.datasets.scenes.canvas import shade
 
 SKIN = ((246, 208, 176), (224, 172, 132), (172, 116, 80), (112, 72, 50))
 HAIR = ((60, 40, 28), (30, 26, 28), (196, 140, 62), (120, 60, 30))

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from neurovl.datasets.checksums import Finding, Manifest, examine
-from neurovl.datasets.crew import Crew
-from neurovl.datasets.partfile import PartFile, bytes_on_disk
-from neurovl.datasets.servers import (
+from neurovl.datasets.transfer.checksums import Finding, Manifest, examine
+from neurovl.datasets.transfer.crew import Crew
+from neurovl.datasets.transfer.partfile import PartFile, bytes_on_disk
+from neurovl.datasets.transfer.servers import (
     Broken,
     Bucket,
     Changed,

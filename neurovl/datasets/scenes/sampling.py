@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from neurovl.datasets.scene_drawing import aspect, extents, seed
-from neurovl.datasets.scene_graph import CATEGORIES, INDOOR, POSES, Scene, SceneObject
+from neurovl.datasets.scenes.drawing import aspect, extents, seed
+from neurovl.datasets.scenes.graph import CATEGORIES, INDOOR, POSES, Scene, SceneObject
 
 # place -> range of the base line (sky, wall: of the centre), per background
 _GROUND = {"ground": (0.76, 0.95), "sky": (0.12, 0.4)}

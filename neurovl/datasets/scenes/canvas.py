@@ -1,7 +1,7 @@
 """Brushes that turn shapes in local coordinates into pixels, label maps or extents.
 
 A shape is written once, in any units with y downwards; a brush maps it by a scale and an offset.
-Leaves out what is drawn: see scene_backgrounds and the scene_*.py files of objects.
+Leaves out what is drawn: see backgrounds and the files of objects.
 """
 
 import math

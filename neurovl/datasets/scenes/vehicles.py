@@ -2,7 +2,7 @@
 
 import math
 
-from neurovl.datasets.scene_canvas import mix, shade
+from neurovl.datasets.scenes.canvas import mix, shade
 
 GLASS = (186, 222, 240)
 LAMP = (255, 224, 130)

@@ -8,9 +8,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from neurovl.datasets.scene_drawing import seed
-from neurovl.datasets.scene_graph import CATEGORIES, Scene, SceneObject, relations
-from neurovl.datasets.scene_sampling import HABITATS
+from neurovl.datasets.scenes.drawing import seed
+from neurovl.datasets.scenes.graph import CATEGORIES, Scene, SceneObject, relations
+from neurovl.datasets.scenes.sampling import HABITATS
 
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 _PLURALS = {"man": "men", "woman": "women", "child": "children", "person": "people"}

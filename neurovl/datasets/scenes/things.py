@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from neurovl.datasets.scene_animals import HAIR, SKIN, eye
-from neurovl.datasets.scene_canvas import mix, shade
+from neurovl.datasets.scenes.animals import HAIR, SKIN, eye
+from neurovl.datasets.scenes.canvas import mix, shade
 
 WOOD = (150, 100, 62)
 DARK = (38, 38, 44)

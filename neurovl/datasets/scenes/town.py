@@ -1,7 +1,7 @@
 """Backgrounds with houses: street and city, in scene units for x in [-1/6, 7/6]."""
 
-from neurovl.datasets.scene_backgrounds import LEFT, RIGHT, sky
-from neurovl.datasets.scene_canvas import mix, shade
+from neurovl.datasets.scenes.backgrounds import LEFT, RIGHT, sky
+from neurovl.datasets.scenes.canvas import mix, shade
 
 
 def ground_snow(scene, colour):

@@ -1,12 +1,12 @@
 """Outdoor backgrounds in scene units: skies by time and weather, land and water.
 
 Each function takes a brush whose local units are scene units, the scene, and a generator; all
-details are drawn for x in [-1/6, 7/6]. Towns are in scene_town, rooms in scene_rooms.
+details are drawn for x in [-1/6, 7/6]. Towns are in town, rooms in rooms.
 """
 
 import math
 
-from neurovl.datasets.scene_canvas import mix, shade
+from neurovl.datasets.scenes.canvas import mix, shade
 
 LEFT, RIGHT = -0.2, 1.2
 SKIES = {

@@ -11,7 +11,7 @@ import re
 import threading
 from pathlib import Path
 
-from neurovl.datasets.servers import Remote, Stopped
+from neurovl.datasets.transfer.servers import Remote, Stopped
 
 
 def part_path(path: Path) -> Path:

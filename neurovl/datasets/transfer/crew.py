@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from neurovl.datasets.servers import Stopped
+from neurovl.datasets.transfer.servers import Stopped
 
 PATIENCE = 2.0  # seconds that a thread gets to end by itself
 

@@ -1,0 +1,1 @@
+"""Bringing files from a server into a folder; knows servers, ranges and checksums, and no data set."""
