@@ -26,14 +26,21 @@ class Targets:
     """
 
     def __init__(self, folder):
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         folder = Path(folder)
-        stored = load_file(folder / "targets.safetensors")
-        self.clip, self.vae = stored["clip"], stored.get("vae")
+        try:
+            stored = load_file(folder / "targets.safetensors")
+            self.clip, self.vae = stored["clip"], stored.get("vae")
+            self.image_ids = json.loads((folder / "image_ids.json").read_text())
+        except (SafetensorError, OSError, ValueError, KeyError) as problem:
+            raise DataError(
+                f"{folder.name}/ cannot be read ({problem}), expected targets.safetensors and image_ids.json of one stage; "
+                "remove the folder and make it again: neurovl train encoder --run RUN"
+            ) from problem
         if self.vae is not None:
             self.vae = self.vae.float()
-        self.image_ids = json.loads((folder / "image_ids.json").read_text())
         self._row = {image: i for i, image in enumerate(self.image_ids)}
 
     def rows(self, image_ids) -> torch.Tensor:

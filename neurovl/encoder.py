@@ -7,12 +7,13 @@ and the localization.
 import contextlib
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, MissingError
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,31 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
         h0 = self.norm(self.blocks[-1](hidden)[:, 0])
         vae = None if self.vae_head is None else self.vae_head(h0).unflatten(1, self.vae_shape)
         return BrainEmbedding(self.clip_head(h0), vae, hidden)
+
+
+def load_encoder(folder) -> BrainEncoder:
+    """A trained encoder of a run, ready to decode.
+
+    Raises
+    ------
+    MissingError, DataError
+        If it is not there, or its files are not what training wrote.
+    """
+    from safetensors import SafetensorError
+
+    folder, step = Path(folder), "neurovl train encoder --run RUN"
+    if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise MissingError(
+            f"encoder {folder.name!r} is not in this run (expected encoders/{folder.name}/ with config.json and "
+            f"model.safetensors); train it: {step}"
+        )
+    try:
+        return BrainEncoder.from_pretrained(folder).eval()
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as problem:
+        raise DataError(
+            f"encoders/{folder.name}/ cannot be read ({str(problem).splitlines()[0][:120]}), expected config.json and "
+            f"model.safetensors of one training; remove the folder and train it again: {step}"
+        ) from problem
 
 
 class LocalLinear(nn.Module):

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .config import Profile, load_profile, read_run, write_run
-from .errors import MissingError
-from .recordings import Recordings, open_recordings
+from .recordings import Recordings, open_recordings, require_both_splits
 from .results import provenance_key, stage
 
 log = logging.getLogger(__name__)
@@ -71,14 +70,9 @@ class Run:
 
     def encoder(self, system: str):
         """A trained encoder by its system: 'main', 'p4', 'flat', 'no-vae', 'per-subject-subj01'."""
-        from .encoder import BrainEncoder
+        from .encoder import load_encoder
 
-        folder = self.folder / "encoders" / system
-        if not (folder / "config.json").exists():
-            raise MissingError(
-                f"encoder {system!r} is not in this run (expected encoders/{system}/); train it: neurovl train encoder --run RUN"
-            )
-        return BrainEncoder.from_pretrained(folder).eval()
+        return load_encoder(self.folder / "encoders" / system)
 
     def systems(self) -> list[str]:
         """Encoders of the profile; 'per-subject' and 'patches' stand for one for each subject and further patch size."""
@@ -110,7 +104,9 @@ def open_run(run, fold: int = 0) -> Run:
 
 def _open(folder, profile: Profile, fold: int = 0) -> Recordings:
     wanted = profile.preprocessing
-    return open_recordings(folder, wanted.subjects, fold, wanted.split, wanted.betas)
+    return require_both_splits(
+        open_recordings(folder, wanted.subjects, fold, wanted.split, wanted.betas)
+    )
 
 
 def _run(out: Path, profile: Profile, recordings: Recordings, fold: int) -> Run:

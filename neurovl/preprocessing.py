@@ -68,6 +68,10 @@ def write_store(
     edges = np.linalg.norm(recordings.affine(first)[:3, :3], axis=0)
     edges = edges * masks[first].shape / target
     sizes = [patch_in_voxels(patch, edges) for patch in patches]
+    if not sizes:
+        raise ConfigError(
+            "preprocessing.patches is empty, expected one patch size or more; add some to the profile"
+        )
     plans = {
         layout_name(size): PatchPlan.fit(masks, target=target, patch=size, off_mask=off_mask)
         for size in sizes
@@ -198,6 +202,11 @@ def _all_moments(recordings, subject: str, resizer: Resizer):
         values = recordings.session_voxels(subject, session, resizer.inputs)
         chosen = values[(own.split == "train").to_numpy()].astype(np.float64)
         n, total, square = n + len(chosen), total + chosen.sum(0), square + (chosen**2).sum(0)
+    if not n:
+        raise DataError(
+            f"{subject} has no trial for training, expected some to standardise by (zscore is 'subject'); give some "
+            "pictures the split train, or leave this subject out with --subjects"
+        )
     mean = total / n
     return mean, np.sqrt(np.maximum(square / n - mean**2, 0))
 

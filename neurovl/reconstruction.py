@@ -80,7 +80,7 @@ class Reconstructor:
         """
         if not 0 <= beta <= 1:
             raise ConfigError(
-                f"beta is {beta}, expected a noise strength between 0 and 1; the paper uses 0.93"
+                f"beta is {beta}, expected a noise strength between 0 and 1; choose another, the paper uses 0.93"
             )
         if z.vae is None and beta < 1:
             raise ConfigError(

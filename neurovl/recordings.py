@@ -6,9 +6,9 @@ Reading is done in ``neurovl.datasets``; nothing here knows a file format.
 from pathlib import Path
 
 from neurovl.datasets.base import Recordings
-from neurovl.errors import ConfigError, MissingError
+from neurovl.errors import ConfigError, DataError, MissingError
 
-__all__ = ["Recordings", "open_recordings"]
+__all__ = ["Recordings", "open_recordings", "require_both_splits"]
 
 
 def open_recordings(
@@ -61,7 +61,7 @@ def open_recordings(
     else:
         raise MissingError(
             f"{root} holds no data set: expected nsddata/ (NSD), subj*/bold.nii.gz (Haxby) or "
-            "trials.tsv (your own table); see the page on your own data"
+            "trials.tsv (your own table): give the folder that holds one of them with --data"
         )
     if not 0 <= fold < reader.n_folds:
         raise ConfigError(
@@ -72,6 +72,17 @@ def open_recordings(
     if choices and reader is not nsd.NSDRecordings:
         name, value = next(iter(choices.items()))
         raise ConfigError(
-            f"{name} {value!r} was asked for, {root.name} is not NSD and has one only: leave it out of the profile"
+            f"{name} {value!r} was asked for, {root.name} is not NSD and has one only: remove it from the profile"
         )
     return reader(root, subjects=subjects, fold=fold, **choices)
+
+
+def require_both_splits(recordings: Recordings) -> Recordings:
+    """The same recordings; refused where no trial is for training, or none for testing."""
+    for split in ("train", "test"):
+        if split not in set(recordings.trials.split):
+            raise DataError(
+                f"{recordings.name} has {len(recordings.trials)} trials and none of them for {split}, expected "
+                "pictures of both splits: give some pictures the other split, or take more subjects or sessions"
+            )
+    return recordings

@@ -4,7 +4,9 @@ A session is one memory-mapped file, so any trial is read without its neighbours
 never from the volumes again; how it is written is in `preprocessing`.
 """
 
+import contextlib
 import json
+import zipfile
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .datasets.base import find_subject
+from .datasets.base import TRIAL_COLUMNS, find_subject
 from .errors import DataError, MissingError
 from .preprocessing import is_intact, session_name
 from .volumes import PatchPlan, layout_name
@@ -21,7 +23,7 @@ from .volumes import PatchPlan, layout_name
 class _Voxels:
     """The sessions of one subject as one array (n_trials, V) of float16 on disk."""
 
-    def __init__(self, folder: Path, sessions: pd.Series):
+    def __init__(self, folder: Path, sessions: pd.Series, width: int):
         names = list(dict.fromkeys(sessions))
         self.files = [folder / f"{session_name(name)}.npy" for name in names]
         self.session = sessions.map({name: i for i, name in enumerate(names)}).to_numpy()
@@ -29,6 +31,7 @@ class _Voxels:
         self.row = np.arange(len(self.session)) - np.repeat(
             starts, np.diff(np.append(starts, len(self.session)))
         )
+        self.width = width
         self._open: dict[int, np.ndarray] = {}
 
     def _file(self, number: int) -> np.ndarray:
@@ -36,10 +39,12 @@ class _Voxels:
             path, n_trials = self.files[number], int((self.session == number).sum())
             try:
                 voxels = np.load(path, mmap_mode="r")
-            except (OSError, ValueError) as problem:
+                if voxels.shape != (n_trials, self.width):
+                    raise ValueError(f"it has the shape {voxels.shape}")
+            except (OSError, ValueError, EOFError) as problem:
                 raise DataError(
                     f"{path.parent.name}/{path.name} of the token store cannot be read ({problem}), expected "
-                    f"{n_trials} trials; remove it and make it again: neurovl preprocess --data DIR --out RUN"
+                    f"{n_trials} trials of {self.width} voxels; remove it and make it again: neurovl preprocess --data DIR --out RUN"
                 ) from problem
             self._open[number] = voxels
         return self._open[number]
@@ -51,6 +56,19 @@ class _Voxels:
         for number in np.unique(sessions):
             chosen = np.flatnonzero(sessions == number)
             out[chosen] = self._file(number)[self.row[rows[chosen]]]
+
+
+@contextlib.contextmanager
+def _reading(path: Path):
+    """What reading one of the store's own files may raise, as one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as problem:
+        words = " ".join(str(problem).split())
+        raise DataError(
+            f"{path.name} of the token store cannot be read ({type(problem).__name__}: {words[:150]}), expected what "
+            f"preprocessing wrote; remove {path.parent.name}/ and make it again: neurovl preprocess --data DIR --out RUN"
+        ) from problem
 
 
 class TokenStore:
@@ -71,27 +89,24 @@ class TokenStore:
             raise MissingError(
                 f"no token store in {self.folder.name}/ (expected plan.json); make it: neurovl preprocess --data DIR --out RUN"
             )
-        plan = json.loads((self.folder / "plan.json").read_text())
-        self.trials = pd.read_csv(
-            self.folder / "trials.csv", dtype={"image_id": str, "subject": str}
-        )
-        self.subjects = list(dict.fromkeys(self.trials.subject))
-        arrays = np.load(self.folder / "plan.npz")
-        self.region, self.target, self.off_mask = (
-            arrays["region"],
-            tuple(plan["target"]),
-            plan["off_mask"],
-        )
-        self.transductive = plan["transductive"]
+        with _reading(self.folder / "plan.json"):
+            plan = json.loads((self.folder / "plan.json").read_text())
+            self.target, self.off_mask = tuple(plan["target"]), plan["off_mask"]
+            self.transductive = plan["transductive"]
+            patches = {name: tuple(patch) for name, patch in plan["patches"].items()}
+        with _reading(self.folder / "trials.csv"):
+            self.trials = pd.read_csv(
+                self.folder / "trials.csv",
+                dtype={"image_id": str, "subject": str},
+                usecols=TRIAL_COLUMNS,
+            )[TRIAL_COLUMNS]
+            self.subjects = list(dict.fromkeys(self.trials.subject))
+        with _reading(self.folder / "plan.npz"), np.load(self.folder / "plan.npz") as arrays:
+            self.region = arrays["region"]
+            kept = {name: (arrays[f"{name}_kept"], arrays[f"{name}_region"]) for name in patches}
         self.plans = {
-            name: PatchPlan(
-                self.target,
-                tuple(patch),
-                arrays[f"{name}_kept"],
-                arrays[f"{name}_region"],
-                self.off_mask,
-            )
-            for name, patch in plan["patches"].items()
+            name: PatchPlan(self.target, patch, *kept[name], self.off_mask)
+            for name, patch in patches.items()
         }
         self.layouts = [*self.plans, "flat"]
         self._columns: dict[str, torch.Tensor] = {}
@@ -102,7 +117,8 @@ class TokenStore:
     @cached_property
     def _voxels(self) -> dict[str, _Voxels]:
         sessions = self.trials.groupby("subject").session
-        return {s: _Voxels(self.folder / s, sessions.get_group(s)) for s in self.subjects}
+        width = len(self.region)
+        return {s: _Voxels(self.folder / s, sessions.get_group(s), width) for s in self.subjects}
 
     def damaged(self) -> list[str]:
         """Session files whose bytes are not those that were written, such as 'subj01/session07.npy'."""
@@ -176,7 +192,8 @@ class TokenStore:
         if found.empty:
             known = ", ".join(own.image_id[own.split == "test"].unique()[:5])
             raise DataError(
-                f"{subject} did not see image {image_id}, expected an image of trials.csv; test images are for example {known}"
+                f"{subject} did not see image {image_id}, expected an image of trials.csv; choose one with --image-id; "
+                f"test images are for example {known}"
             )
         return found.index.to_numpy()
 

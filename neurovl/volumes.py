@@ -82,10 +82,20 @@ class PatchPlan:
                 f"off_mask is {off_mask!r}, expected 'keep' or 'zero'; choose one of them"
             )
         target = tuple(int(n) for n in (target or next(iter(masks.values())).shape))
+        if len(target) != 3 or min(target) < 1:
+            raise DataError(
+                f"target is {target}, expected three sizes (x, y, z) in voxels; correct preprocessing.target of the profile"
+            )
         patch = (int(patch),) * 3 if np.ndim(patch) == 0 else tuple(int(p) for p in patch)
         if len(patch) != 3 or min(patch) < 1:
             raise DataError(
-                f"patch is {patch}, expected a positive edge length or three of them (x, y, z) in voxels"
+                f"patch is {patch}, expected a positive edge length or three of them (x, y, z) in voxels; choose another "
+                "with --patch or in preprocessing.patches of the profile"
+            )
+        if all(p > n for p, n in zip(patch, target, strict=True)):
+            raise DataError(
+                f"patch is {patch}, the common grid has {target} voxels, expected a smaller patch; choose one with "
+                "--patch or in preprocessing.patches of the profile"
             )
         union = np.zeros(target, bool)
         for mask in masks.values():

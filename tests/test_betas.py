@@ -292,11 +292,13 @@ def test_broken_hdf5(tmp_path):
         file["betas"] = np.zeros((3, 2, 2))
         file["words"] = np.full((2, 2, 2, 2), b"x")
         file.create_group("folder")
-    with pytest.raises(DataError, match=r"betas of shape \(3, 2, 2\), expected .volumes, z, y, x"):
+    with pytest.raises(
+        DataError, match=r"shape \(3, 2, 2\) named betas, expected .volumes, z, y, x"
+    ):
         open_betas(path)
     with pytest.raises(DataError, match="numbers of type"):
         open_betas(path, dataset="words")
-    with pytest.raises(DataError, match="folder of shape None"):
+    with pytest.raises(DataError, match="no array named folder"):
         open_betas(path, dataset="folder")
     with pytest.raises(DataError, match="with the dataset nothing.*cut short: again"):
         open_betas(path, "again", dataset="nothing")

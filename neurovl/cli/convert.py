@@ -75,7 +75,7 @@ def convert_bids(
     from ..datasets.splits import Split
 
     if zscore not in ("session", "subject"):
-        raise ConfigError(f"--zscore is {zscore!r}, expected session or subject")
+        raise ConfigError(f"--zscore is {zscore!r}, expected session or subject: choose one")
     choice = BidsChoice(
         derivative=derivative,
         suffix=suffix,
@@ -127,6 +127,8 @@ def _pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
     for text in texts:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not (key and equals and value) or key in found:
-            raise ConfigError(f"{option} is {text!r}, expected NAME=VALUE once, as {example}")
+            raise ConfigError(
+                f"{option} is {text!r}, expected NAME=VALUE once: write it as {example}"
+            )
         found[key] = value
     return found

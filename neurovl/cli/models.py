@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import ConfigError
 from .options import (
     Device,
     ImageId,
@@ -16,6 +17,7 @@ from .options import (
     app,
     folds,
     foundation_app,
+    output,
     say,
     train_app,
 )
@@ -33,6 +35,11 @@ def train_encoder(
 
     for fold in folds(run):
         pipeline.write_tokens(fold)
+        if system is not None and system not in fold.systems():
+            raise ConfigError(
+                f"there is no system {system!r} in this run's profile, expected one of "
+                f"{', '.join(fold.systems())}: choose one of them with --system"
+            )
         pipeline.embed_targets(fold)
         for name in [system] if system else fold.systems():
             pipeline.train_encoder(fold, name)
@@ -79,11 +86,11 @@ def foundation_train(
 
 
 def _embedding(run: Path, subject: str, image_id: str, single: bool):
-    from ..encoder import BrainEncoder
+    from ..encoder import load_encoder
     from ..tokens import TokenStore
 
     store = TokenStore(run / "tokens")
-    encoder = BrainEncoder.from_pretrained(run / "encoders" / "main").eval()
+    encoder = load_encoder(run / "encoders" / "main")
     return encoder(store.tokens(subject, image_id, repeat=0 if single else None))
 
 
@@ -127,10 +134,12 @@ def reconstruct(
     from ..language import BrainLLM
     from ..reconstruction import Reconstructor
 
-    z = _embedding(run, subject, image_id, single_trial)
-    prompt = prompts_from(BrainLLM.from_pretrained(run / "llm"), z, 64)[0]
-    strength = run_profile(run).reconstruction.beta if beta is None else beta
-    Reconstructor.from_pretrained(run)(z, prompt=prompt, beta=strength, seed=seed or 0).save(out)
+    with output(out, (".png", ".jpg", ".jpeg")) as part:
+        z = _embedding(run, subject, image_id, single_trial)
+        prompt = prompts_from(BrainLLM.from_pretrained(run / "llm"), z, 64)[0]
+        strength = run_profile(run).reconstruction.beta if beta is None else beta
+        draw = Reconstructor.from_pretrained(run)
+        draw(z, prompt=prompt, beta=strength, seed=seed or 0).save(part)
     say(f"wrote {out} (prompt: {prompt})")
 
 
@@ -153,10 +162,10 @@ def locate(
     from ..evaluation.maps import locate_in_run
     from ..pipeline import open_run
 
-    opened = open_run(run)
-    heat = locate_in_run(opened, concept, subject, image_id)
-    nibabel.save(heat.to_nifti(), out)
-    say(
-        heat.roi_table(opened.recordings.rois(heat.subject)).head(8).round(3).to_string(index=False)
-    )
+    with output(out, (".nii.gz", ".nii")) as part:
+        opened = open_run(run)
+        heat = locate_in_run(opened, concept, subject, image_id)
+        table = heat.roi_table(opened.recordings.rois(heat.subject)).head(8).round(3)
+        nibabel.save(heat.to_nifti(), part)
+    say(table.to_string(index=False))
     say(f"wrote {out}")

@@ -1,11 +1,13 @@
 """The apps, and the options that several verbs share."""
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import NeurovlError
+from ..errors import ConfigError, NeurovlError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,9 +58,25 @@ def numbers(text: str) -> tuple[int, ...]:
     parts = [p.strip() for p in text.split(",")]
     if not all(p.isdigit() for p in parts):
         raise NeurovlError(
-            f"subjects are {text!r}, expected numbers separated by commas, such as 1,2,5,7"
+            f"subjects are {text!r}, expected numbers separated by commas: give some, such as 1,2,5,7"
         )
     return tuple(int(p) for p in parts)
+
+
+@contextlib.contextmanager
+def output(path: Path, endings: tuple[str, ...]):
+    """A name beside `path` to write to, which gets its final name at the end; refused before work begins."""
+    if not path.name.endswith(endings) or not path.parent.is_dir() or path.is_dir():
+        raise ConfigError(
+            f"--out is {path}, expected a file that ends in {' or '.join(endings)} in a folder that is there: choose "
+            "another name"
+        )
+    beside = path.with_name(f".{path.name}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def folds(run) -> list:

@@ -19,10 +19,11 @@ class Hdf5Betas(Betas):
         super().__init__(path, hint)
         self.dataset = dataset
         with self._open() as stored:
-            shape = getattr(stored, "shape", "no array")
-            if len(shape) != 4 or 0 in shape:
+            shape = getattr(stored, "shape", None)  # a group has none
+            if shape is None or len(shape) != 4 or 0 in shape:
+                found = "no array" if shape is None else f"an array of shape {shape}"
                 raise DataError(
-                    f"{path.name} has {dataset} of shape {shape}, "
+                    f"{path.name} has {found} named {dataset}, "
                     f"expected (volumes, z, y, x){next_step(hint)}"
                 )
             if stored.dtype.kind not in "iuf":

@@ -31,7 +31,7 @@ from neurovl.datasets.splits import Split
 from neurovl.datasets.table_files import read_about
 from neurovl.datasets.table_volumes import Volumes, apart, lie_alike
 from neurovl.datasets.table_writer import new_table, place, write_tables
-from neurovl.errors import DataError
+from neurovl.errors import DataError, MissingError
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +121,12 @@ def convert_bids(
                 on_grid(found, like, f"the region {name} of {subject}")
                 row[name] = write_region(table, subject, name, found, like, any) if found else ""
             subjects.append(row)
+        for name, pattern in choice.rois.items():
+            if not any(row[name] for row in subjects):
+                raise MissingError(
+                    f"--roi {name}={pattern} names no file of any subject in {data}, expected some: "
+                    "correct the pattern, it may hold {subject} and *"
+                )
         for file in betas:
             place(file.path, table / _inside(file, folder))
         for image_id, path in pictures.items():
@@ -190,7 +196,7 @@ def _fit_rows(rows: pd.DataFrame, stimulus: str, header: Volumes, name: str) -> 
         if len(candidate) == n_volumes:
             return candidate
     raise DataError(
-        f"{header.name} holds {n_volumes} volumes and {name} has {len(rows)} trials, {len(shown)} of "
+        f"{header.name} holds {n_volumes} volumes and {Path(name).name} has {len(rows)} trials, {len(shown)} of "
         f"them with a picture ({stimulus}), expected as many: give the table that belongs to the "
         "betas (--table), or the column that names the pictures (--stimulus)"
     )

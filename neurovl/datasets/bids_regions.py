@@ -48,15 +48,27 @@ def on_grid(files: list[Volumes], like: Volumes, what: str) -> None:
             name = re.sub(r"(\.nii)?(\.gz)?$", "", Path(file.name).name)
             parts = ("--mask", file.name, "--like", like.name, "--out", f"{name}_resampled.nii.gz")
             raise DataError(
-                f"{what}, {file.name}, {apart(file, like)}, expected the grid of the betas: run in the "
-                f"data folder: neurovl resample {shlex.join(parts)}, and name the result with --mask "
-                "or --roi"
+                f"{what}{_difference(file, like)}, expected the grid of the betas: run in the data "
+                f"folder: neurovl resample {shlex.join(parts)}, and name the result with --mask or --roi"
             )
+
+
+def _difference(file: Volumes, like: Volumes) -> str:
+    """Where a file lies, without its name, which the command that follows holds."""
+    if file.grid == like.grid:
+        return apart(file, like).replace(like.name, "the betas").replace("lies", " lies", 1)
+    return f" has {file.describe()}, the betas have {like.describe()}"
 
 
 def _region(files: list[Volumes], like: Volumes, combine) -> np.ndarray:
     """Files of masks as one, bool (x, y, z) on the grid of the betas."""
     voxels = np.arange(like.n_voxels)
+    for file in files:
+        if file.shape[3] != 1:
+            raise DataError(
+                f"{file.name} has the shape {file.shape}, expected three axes (x, y, z) for a mask or a "
+                "region: name a file with one volume"
+            )
     parts = [file.read(same_voxels(file, like, voxels), [0])[0] > 0 for file in files]
     joined = np.logical_and.reduce(parts) if combine is all else np.logical_or.reduce(parts)
     return joined.reshape(like.grid, order="F")

@@ -67,7 +67,9 @@ class HaxbyRecordings(Recordings):
 
     def __init__(self, root, subjects=None, fold: int = 0):
         folders = find(root)
-        wanted = list(folders) if subjects is None else [subject_label(one) for one in subjects]
+        wanted = (
+            list(folders) if subjects is None else list(dict.fromkeys(map(subject_label, subjects)))
+        )
         missing = [one for one in wanted if one not in folders]
         if missing:
             raise MissingError(
@@ -91,14 +93,21 @@ class HaxbyRecordings(Recordings):
             folder = self._folders[subject]
             own, common = folder / "mask.nii.gz", folder.parent / "mask.nii.gz"
             path = own if own.is_file() else common
-            self._masks[subject] = nifti_array(load_nifti(path, HINT), path, HINT) > 0
+            mask = nifti_array(load_nifti(path, HINT), path, HINT) > 0
+            if mask.ndim != 3 or not mask.any():
+                raise DataError(
+                    f"{path.name} of {subject} has the shape {mask.shape} and {int(mask.sum())} voxels "
+                    f"above 0, expected (x, y, z) and some: {HINT}"
+                )
+            self._masks[subject] = mask
         return self._masks[subject].copy()
 
     def rois(self, subject) -> dict[str, np.ndarray]:
         regions = {"mask": self.mask(subject)}
         for path in sorted(self._folders[self.subject_name(subject)].glob("mask*_*.nii.gz")):
             name = path.name.removesuffix(".nii.gz").split("_", 1)[1]
-            region = nifti_array(load_nifti(path), path) > 0
+            region = nifti_array(load_nifti(path, HINT), path, HINT) > 0
+            check_grid(region.shape, regions["mask"], f"{path.name} of {subject}", HINT)
             regions[name] = regions.get(name, False) | region
         return regions
 
@@ -126,7 +135,12 @@ class HaxbyRecordings(Recordings):
                 f"{path.name} of {subject} has the shape {tuple(image.shape)}, expected "
                 f"{len(labels)} volumes as in labels.txt; the file may be cut short: {HINT}"
             )
-        check_grid(image.shape[:3], mask, f"{path.name} of {subject}")
+        if image.get_data_dtype().kind not in "iuf":
+            raise DataError(
+                f"{path.name} of {subject} holds numbers of type {image.get_data_dtype()}, expected "
+                f"integers or real numbers: {HINT}"
+            )
+        check_grid(image.shape[:3], mask, f"{path.name} of {subject}", HINT)
         series = nifti_array(image, path, HINT)[mask].T  # (n_volumes, n_voxels)
         blocks = []
         for run, rows in labels.groupby("run").indices.items():
@@ -159,7 +173,7 @@ class HaxbyRecordings(Recordings):
         return name
 
     def checksum(self) -> str:
-        shapes = [str(load_nifti(f / "bold.nii.gz").shape) for f in self._folders.values()]
+        shapes = [str(load_nifti(f / "bold.nii.gz", HINT).shape) for f in self._folders.values()]
         return digest(super().checksum(), shapes)
 
     def _identity(self) -> list[Path]:
@@ -171,7 +185,13 @@ def _read_labels(folder: Path) -> pd.DataFrame:
     path = folder / "labels.txt"
     if not path.is_file():
         raise MissingError(f"{path} is missing: {HINT}")
-    table = pd.read_csv(path, sep=r"\s+")
+    try:
+        table = pd.read_csv(path, sep=r"\s+")
+    except (ValueError, OSError) as problem:
+        raise DataError(
+            f"{path.name} of {folder.name} cannot be read ({str(problem).strip()}), expected the columns labels and "
+            f"chunks: {HINT}"
+        ) from problem
     if list(table.columns[:2]) != ["labels", "chunks"]:
         raise DataError(
             f"{path.name} of {folder.name} has the columns {list(table.columns)}, "
@@ -182,9 +202,22 @@ def _read_labels(folder: Path) -> pd.DataFrame:
     if unknown:
         raise DataError(
             f"{path.name} of {folder.name} has the labels {', '.join(unknown)}, "
-            f"expected rest and {', '.join(CATEGORIES)}"
+            f"expected rest and {', '.join(CATEGORIES)}: {HINT}"
         )
-    return pd.DataFrame({"label": label, "run": table.chunks.astype(int) + 1})
+    odd = table.index[~table.chunks.astype(str).str.fullmatch(r"\d+(\.0)?")]
+    if len(odd):
+        raise DataError(
+            f"{path.name} of {folder.name} has the chunk {table.chunks[odd[0]]} in line {odd[0] + 2}, "
+            f"expected the number of a run: {HINT}"
+        )
+    runs = table.chunks.astype(float).astype(int) + 1
+    shown = runs[label != "rest"].nunique()
+    if shown < HaxbyRecordings.n_folds:
+        raise DataError(
+            f"{path.name} of {folder.name} has {shown} runs with pictures, expected "
+            f"{HaxbyRecordings.n_folds} or more, because a quarter of them is tested: {HINT}"
+        )
+    return pd.DataFrame({"label": label, "run": runs})
 
 
 def _in_order(names) -> list[str]:

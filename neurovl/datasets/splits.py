@@ -55,7 +55,9 @@ class Split:
         """
         given = [self.images, self.where, self.shared or None, self.repeated, self.fraction]
         if sum(one is not None for one in given) > 1:
-            raise ConfigError(f"the test pictures were chosen twice, expected one of {OPTIONS}")
+            raise ConfigError(
+                f"the test pictures were chosen twice, expected one of {OPTIONS}: remove the others"
+            )
         if self.images is not None:
             test, how = _listed(trials, self.images), "a given list"
         elif self.where is not None:
@@ -81,7 +83,9 @@ class Split:
 def _condition(text: str) -> tuple[str, str]:
     column, found, value = text.partition("=")
     if not found or not column or not value:
-        raise ConfigError(f"--test-where is {text!r}, expected COLUMN=VALUE, as trial_type=test")
+        raise ConfigError(
+            f"--test-where is {text!r}, expected COLUMN=VALUE: write it as trial_type=test"
+        )
     return column.strip(), value.strip()
 
 
@@ -140,14 +144,16 @@ def _shared(trials: pd.DataFrame) -> set[str]:
 
 def _repeated(trials: pd.DataFrame, times: int) -> set[str]:
     if times < 2:
-        raise ConfigError(f"--test-repeated is {times}, expected 2 or more")
+        raise ConfigError(f"--test-repeated is {times}, expected 2 or more: choose another number")
     seen = trials.groupby(["image_id", "subject"]).size().groupby("image_id").min()
     return set(seen.index[seen >= times])
 
 
 def _fraction(trials: pd.DataFrame, fraction: float, seed: int) -> set[str]:
     if not 0 < fraction < 1:
-        raise ConfigError(f"--test-fraction is {fraction:g}, expected a number between 0 and 1")
+        raise ConfigError(
+            f"--test-fraction is {fraction:g}, expected a number between 0 and 1: choose another"
+        )
     images = sorted(trials.image_id.unique())
     n_test = max(1, round(fraction * len(images)))
     return set(np.random.default_rng(seed).permutation(images)[:n_test].tolist())

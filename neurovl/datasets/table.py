@@ -82,7 +82,7 @@ class TableRecordings(Recordings):
         names = list(dict.fromkeys(table.subject))
         first = names[0]
         if subjects is not None:
-            names = [find_subject(one, names, self.name) for one in subjects]
+            names = list(dict.fromkeys(find_subject(one, names, self.name) for one in subjects))
         table = pd.concat([table[table.subject == one] for one in names], ignore_index=True)
         self._places = table[["subject", "session", "volume", "index"]]
         self._regions = read_subjects(root, list(dict.fromkeys([first, *names])))
@@ -93,6 +93,9 @@ class TableRecordings(Recordings):
         super().__init__(root, names, table)
         for path in table.volume.unique():
             inside(root, path, "trials.tsv")
+        for files in self._regions.values():
+            for path in filter(None, files.values()):
+                inside(root, path, "subjects.tsv")
         self._pictures = _pictures(root / "stimuli") if self.has_images else {}
         if self.has_images:
             for image_id in self.trials.image_id.unique():
@@ -317,7 +320,7 @@ def _position(file: Volumes, index: str) -> int:
     if int(index) >= file.shape[3]:
         raise DataError(
             f"{file.name} has the shape {file.shape}, index {index} was expected on its fourth axis "
-            "(counted from 0); the file may be cut short, or the table wrong"
+            "(counted from 0); correct the table, or copy the file again if it was cut short"
         )
     return int(index)
 

@@ -33,9 +33,11 @@ def inside(root: Path, name: str, table: str) -> Path:
         path = (root / name).resolve()
         leads_out = Path(name).is_absolute() or not path.is_relative_to(root.resolve())
         there = path.is_file()
-    except (OSError, RuntimeError, ValueError) as problem:
+    except (OSError, RuntimeError, ValueError) as problem:  # messages hold absolute paths
+        kind = "a loop of links" if isinstance(problem, RuntimeError) else "too long or not allowed"
         raise DataError(
-            f"{table} names {name!r}, which is no path ({problem}): correct the table"
+            f"{table} names {name[:99]!r}, which is no path ({kind}), expected a file in the folder: "
+            "correct the table"
         ) from problem
     if leads_out:
         raise DataError(
@@ -50,6 +52,18 @@ def inside(root: Path, name: str, table: str) -> Path:
     return path
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file; a folder or a link to nothing in its place is refused."""
+    if path.is_file():
+        return True
+    if path.exists() or path.is_symlink():
+        raise DataError(
+            f"{path.name} is a folder or a link to nothing, expected a text file: put one in its "
+            "place, or remove it"
+        )
+    return False
+
+
 def read_table(path: Path, columns: list[str] = ()) -> pd.DataFrame:
     """A table with tabs between its columns: all cells as text without blanks around them.
 
@@ -62,9 +76,9 @@ def read_table(path: Path, columns: list[str] = ()) -> pd.DataFrame:
     DataError
         For another separator or encoding, missing or repeated columns, and lines of another length.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise MissingError(
-            f"{path} is missing: expected a table with the columns {', '.join(columns)}"
+            f"{path} is missing, expected a table with the columns {', '.join(columns)}: add it"
         )
     rows = _cells(path)
     header, lines = rows[0][1], rows[1:]
@@ -82,7 +96,13 @@ def read_table(path: Path, columns: list[str] = ()) -> pd.DataFrame:
 
 def _cells(path: Path) -> list[tuple[int, list[str]]]:
     """Line number and cells of every line that is not empty."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise DataError(
+            f"{path.name} cannot be read ({problem.strerror}), expected a text file that you may read: "
+            f"give yourself the right (chmod u+r {path.name})"
+        ) from problem
     if content.startswith(_UTF16):
         raise DataError(f"{path.name} is encoded in UTF-16, expected UTF-8: save it so")
     try:
@@ -209,7 +229,8 @@ def _repeats(table: pd.DataFrame) -> pd.Series:
     if len(bad):
         raise DataError(
             f"trials.tsv has the repeat {given[bad[0]]!r} in line {bad[0]}, expected a whole number "
-            "in every line, or an empty column, which is then counted from the order of the rows"
+            "in every line, or an empty column, then the order of the rows "
+            "counts: correct it"
         )
     twice = table.index[table.assign(repeat=given.astype(int)).duplicated(["subject", "image_id", "repeat"])]  # fmt: skip
     if len(twice):
@@ -248,7 +269,7 @@ def read_subjects(root: Path, names: list[str]) -> dict[str, dict[str, str]]:
 
 def read_captions(path: Path) -> dict[str, list[str]]:
     """Sentences by image id; none where there is no such file."""
-    if not path.is_file():
+    if not is_there(path):
         return {}
     table = read_table(path, ["image_id", "caption"])
     for column in ("image_id", "caption"):
@@ -263,14 +284,19 @@ def read_captions(path: Path) -> dict[str, list[str]]:
 
 def read_about(path: Path) -> dict:
     """dataset.json; empty where there is no such file."""
-    if not path.is_file():
+    if not is_there(path):
         return {}
     try:
         about = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise DataError(f"dataset.json is not valid JSON ({problem}): correct it") from problem
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as problem:
+        raise DataError(
+            f'dataset.json is not valid JSON ({problem}), expected text such as {{"name": "mine"}}: '
+            "correct it"
+        ) from problem
     if not isinstance(about, dict):
-        raise DataError("dataset.json holds no object, expected name, units, licence, terms")
+        raise DataError(
+            "dataset.json holds no object, expected name, units, licence, terms in braces: correct it"
+        )
     for key in ("name", "units", "licence", "terms"):
         if not isinstance(about.get(key, ""), str):
             raise DataError(

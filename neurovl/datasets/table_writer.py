@@ -27,9 +27,11 @@ def new_table(out: Path) -> Iterator[Path]:
     DataError
         If there is something at `out` already, or what was written is no table.
     """
-    out = Path(os.path.abspath(out))
+    given, out = out, Path(os.path.abspath(out))
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise DataError(f"{out} is there already, expected a new or empty folder: name another one")
+        raise DataError(
+            f"{given} is there already, expected a new or empty folder: name another one"
+        )
     folder = out.with_name(f".{out.name}.partial")
     shutil.rmtree(folder, ignore_errors=True)  # what a killed call left
     try:
@@ -41,7 +43,7 @@ def new_table(out: Path) -> Iterator[Path]:
         _flush_folder(out.parent)
     except OSError as problem:
         raise DataError(
-            f"{out} could not be written ({problem}), expected a place with room and rights to "
+            f"{given} could not be written ({problem.strerror}), expected a place with room and rights to "
             "write: free some or name another folder"
         ) from problem
     finally:

@@ -266,6 +266,7 @@ class BrainLLM(nn.Module):
         MissingError
             When a file is not there.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         directory = Path(directory)
@@ -275,10 +276,16 @@ class BrainLLM(nn.Module):
                     f"{directory} has no {name}, expected the folder that BrainLLM.save_pretrained "
                     "writes; train it: neurovl train llm"
                 )
-        config = json.loads((directory / "config.json").read_text())
-        projector = Projector(config["brain_width"], config["llm_width"])
-        projector.load_state_dict(load_file(directory / "projector.safetensors"))
-        model, tokenizer = llm or _load_llm(directory / "llm")
+        try:
+            config = json.loads((directory / "config.json").read_text())
+            projector = Projector(config["brain_width"], config["llm_width"])
+            projector.load_state_dict(load_file(directory / "projector.safetensors"))
+            model, tokenizer = llm or _load_llm(directory / "llm")
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as problem:
+            raise DataError(
+                f"{directory} cannot be read ({str(problem).splitlines()[0][:120]}), expected the folder that "
+                "BrainLLM.save_pretrained writes; remove it and train it again: neurovl train llm --run RUN"
+            ) from problem
         return cls(model, tokenizer, projector).eval()
 
     def _ends(self) -> list[int]:
