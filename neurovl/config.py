@@ -349,14 +349,13 @@ def read_run(run) -> dict:
         )
     try:
         content = json.loads(path.read_text())
-        settings = content["settings"]
-        found = {**content, "folds": content["folds"], "data_folder": content["data_folder"]}
+        settings, _, _ = (content[key] for key in ("settings", "folds", "data_folder"))
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise ConfigError(
             f"{Path(run).name}/run.json cannot be read ({type(problem).__name__}: {problem}), expected what neurovl "
             f"preprocess writes there: write it again with neurovl preprocess --data DIR --out {Path(run).name}"
         ) from problem
-    return {**found, "settings": profile_from_dict(settings)}
+    return {**content, "settings": profile_from_dict(settings)}
 
 
 def run_profile(run) -> Profile:

@@ -20,6 +20,8 @@ class Reconstructor:
         the library's defaults are 20, 10 and 0.
     clip_norm : float, optional
         Length that predicted CLIP embeddings are brought to; regression shrinks them. None leaves them as they are.
+    image_size : int, optional
+        Side of a picture in pixels; by default the side that the unCLIP was trained for.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Reconstructor:
         guidance: float = 10.0,
         noise_level: int = 0,
         clip_norm: float | None = None,
+        image_size: int | None = None,
     ):
         self.pipeline, self.steps, self.guidance, self.noise_level, self.clip_norm = (
             pipeline,
@@ -37,6 +40,7 @@ class Reconstructor:
             noise_level,
             clip_norm,
         )
+        self.image_size = image_size
 
     @classmethod
     def from_pretrained(cls, run, device: str = "auto") -> "Reconstructor":
@@ -48,7 +52,14 @@ class Reconstructor:
         settings = profile.reconstruction
         length = None if settings.rescale == "none" else training_clip_norm(Path(run))
         pipeline = load_unclip(profile.models.unclip, device)
-        return cls(pipeline, settings.steps, settings.guidance, settings.noise_level, length)
+        return cls(
+            pipeline,
+            settings.steps,
+            settings.guidance,
+            settings.noise_level,
+            length,
+            profile.models.image_size,
+        )
 
     def __call__(self, z: BrainEmbedding, prompt: str = "", beta: float = 0.93, seed: int = 0):
         """One PIL picture from the embedding of one brain volume; see `batch`."""
@@ -78,6 +89,18 @@ class Reconstructor:
         -------
         list of PIL.Image
         """
+        prompts = list(prompts) if prompts is not None else [""] * len(z)
+        seeds = list(range(len(z))) if seeds is None else list(seeds)
+        processor, images = self.pipeline.image_processor, []
+        for i in range(0, len(z), batch_size):
+            part = slice(i, i + batch_size)
+            pixels = self.pixels(z.take(part), prompts[part], beta, seeds[part])
+            images += processor.numpy_to_pil(processor.pt_to_numpy(pixels))
+        return images
+
+    @torch.no_grad()
+    def pixels(self, z: BrainEmbedding, prompts, beta: float, seeds) -> torch.Tensor:
+        """The pictures of one batch, shape (B, 3, height, width), values from 0 to 1; see `batch`."""
         if not 0 <= beta <= 1:
             raise ConfigError(
                 f"beta is {beta}, expected a noise strength between 0 and 1; choose another, the paper uses 0.93"
@@ -86,20 +109,17 @@ class Reconstructor:
             raise ConfigError(
                 f"beta is {beta}, but this encoder predicts no VAE latent, so beta must be 1; use another encoder"
             )
-        prompts = list(prompts) if prompts is not None else [""] * len(z)
-        seeds = list(range(len(z))) if seeds is None else list(seeds)
         start = start_latents(z.vae, beta, self.latent_shape, seeds)
-        images = []
-        for i in range(0, len(z), batch_size):
-            part = slice(i, i + batch_size)
-            images += self._sample(self._scaled(z.clip[part]), start[part], prompts[part], seeds[i])
-        return images
+        return self._sample(self._scaled(z.clip), start, prompts, seeds[0])
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of a start latent."""
         config = self.pipeline.unet.config
-        return (config.in_channels, config.sample_size, config.sample_size)
+        side = config.sample_size
+        if self.image_size is not None:
+            side = self.image_size // self.pipeline.vae_scale_factor
+        return (config.in_channels, side, side)
 
     def _scaled(self, clip: torch.Tensor) -> torch.Tensor:
         if self.clip_norm is None:
@@ -115,7 +135,8 @@ class Reconstructor:
             num_inference_steps=self.steps,
             guidance_scale=self.guidance,
             noise_level=self.noise_level,
-            generator=torch.Generator(place).manual_seed(seed),
+            generator=torch.Generator().manual_seed(seed),  # of the CPU: the same on any device
+            output_type="pt",
         ).images
 
 
@@ -134,7 +155,9 @@ def start_latents(vae: torch.Tensor | None, beta: float, shape, seeds) -> torch.
     noise = torch.stack(
         [torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds]
     )
-    return noise * beta if vae is None else (1 - beta) * vae.float() + beta * noise
+    if vae is None:
+        return noise * beta
+    return (1 - beta) * vae.float() + beta * noise.to(vae.device)
 
 
 def contact_sheet(rows: list[list], size: int = 128, gap: int = 4):

@@ -41,7 +41,7 @@ def store(recordings, tmp_path_factory):
 @pytest.fixture
 def run(tmp_path):
     """A run folder with two rows and a claim."""
-    facts = {"data": "simulated-nsd", "simulated": True}
+    facts = {"data": "simulated-nsd", "simulated": True, "folds": 1}
     write_run(tmp_path, Profile("smoke"), "../data", facts)
     (tmp_path / "results").mkdir()
     rows = [Row(**PLAIN, system=s, metric="two_way_clip", value=v, ci_low=v - 0.1, ci_high=v + 0.1, n=9)

@@ -162,4 +162,6 @@ def test_shipped_members_say_how_they_were_made():
 def test_a_model_that_is_not_here_is_named():
     with pytest.raises(MissingError, match="no clip model at ./nowhere"):
         resolve("./nowhere", "clip")
-    assert Path(resolve("tiny", "llm")).is_dir() and resolve("org/name", "llm") == "org/name"
+    assert Path(resolve("tiny", "llm")).is_dir()
+    with pytest.raises(MissingError, match="hf download org/name"):
+        resolve("org/name", "llm")

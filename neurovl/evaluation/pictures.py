@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 
 from ..encoder import BrainEmbedding
+from ..errors import DataError, MissingError
 from ..instructions import PROMPTS
 from ..metrics import protocol
 from ..reconstruction import Reconstructor
+from ..results import Row
 from .brains import chosen_images, derangement, held_out
+from .clip_score import score_clip_s
 from .table import Table
 
 
@@ -28,7 +31,7 @@ def reconstruct(run) -> None:
         if s.done:
             return
         sampler = Reconstructor.from_pretrained(run.folder, p.device)
-        llm = BrainLLM.from_pretrained(run.folder / "llm")
+        llm = BrainLLM.from_pretrained(run.folder / "llm", device=p.device)
         book = _Album(s.dir, sampler, p.seed)
         subjects = run.store.subjects
         for k, subject in enumerate(subjects):
@@ -109,60 +112,102 @@ def read_samples(run_folder) -> pd.DataFrame:
 
 
 def score_pictures(run, table: Table) -> None:
-    """PixCorr, SSIM, two-way identification by the metric network and objects found; at every beta for the ablation."""
-    from ..foundation.metric import load_metric
+    """PixCorr, SSIM, the scores of the metric networks and objects found, at every beta for the ablation; then CLIP-S.
+
+    A network whose weights are not here leaves its cells empty, with the reason.
+    """
+    from ..foundation.metric import metric_family
     from ..metrics import pixcorr, ssim
 
-    network = load_metric(run.profile.models.metric, run.profile.device)
-    samples, folder = read_samples(run.folder), run.folder / "reconstructions"
+    samples = read_samples(run.folder)
+    keys = ["system", "protocol", "beta", "subject"]
+    groups = sorted(samples.groupby(keys, sort=False), key=lambda g: g[0][0] != "true-embedding")
     original = {str(i): i for i in run.recordings.trials.image_id.unique()}
-    pictures = {i: run.recordings.image(original[i]) for i in samples.image_id.unique()}
-    features = {
-        i: f for i, f in zip(pictures, _feature_rows(network, list(pictures.values())), strict=True)
-    }
-    held = {i: [o["category"] for o in run.recordings.objects(original[i])] for i in pictures}
-    ceiling: dict[str, float] = {}
-    groups = samples.groupby(["system", "protocol", "beta", "subject"], sort=False)
-    for (system, proto, beta, subject), part in sorted(
-        groups, key=lambda g: g[0][0] != "true-embedding"
-    ):
-        made = [_open(folder / f) for f in part.file]
-        ids = part.image_id.tolist()
-        true = [pictures[i] for i in ids]
-        own = _feature_rows(network, made)
-        scores = {"pixcorr": pixcorr(made, true), "ssim": ssim(made, true)}
+    seen = {i: run.recordings.image(original[i]) for i in samples.image_id.unique()}
+    found: dict[tuple, dict] = {key: {} for key, _ in groups}
+    for key, part in groups:
+        made, true = _made(run, part), [seen[i] for i in part.image_id]
+        order = derangement(len(made), run.profile.seed)
+        for name, score in (("pixcorr", pixcorr), ("ssim", ssim)):
+            blind = score([made[k] for k in order], true).mean()
+            found[key][name] = score(made, true), blind
+    missing: dict[str, str] = {}
+    for member in metric_family(run.profile.models.metric, run.profile.device):
+        try:
+            network = member.load()
+        except (MissingError, DataError) as problem:
+            missing |= dict.fromkeys(member.scores, str(problem))
+            continue
+        _score_by(network, member.scores, run, groups, seen, found)
+    _fill(table, groups, found, missing)
+    score_clip_s(run, table)
+
+
+def _score_by(network, scores, run, groups, seen: dict, found: dict) -> None:
+    """Add one network's scores of every group, (values, chance) by metric."""
+    features = network.features(list(seen.values()))
+    row = {i: k for k, i in enumerate(seen)}
+    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
+    held = {i: [o["category"] for o in run.recordings.objects(original[i])] for i in seen}
+    for key, part in groups:
+        made, ids = _made(run, part), part.image_id.tolist()
         order = derangement(len(ids), run.profile.seed)
-        blind = {
-            "pixcorr": pixcorr([made[k] for k in order], true).mean(),
-            "ssim": ssim([made[k] for k in order], true).mean(),
-        }
-        for layer in own[0]:
-            a, b = np.stack([f[layer] for f in own]), np.stack([features[i][layer] for i in ids])
-            scores[f"two_way_{layer}"] = protocol.two_way(a, b)
-            blind[f"two_way_{layer}"] = protocol.two_way_chance(
-                a, b, table.seed, run.profile.evaluation.permutations
-            ).value
-        scores["objects_found"] = _found(network, made, [held[i] for i in ids])
-        blind["objects_found"] = _found(
-            network, [made[k] for k in order], [held[i] for i in ids]
-        ).mean()
-        for metric, values in scores.items():
+        own = network.features(made)
+        for score in scores:
+            kind = next(k for k in COMPARISONS if score.startswith(f"{k}_"))
+            feature = score.removeprefix(f"{kind}_")
+            a, b = own[feature], features[feature][[row[i] for i in ids]]
+            found[key][score] = COMPARISONS[kind](a, b, order, run.profile)
+        if hasattr(network, "contents"):
+            there = [held[i] for i in ids]
+            blind = _found(network, [made[k] for k in order], there).mean()
+            found[key]["objects_found"] = _found(network, made, there), blind
+
+
+def _two_way(made, true, order, profile):
+    permutations = profile.evaluation.permutations
+    chance = protocol.two_way_chance(made, true, profile.seed, permutations).value
+    return protocol.two_way(made, true), chance
+
+
+def _distance(made, true, order, profile):
+    blind = protocol.correlation_distance(made[order], true).mean()
+    return protocol.correlation_distance(made, true), blind
+
+
+COMPARISONS = {"two_way": _two_way, "distance": _distance}
+
+
+def _fill(table: Table, groups, found: dict, missing: dict) -> None:
+    """Rows of the table; those of true embeddings come first and give the ceiling."""
+    ceiling: dict[str, float] = {}
+    empty: dict[tuple, None] = {}
+    for key, part in groups:
+        system, proto, beta, subject = key
+        name, rule = (f"{system} beta={beta:g}", "average") if proto == "beta" else (system, proto)
+        empty |= {(name, rule): None}
+        for metric, (values, blind) in found[key].items():
             if system == "true-embedding":
                 ceiling[metric] = float(np.mean(values))
-            name, rule = (
-                (f"{system} beta={beta:g}", "average") if proto == "beta" else (system, proto)
-            )
             table.add(
                 name,
                 "reconstruction",
                 rule,
                 subject,
                 metric,
-                ids,
+                part.image_id.tolist(),
                 values,
-                float(blind[metric]),
+                float(blind),
                 ceiling.get(metric),
             )
+    for name, rule in empty:
+        for metric, reason in missing.items():
+            place = (table.data, name, "reconstruction", rule, "all", metric)
+            table.rows.append(Row(*place, note=reason))
+
+
+def _made(run, part) -> list:
+    return [_open(run.folder / "reconstructions" / file) for file in part.file]
 
 
 def _open(path):
@@ -170,11 +215,6 @@ def _open(path):
 
     with Image.open(path) as image:
         return image.convert("RGB")
-
-
-def _feature_rows(network, images) -> list[dict]:
-    layers = network.features(images)
-    return [{name: values[i] for name, values in layers.items()} for i in range(len(images))]
 
 
 def _found(network, images, held) -> np.ndarray:

@@ -7,9 +7,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..training import Schedule, batch_rows, choose_device, fit
+from ..errors import MissingError
+from ..training import Schedule, batch_rows, fit
 from .pictures import Pictures
-from .source import load_or_explain, resolve
+from .source import (
+    alternatives,
+    cached_snapshot,
+    device_for,
+    fetch_command,
+    first_here,
+    load_or_explain,
+    resolve,
+)
 from .tokenizer import train_bpe
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -81,31 +90,58 @@ class Clip:
 
 
 def load_clip(spec: str = "tiny", device: str = "auto") -> Clip:
-    """Load a CLIP model.
+    """Load a CLIP model from files that are here.
 
     Parameters
     ----------
-    spec : str
-        'tiny', a folder with `open_clip_config.json`, 'ARCHITECTURE/TAG' as open_clip lists them
-        ('ViT-L-14/openai'), or a hub id with the prefix 'hf-hub:'.
+    spec : str or sequence of str
+        'tiny', a folder with `open_clip_config.json`, the hub id of one, or 'ARCHITECTURE/TAG' as open_clip lists them
+        ('ViT-L-14/openai'). Of several, the first that is here.
 
     Raises
     ------
     MissingError
-        The model is not here and could not be fetched.
+        The model is not here; the message holds the command that fetches it.
     """
     import open_clip
 
-    device = choose_device(device)
-    name, _, tag = spec.partition("/")
-    if spec.startswith("hf-hub:") or name in open_clip.list_models():
-        source, tag = (spec, None) if spec.startswith("hf-hub:") else (name, tag or None)
-    else:
-        source, tag = "local-dir:" + resolve(spec, "clip"), None
+    device = device_for(device, f"CLIP {alternatives(spec)[0]}")
+    source, options = first_here(spec, _find)
     model, _, preprocess = load_or_explain(
-        lambda: open_clip.create_model_and_transforms(source, pretrained=tag), spec, "CLIP"
+        lambda: open_clip.create_model_and_transforms(source, require_pretrained=True, **options),
+        spec,
+        "CLIP",
     )
     return Clip(model, preprocess, open_clip.get_tokenizer(source), device)
+
+
+def _find(spec: str) -> tuple[str, dict]:
+    """open_clip's name of a model and the options that make it; its weights are in the hub's cache, or MissingError."""
+    import open_clip
+
+    spec = spec.removeprefix("hf-hub:")
+    name, _, tag = spec.partition("/")
+    known = open_clip.get_pretrained_cfg(name, tag) if name in open_clip.list_models() else {}
+    if not known:
+        return "local-dir:" + resolve(spec, "clip"), {}
+    hub_id, _, file = known["hf_hub"].rpartition("/")
+    if "hf_tokenizer_name" in open_clip.get_model_config(name)["text_cfg"]:
+        return "local-dir:" + resolve(hub_id, "clip"), {}  # its tokenizer is of the hub, too
+    folder = cached_snapshot(hub_id)
+    wanted = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    weights = [folder / f for f in wanted if folder and (folder / f).is_file()]
+    if not weights:
+        raise MissingError(
+            f"the CLIP model {spec} is not in the hub's cache, expected {wanted[0]} of {hub_id} there; fetch it with "
+            f"`{fetch_command(hub_id)}` or name a local folder in the profile"
+        )
+    # A file instead of the tag leaves open_clip without the tag's settings. OpenAI's weights need QuickGELU, which it
+    # would not set for the tag either.
+    return name, {
+        "pretrained": str(weights[0]),
+        "force_quick_gelu": known.get("quick_gelu", False),
+        **{f"image_{k}": known[k] for k in ("mean", "std", "interpolation", "resize_mode")},
+    }
 
 
 def train_clip(

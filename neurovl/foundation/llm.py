@@ -9,7 +9,7 @@ from ..datasets import scenes
 from ..instructions import CHAT_TEMPLATE, collate, dialogues, encode_dialogue, in_words
 from ..training import Schedule, fit
 from .pictures import Pictures
-from .source import load_or_explain, resolve
+from .source import alternatives, device_for, dtype_for, load_or_explain, resolve
 from .tokenizer import train_bpe
 
 TINY_CONFIG = {
@@ -25,27 +25,51 @@ SPECIALS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
 EXTRA = ("<image>", "<human>", "<bot>")
 VOCABULARY = 768
 CONTEXT = 0.7  # share of the dialogues that come with the scene in words
+# What FastChat puts around the turns for Vicuna 1.1 and later; its tokenizer on the hub carries no template.
+VICUNA_TEMPLATE = (
+    "{{ bos_token }}A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions. {% for message in messages %}"
+    "{% if message['role'] == 'user' %}USER: {{ message['content'] | trim }} "
+    "{% else %}ASSISTANT: {{ message['content'] | trim }}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
 SCHEDULE = Schedule(steps=4000, lr=2e-3, weight_decay=0.05, warmup=0.03, precision="bf16")
 
 
 def load_llm(spec: str = "tiny", device: str = "auto"):
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model and its tokenizer from files that are here.
+
+    Dialogues keep to the tokenizer's own chat template. Vicuna's lacks the one that its model was trained with and gets
+    it; any other without one gets the paper's (`neurovl.instructions`).
+
+    Parameters
+    ----------
+    spec : str or sequence of str
+        'tiny', a folder or a hub id; of several, the first that is here.
 
     Returns
     -------
     model : transformers.PreTrainedModel
+        In float32; in bf16 where it has 2 GB of weights or more and the device computes in bf16.
     tokenizer : transformers.PreTrainedTokenizerBase
+
+    Raises
+    ------
+    MissingError
+        The model is not here; the message holds the command that fetches it.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from ..training import choose_device
-
-    source = resolve(spec, "llm")
+    name = alternatives(spec)[0]
+    source, device = resolve(spec, "llm"), device_for(device, f"LLM {name}")
+    dtype = dtype_for(device, source, f"LLM {name}")
     tokenizer = load_or_explain(lambda: AutoTokenizer.from_pretrained(source), spec, "LLM")
+    if tokenizer.chat_template is None and "vicuna" in source.lower():
+        tokenizer.chat_template = VICUNA_TEMPLATE
     model = load_or_explain(
-        lambda: AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32), spec, "LLM"
+        lambda: AutoModelForCausalLM.from_pretrained(source, dtype=dtype), spec, "LLM"
     )
-    return model.to(choose_device(device)), tokenizer
+    return model.to(device), tokenizer
 
 
 def train_llm(

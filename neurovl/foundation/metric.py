@@ -1,6 +1,7 @@
 """The metric network of the small world: SceneNet, a CNN trained on scene attributes, never used as a target.
 
-Its early and late layers stand where the paper scores with AlexNet and Inception; they keep their own names.
+Its early and late layers stand where the paper scores with AlexNet and Inception; they keep their own names. The paper's
+networks are in `metric_networks`; `metric_family` gives the ones that a profile names.
 """
 
 import json
@@ -10,9 +11,10 @@ import torch
 from torch import nn
 
 from ..datasets import scenes
-from ..training import Schedule, batch_rows, choose_device, fit
+from ..training import Schedule, batch_rows, fit
+from .metric_networks import Member, caption_member, paper_family
 from .pictures import SIZE, Pictures, images_to_tensor
-from .source import resolve
+from .source import device_for, load_or_explain, resolve
 
 CATEGORIES = tuple(scenes.CATEGORIES)
 SCHEDULE = Schedule(steps=3000, lr=2e-3, weight_decay=0.02, precision="bf16")
@@ -92,13 +94,49 @@ class MetricNetwork:
 
 
 def load_metric(spec: str = "tiny", device: str = "auto") -> MetricNetwork:
-    """Load the metric network of the small world from its folder."""
+    """Load the metric network of the small world, SceneNet, from its folder."""
     from safetensors.torch import load_file
 
+    device = device_for(device, "SceneNet")
     folder = Path(resolve(spec, "metric"))
-    net = SceneNet(**json.loads((folder / "config.json").read_text())["arguments"])
-    net.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-    return MetricNetwork(net, choose_device(device))
+    net = load_or_explain(
+        lambda: SceneNet(**json.loads((folder / "config.json").read_text())["arguments"]),
+        spec,
+        "metric",
+    )
+    weights = load_or_explain(lambda: load_file(folder / "model.safetensors"), spec, "metric")
+    net.load_state_dict({k: v.float() for k, v in weights.items()})
+    return MetricNetwork(net, device)
+
+
+def metric_family(spec: str = "tiny", device: str = "auto") -> list[Member]:
+    """The networks that score reconstructed pictures; each is loaded when it is needed.
+
+    Parameters
+    ----------
+    spec : str
+        'tiny' for SceneNet of the small world, 'paper' for the paper's networks with weights where torch and the hub
+        keep them, or a folder: of a SceneNet, or of the paper's networks' weights.
+    """
+    home, small = _home(spec)
+    if not small:
+        return paper_family(home, device)
+    scores = ("two_way_scenenet_early", "two_way_scenenet_late")
+    return [Member("SceneNet", scores, lambda: load_metric(spec, device))]
+
+
+def caption_network(spec: str = "tiny", device: str = "auto") -> Member | None:
+    """The CLIP of CLIP-S where the paper's networks are named; the small world has none, as its CLIP is the target."""
+    home, small = _home(spec)
+    return None if small else caption_member(home, device)
+
+
+def _home(spec: str) -> tuple[str | None, bool]:
+    """Folder of the weights, None where torch and the hub keep them, and whether it is a SceneNet's."""
+    if spec == "paper":
+        return None, False
+    folder = Path(resolve(spec, "metric"))
+    return str(folder), (folder / "config.json").exists()
 
 
 def attributes(scene) -> tuple[torch.Tensor, int]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..training import Schedule, batch_rows, choose_device, fit
 from .pictures import Pictures, images_to_tensor
-from .source import load_or_explain, resolve
+from .source import alternatives, device_for, load_or_explain, resolve
 
 TINY_CONFIG = {
     "in_channels": 3,
@@ -78,12 +78,13 @@ def load_vae(spec: str = "tiny", device: str = "auto", size: int | None = None) 
     from diffusers import AutoencoderKL
 
     source = resolve(spec, "unclip")
+    device = device_for(device, f"VAE {alternatives(spec)[0]}")
     vae = load_or_explain(
         lambda: AutoencoderKL.from_pretrained(source, subfolder="vae", dtype=torch.float32),
         spec,
         "VAE",
     )
-    return LatentCodec(vae, choose_device(device), size or vae.config.sample_size)
+    return LatentCodec(vae, device, size or vae.config.sample_size)
 
 
 def train_vae(

@@ -76,10 +76,15 @@ def _pieces(
 
 
 def _encode(tokenizer, pieces) -> tuple[list[int], list[int]]:
-    # Piece by piece, so that a prompt has the same ids in training and in generation.
-    ids, labels = [], []
-    for text, is_answer in pieces:
-        new = tokenizer.encode(text, add_special_tokens=False)
+    # A prompt must have the same ids in training and in generation, so pieces are encoded one by one; but what a piece
+    # becomes may depend on the text before it (SentencePiece marks the start of a text), so it gets the ids that it
+    # adds to those of all pieces before.
+    ids, labels, text = [], [], ""
+    for piece, is_answer in pieces:
+        text += piece
+        whole = tokenizer.encode(text, add_special_tokens=False)
+        follows = whole[: len(ids)] == ids
+        new = whole[len(ids) :] if follows else tokenizer.encode(piece, add_special_tokens=False)
         ids += new
         labels += new if is_answer else [IGNORED] * len(new)
     return ids, labels

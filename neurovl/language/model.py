@@ -63,7 +63,8 @@ class BrainLLM(nn.Module):
     Raises
     ------
     ConfigError
-        When the projector's output is not the language model's width.
+        When the projector's output is not the language model's width, or the tokenizer's chat
+        template rewrites earlier turns.
     """
 
     def __init__(self, llm: nn.Module, tokenizer, projector: Projector):
@@ -80,6 +81,7 @@ class BrainLLM(nn.Module):
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         _fit_embeddings(llm, len(tokenizer))
+        self.end_ids = _end_ids(llm, tokenizer)
 
     @property
     def device(self) -> torch.device:
@@ -202,7 +204,7 @@ class BrainLLM(nn.Module):
                 num_beams=1,
                 use_cache=True,
                 pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=self._ends(),
+                eos_token_id=self.end_ids,
                 suppress_tokens=[self.image_id],
             )
             texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
@@ -252,7 +254,9 @@ class BrainLLM(nn.Module):
         os.replace(partial, directory / "config.json")
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, llm: tuple | None = None) -> "BrainLLM":
+    def from_pretrained(
+        cls, directory: str | Path, llm: tuple | None = None, device: str = "auto"
+    ) -> "BrainLLM":
         """Read what `save_pretrained` wrote.
 
         Parameters
@@ -260,6 +264,8 @@ class BrainLLM(nn.Module):
         directory : path
         llm : (model, tokenizer), optional
             Used in the place of the folder `llm/`.
+        device : str
+            'auto', 'cpu', 'cuda' or 'mps'.
 
         Raises
         ------
@@ -268,6 +274,8 @@ class BrainLLM(nn.Module):
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
+
+        from neurovl.foundation.llm import load_llm
 
         directory = Path(directory)
         for name in ("config.json", "projector.safetensors", *(() if llm else ("llm",))):
@@ -280,19 +288,21 @@ class BrainLLM(nn.Module):
             config = json.loads((directory / "config.json").read_text())
             projector = Projector(config["brain_width"], config["llm_width"])
             projector.load_state_dict(load_file(directory / "projector.safetensors"))
-            model, tokenizer = llm or _load_llm(directory / "llm")
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as problem:
+            model, tokenizer = llm or load_llm(str(directory / "llm"), device)
+        except (
+            MissingError,
+            SafetensorError,
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+        ) as problem:
             raise DataError(
                 f"{directory} cannot be read ({str(problem).splitlines()[0][:120]}), expected the folder that "
                 "BrainLLM.save_pretrained writes; remove it and train it again: neurovl train llm --run RUN"
             ) from problem
-        return cls(model, tokenizer, projector).eval()
-
-    def _ends(self) -> list[int]:
-        """Ids that end an answer: the tokenizer's and those of the model's generation config."""
-        ends = getattr(self.llm.generation_config, "eos_token_id", None)
-        ends = ends if isinstance(ends, list) else [ends]
-        return sorted({i for i in [*ends, self.tokenizer.eos_token_id] if i is not None})
+        return cls(model, tokenizer, projector).to(model.device).eval()
 
     def _check(self, hidden: Tensor, n: int, what: str) -> None:
         width = self.projector.first.in_features
@@ -335,10 +345,12 @@ def _fit_embeddings(llm: nn.Module, n: int) -> None:
             layer.weight[rows:] = layer.weight[:rows].mean(0)
 
 
-def _load_llm(directory: Path):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
-    # Half precision without a loss scale cannot be trained, and is slow on CPUs.
-    model = model.float() if model.dtype == torch.float16 else model
-    return model, AutoTokenizer.from_pretrained(directory)
+def _end_ids(llm: nn.Module, tokenizer) -> list[int]:
+    """Ids that end an answer: the tokenizer's, those of the model's generation config, and the template's."""
+    ends = getattr(llm.generation_config, "eos_token_id", None)
+    ends = ends if isinstance(ends, list) else [ends]
+    # Two turns, so that a template that cannot be used is found here and not amid the training.
+    probe = Dialogue("conversation", 0, (("a", "b"), ("c", "d")), False)
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    answer = [i for i in encode_dialogue(tokenizer, probe)[1] if i in special]
+    return sorted({i for i in [*ends, tokenizer.eos_token_id, *answer[:1]] if i is not None})
