@@ -142,7 +142,7 @@ class Reconstructor:
 
 def training_clip_norm(run: Path) -> float:
     """Mean length of the training pictures' CLIP embeddings in a run."""
-    from .alignment import Targets
+    from .targets import Targets
     from .tokens import TokenStore
 
     trials, targets = TokenStore(run / "tokens").trials, Targets(run / "targets")

@@ -11,18 +11,46 @@ from .options import Data, Device, ProfileName, RunDir, Seed, app, folds, say
 
 
 @app.command()
-def doctor(profile: ProfileName = None, data: Data = None) -> None:
-    """Say what is here and what is missing for a profile; exit 1 if it cannot run."""
-    from ..doctor import examine
+def doctor(
+    profile: ProfileName = None,
+    data: Data = None,
+    shapes: Annotated[
+        bool,
+        typer.Option(
+            "--shapes",
+            help="Also build the system without weights and push one trial through every stage.",
+        ),
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where the run would lie, for its disk.")] = Path(),
+) -> None:
+    """Say what is here and what is missing for a profile; exit 1 if it cannot run.
 
-    findings = examine(profile or "demo", data)
+    With --shapes alone the widths of the models decide: it needs no weights and no data.
+    """
+    from ..config import load_profile
+    from ..doctor import examine
+    from ..pipeline import profile_for
+
+    settings = load_profile(profile_for(data, profile))
+    if shapes:
+        from ..doctor.heads import open_for
+        from ..doctor.shapes import pass_shapes
+
+        trial = pass_shapes(settings, open_for(settings, data))
+        for line in trial.table():
+            say(line)
+        findings = trial.faults or [trial.verdict()]
+    else:
+        findings = examine(settings, data, out)
     for finding in findings:
         say(finding.line())
-    missing = sum(not f.ok for f in findings)
+    stops = sum(f.stops for f in findings)
+    notes = sum(not f.ok for f in findings) - stops
     say(
-        f"{len(findings) - missing} of {len(findings)} checks passed for profile {profile or 'demo'}"
+        f"profile {settings.name}: {len(findings)} checks, {stops} missing"
+        + (f", {notes} to note" if notes else "")
     )
-    if missing:
+    if stops:
         raise typer.Exit(1)
 
 

@@ -123,7 +123,13 @@ def _find(spec: str) -> tuple[str, dict]:
     name, _, tag = spec.partition("/")
     known = open_clip.get_pretrained_cfg(name, tag) if name in open_clip.list_models() else {}
     if not known:
-        return "local-dir:" + resolve(spec, "clip"), {}
+        folder = resolve(spec, "clip")
+        if not (Path(folder) / "open_clip_config.json").is_file():
+            raise MissingError(
+                f"the CLIP model {spec} has no open_clip_config.json, expected a CLIP in open_clip's format; name one, "
+                "such as ViT-L-14/openai"
+            )
+        return f"local-dir:{folder}", {}
     hub_id, _, file = known["hf_hub"].rpartition("/")
     if "hf_tokenizer_name" in open_clip.get_model_config(name)["text_cfg"]:
         return "local-dir:" + resolve(hub_id, "clip"), {}  # its tokenizer is of the hub, too

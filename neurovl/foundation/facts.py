@@ -82,8 +82,8 @@ def published() -> tuple[Facts, ...]:
 
 def find_facts(spec) -> Facts | None:
     """The published facts of a model that a profile names (the first known of several names), else None."""
-    known = (facts for one in alternatives(spec) for facts in published() if one in facts.ids)
-    return next(known, None)
+    names = [one.partition("@")[0] for one in alternatives(spec)]
+    return next((facts for one in names for facts in published() if one in facts.ids), None)
 
 
 def find_folder(spec, part: str) -> Path | None:
@@ -212,11 +212,11 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The weights that a loader would take: one kind, one variant."""
+    """The weights that a loader would take: one kind, one variant, and open_clip's own where there are others beside."""
     for suffix in WEIGHTS:
         files = sorted(p for p in folder.glob(f"*{suffix}") if p.name.count(".") == 1)
         if files:
-            return files
+            return [p for p in files if p.name.startswith("open_clip")] or files
     return []
 
 

@@ -9,7 +9,7 @@ from ..datasets import scenes
 from ..instructions import CHAT_TEMPLATE, collate, dialogues, encode_dialogue, in_words
 from ..training import Schedule, fit
 from .pictures import Pictures
-from .source import alternatives, device_for, dtype_for, load_or_explain, resolve
+from .source import device_for, dtype_for, first_here, load_or_explain, resolve
 from .tokenizer import train_bpe
 
 TINY_CONFIG = {
@@ -60,14 +60,14 @@ def load_llm(spec: str = "tiny", device: str = "auto"):
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    name = alternatives(spec)[0]
-    source, device = resolve(spec, "llm"), device_for(device, f"LLM {name}")
+    name, source = first_here(spec, lambda one: (one, resolve(one, "llm")))
+    device = device_for(device, f"LLM {name}")
     dtype = dtype_for(device, source, f"LLM {name}")
-    tokenizer = load_or_explain(lambda: AutoTokenizer.from_pretrained(source), spec, "LLM")
-    if tokenizer.chat_template is None and "vicuna" in source.lower():
+    tokenizer = load_or_explain(lambda: AutoTokenizer.from_pretrained(source), name, "LLM")
+    if tokenizer.chat_template is None and "vicuna" in Path(name).name.lower():
         tokenizer.chat_template = VICUNA_TEMPLATE
     model = load_or_explain(
-        lambda: AutoModelForCausalLM.from_pretrained(source, dtype=dtype), spec, "LLM"
+        lambda: AutoModelForCausalLM.from_pretrained(source, dtype=dtype), name, "LLM"
     )
     return model.to(device), tokenizer
 

@@ -217,20 +217,20 @@ def clip_s(clip, images: torch.Tensor, captions: list[str]):
 
 def _network(build, url: str, nodes: dict, size: int, folder, device: str) -> ImageNetwork:
     """A torchvision network with the weights that `url` names; only the layers below its nodes are filled."""
-    file = _weights(url, folder)
-    device = device_for(device, file.name)
     with torch.device("meta"):
         model = build()
+    if device == "meta":  # a network without weights, for its shapes and the name of its file
+        network = ImageNetwork(model, nodes, size, *IMAGENET, device)
+        network.url = url
+        return network
+    file = weights_file(url, folder)
+    device = device_for(device, file.name)
     state = _read(file)
     known = model.state_dict()
     usable = {k: v for k, v in state.items() if k in known and v.shape == known[k].shape}
-    usable |= {
-        k: torch.zeros(
-            ()
-        )  # counters of training, which older files lack and evaluation does not read
-        for k in known
-        if k.endswith("num_batches_tracked") and k not in usable
-    }
+    # Counters of training, which older files lack and evaluation does not read.
+    counters = [k for k in known if k.endswith("num_batches_tracked")]
+    usable = dict.fromkeys(counters, torch.zeros(())) | usable
     model.load_state_dict(usable, strict=False, assign=True)
     network = ImageNetwork(model.float(), nodes, size, *IMAGENET, device)
     empty = [name for name, value in network.net.state_dict().items() if value.is_meta]
@@ -242,7 +242,7 @@ def _network(build, url: str, nodes: dict, size: int, folder, device: str) -> Im
     return network
 
 
-def _weights(url: str, folder) -> Path:
+def weights_file(url: str, folder) -> Path:
     name = url.rsplit("/", 1)[1]
     home = Path(torch.hub.get_dir()) / "checkpoints" if folder is None else Path(folder)
     if not (home / name).is_file():

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from ..errors import DataError
 from .clip import Clip
 from .facts import configurations, find_facts, find_folder, weight_shapes
+from .llm import VICUNA_TEMPLATE
 from .source import TINY, alternatives
 from .vae import LatentCodec
 
@@ -20,12 +21,13 @@ from .vae import LatentCodec
 class ShapesOnly(TorchFunctionMode):
     """Lets code that hands its results back to the CPU run on meta tensors.
 
-    `.cpu()` leaves a meta tensor where it is, and `torch.tensor` of numbers gives a real tensor unless a device is named.
+    `.cpu()` and `.numpy()` leave a meta tensor as it is, and `torch.tensor` of numbers gives a real tensor unless a
+    device is named.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is torch.Tensor.cpu and args[0].is_meta:
+        if func in (torch.Tensor.cpu, torch.Tensor.numpy) and args[0].is_meta:
             return args[0]
         if func is torch.tensor:
             kwargs = {"device": "cpu", **kwargs}
@@ -35,21 +37,17 @@ class ShapesOnly(TorchFunctionMode):
 @contextlib.contextmanager
 def _building(spec, part: str, component: str):
     """On the meta device; a configuration that the libraries refuse is named."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    refusals = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, AssertionError)
     try:
         with torch.device("meta"):
             yield
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        RuntimeError,
-        AssertionError,
-    ) as problem:
-        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    except (*refusals, StrictDataclassError) as problem:
+        last = (str(problem).strip().splitlines() or [type(problem).__name__])[-1].strip()
         raise DataError(
             f"the configuration of {component} of the {part} model {alternatives(spec)[0]} gives no network "
-            f"({first[:200]}), expected one that its library can build; name another model with models.{part} of the profile"
+            f"({last[:200]}), expected one that its library can build; name another model with models.{part} of the profile"
         ) from problem
 
 
@@ -61,15 +59,20 @@ def clip_skeleton(spec="tiny") -> Clip:
     known = {k: v for k, v in config.items() if k not in ("custom_text",)}
     with _building(spec, "clip", "clip"):
         model = open_clip.model.CLIP(**copy.deepcopy(known))
-    preprocess = open_clip.image_transform(config["vision_cfg"]["image_size"], is_train=False)
+    size = config["vision_cfg"]["image_size"]
+    preprocess = open_clip.image_transform(size, is_train=False)
+    open_clip.model.set_model_preprocess_cfg(
+        model,
+        {"size": size, "mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD},
+    )
     folder = find_folder(spec, "clip")
     if folder is not None and (folder / "open_clip_config.json").is_file():
         _compare(model, folder, spec, "clip")
+    if folder is not None and "hf_tokenizer_name" in config["text_cfg"]:
         tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     else:
-        tokenizer = open_clip.SimpleTokenizer(
-            context_length=config["text_cfg"].get("context_length", 77)
-        )
+        length = config["text_cfg"].get("context_length", 77)
+        tokenizer = open_clip.SimpleTokenizer(context_length=length)
     return Clip(model, preprocess, tokenizer, "meta")
 
 
@@ -138,10 +141,29 @@ def llm_skeleton(spec="tiny"):
         return model, AutoTokenizer.from_pretrained(folder)
     tokenizer, published = AutoTokenizer.from_pretrained(TINY / "llm"), find_facts(spec).tokenizer
     tokenizer.chat_template = published["chat_template"]
+    if tokenizer.chat_template is None and "vicuna" in alternatives(spec)[0].lower():
+        tokenizer.chat_template = VICUNA_TEMPLATE  # as `load_llm` does
     length = published["length"] + 1  # and <image>
     kind = type(tokenizer)
     tokenizer.__class__ = type(kind.__name__, (kind,), {"__len__": lambda self: length})
     return model, tokenizer
+
+
+def metric_skeletons(spec="tiny"):
+    """Name, number of parameters and network (`features` of pictures) of every member of a metric family."""
+    from .metric import metric_family
+    from .metric_networks import ClipFeatures, caption_member, paper_family
+
+    family = metric_family(spec, "meta") if spec != "paper" else paper_family(None, "meta")
+    members = [*family, *([] if len(family) == 1 else [caption_member(None, "meta")])]
+    for member in members:
+        kind, _, name = member.name.partition(" ")
+        if kind == "CLIP":
+            clip = clip_skeleton(f"{name.replace('/', '-')}/openai")
+            yield member.name, count(clip.model), ClipFeatures(clip)
+        else:
+            network = member.load()
+            yield member.name, count(network.net), network
 
 
 def count(module: torch.nn.Module) -> int:

@@ -94,12 +94,21 @@ def fetch_command(spec: str) -> str:
 
 def load_or_explain(load: Callable, spec: str | Sequence[str], part: str):
     """Call a loader of the hub's libraries; a model that cannot be read becomes one sentence with the next step."""
+    import pickle
+
     from safetensors import SafetensorError
 
     _silence()
     try:
         return load()
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        SafetensorError,
+        pickle.UnpicklingError,
+    ) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         first_spec = alternatives(spec)[0]
         step = f"fetch it again with `{fetch_command(first_spec)}` or name"

@@ -8,7 +8,7 @@ from torch import nn
 from ..training import Schedule, batch_rows, choose_device, fit
 from .clip import load_clip, texts_of, vision_to_transformers
 from .pictures import Pictures
-from .source import load_or_explain, resolve
+from .source import alternatives, device_for, load_or_explain, resolve
 from .vae import load_vae
 
 TINY_UNET = {
@@ -43,8 +43,8 @@ MIN_SNR = 5.0
 DROP = {"both": 0.1, "text": 0.1, "image": 0.1}
 
 
-def load_unclip(spec: str = "tiny", device: str = "auto"):
-    """Load a `StableUnCLIPImg2ImgPipeline` from the tiny family, a folder or a hub id.
+def load_unclip(spec="tiny", device: str = "auto"):
+    """Load a `StableUnCLIPImg2ImgPipeline` from the tiny family, a folder or a hub id, or the first that is here of several.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def load_unclip(spec: str = "tiny", device: str = "auto"):
         "unCLIP",
     )
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(choose_device(device))
+    return pipeline.to(device_for(device, f"unCLIP {alternatives(spec)[0]}"))
 
 
 def noisy_embedding(embeds, levels, normalizer, scheduler, noise=None):

@@ -1,0 +1,250 @@
+"""What each stage needs: memory of the device, memory of the machine and disk, computed from the profile's shapes.
+
+Parameters times bytes is exact. Activations are counted by short formulas, whose constants were read off the real networks
+on torch's meta device (tests/test_doctor.py reads them again): bytes kept a token and layer, maps kept a pixel.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import Profile
+from ..errors import MissingError
+from ..foundation.facts import configurations, parameters
+from ..foundation.source import LARGE
+from .heads import masks_for, plans_for, union_region
+
+F32, F16 = 4, 2
+ADAMW = 16  # bytes a trained parameter in float32: weight, gradient, two moments
+TEXT = 128  # tokens of a dialogue beside the brain's, about
+SHOWN = 3  # times that a picture is shown, about
+BATCHES = {"targets": 64, "sampling": 64, "answers": 64}  # of the code, where no setting says
+ENCODER_MAPS, DECODER_MAPS = 5.1, 6.1  # of a VAE: first-level maps at full size, float32
+UNET_MAPS = 27  # first-level maps at the latent's size, float32
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stage takes, in bytes: of the device that computes, of the machine's memory beside it, of the disk.
+
+    `how` says where the largest part comes from.
+    """
+
+    stage: str
+    device: float = 0.0
+    memory: float = 0.0
+    disk: float = 0.0
+    how: str = ""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the needs follow from.
+
+    Attributes
+    ----------
+    trials, train, pictures : int
+        Trials in the store, trials to train with, different pictures.
+    region : int
+        V, voxels stored of each trial.
+    tokens, token_size : int
+        N and C of the main layout.
+    encoders : int
+        How many the profile trains.
+    has_images : bool
+        Without pictures there is neither VAE nor language model nor reconstruction.
+    """
+
+    trials: int
+    train: int
+    pictures: int
+    region: int
+    tokens: int
+    token_size: int
+    encoders: int
+    has_images: bool = True
+
+
+def sizes_for(profile: Profile, recordings=None) -> Sizes:
+    """Trials and tokens of the data, or, where none are given, of the data set that the profile speaks of."""
+    masks, edges, _ = masks_for(profile, recordings)
+    plans = plans_for(profile, masks, edges)
+    main = next(iter(plans.values()))
+    trials, train, pictures = _trials(profile, recordings, len(masks))
+    several = {"patches": len(plans) - 1, "per-subject": len(masks)}
+    encoders = sum(several.get(name, 1) for name in profile.alignment.systems)
+    size, region = int(np.prod(main.patch)), len(union_region(plans))
+    has_images = recordings is None or recordings.has_images
+    return Sizes(trials, train, pictures, region, main.n_tokens, size, encoders, has_images)
+
+
+def _trials(profile: Profile, recordings, n_subjects: int) -> tuple[int, int, int]:
+    from ..datasets.nsd_design import TRIALS, last_session
+
+    if recordings is not None:
+        table = recordings.trials
+        return len(table), int((table.split == "train").sum()), table.image_id.nunique()
+    if profile.simulation is not None:
+        trials = n_subjects * profile.simulation.sessions * TRIALS
+        return trials, trials, trials // SHOWN
+    split = profile.preprocessing.split or "shared1000"
+    names = [f"subj{int(str(s).removeprefix('subj')):02d}" for s in profile.preprocessing.subjects]
+    trials = TRIALS * sum(min(40, last_session(name, split)) for name in names)
+    return trials, round(0.9 * trials), trials // SHOWN
+
+
+def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int) -> list[Need]:
+    """Every stage's needs, in the order of a run.
+
+    Parameters
+    ----------
+    half : bool
+        Whether the device computes in bf16, so that large language models are loaded in 16 bits.
+    jobs : int
+        Sessions that are preprocessed at the same time.
+
+    Raises
+    ------
+    MissingError
+        Nothing is known of a model of the profile.
+    """
+    found = [_preprocess(sizes, jobs)]
+    found.append(_targets(profile, sizes))
+    found.append(_encoder(profile, sizes))
+    if sizes.has_images:
+        found += [*_language(profile, sizes, half), _sampling(profile)]
+    return found
+
+
+def _preprocess(s: Sizes, jobs: int) -> Need:
+    from ..datasets.nsd_design import TRIALS
+
+    session = TRIALS * s.region * F32
+    return Need(
+        "preprocess",
+        memory=jobs * 2.5 * session,
+        disk=s.trials * s.region * F16,
+        how=f"{jobs} sessions of {TRIALS} x {s.region:,} voxels at a time; {s.trials:,} trials stored in float16",
+    )
+
+
+def _targets(profile: Profile, s: Sizes) -> Need:
+    clip = sum(parameters(profile.models.clip, "clip").values())
+    if not s.has_images:
+        return Need("targets", device=F32 * clip, how=f"CLIP {clip / 1e6:,.1f} M parameters, texts")
+    vae = parameters(profile.models.unclip, "unclip").get("vae", 0)
+    side, base, latent = _vae(profile)
+    batch = min(BATCHES["targets"], s.pictures)
+    maps = batch * ENCODER_MAPS * base * side**2 * F32
+    return Need(
+        "targets",
+        device=F32 * (clip + vae) + maps,
+        disk=s.pictures * (F32 * 1024 + F16 * latent),
+        how=f"CLIP {clip / 1e6:,.1f} M and VAE {vae / 1e6:,.1f} M parameters, {batch} pictures of {side} x {side}",
+    )
+
+
+def _vae(profile: Profile) -> tuple[int, int, int]:
+    """Side of a picture, channels of the VAE's first level, values of a latent."""
+    config = configurations(profile.models.unclip, "unclip")["vae"]
+    channels = config["block_out_channels"]
+    side = profile.models.image_size or config["sample_size"]
+    latent = config["latent_channels"] * (side // 2 ** (len(channels) - 1)) ** 2
+    return side, channels[0], latent
+
+
+def _encoder(profile: Profile, s: Sizes) -> Need:
+    e, batch = profile.encoder, profile.alignment.batch_size
+    latent = _vae(profile)[2] if s.has_images else 0
+    clip = configurations(profile.models.clip, "clip")["clip"]["embed_dim"]
+    n = encoder_parameters(e, s.tokens, s.token_size, clip, latent)
+    kept = batch * (s.tokens + 1) * e.layers * e.width * activation_bytes(e.mlp_ratio)
+    return Need(
+        "train encoder",
+        device=ADAMW * n + kept,
+        memory=(F32 + F16) * s.train * s.region,
+        disk=F32 * n * s.encoders,
+        how=f"{n / 1e6:,.1f} M parameters, batch {batch} x {s.tokens} tokens; {s.train:,} trials in memory",
+    )
+
+
+def encoder_parameters(e, tokens: int, token_size: int, clip: int, latent: int) -> int:
+    """Parameters of a ViT3D with both heads."""
+    width, inner = e.width, int(e.width * e.mlp_ratio)
+    embed = (tokens if e.embedding == "local" else 1) * token_size * width + width
+    block = 4 * width * (width + 1) + inner * (2 * width + 1) + width + 4 * width
+    heads = 2 * (width + 1) * e.head_hidden + (e.head_hidden + 1) * (clip + latent)
+    return embed + (tokens + 2) * width + e.layers * block + 2 * width + heads
+
+
+def activation_bytes(mlp_ratio: float) -> float:
+    """Bytes that a transformer block keeps for the way back, a token and value of its width, in float32."""
+    return 18 + 12 * mlp_ratio
+
+
+def llm_bytes(config: dict, trained: bool, half: bool) -> float:
+    """Bytes that a Llama layer keeps for the way back, a token."""
+    h, i = config["hidden_size"], config["intermediate_size"]
+    heads = config["num_attention_heads"]
+    kv = (config.get("num_key_value_heads") or heads) * (config.get("head_dim") or h // heads)
+    full = 48 * h + 12 * i + 4 * kv if trained else 24 * h + 10 * i + 6 * kv
+    return full * (0.57 if half else 1)
+
+
+def _language(profile: Profile, s: Sizes, half: bool) -> list[Need]:
+    spec, settings = profile.models.llm, profile.language
+    config = configurations(spec, "llm")["llm"]
+    n = parameters(spec, "llm").get("llm")
+    if n is None or "intermediate_size" not in config:
+        raise MissingError(
+            f"the size of the language model {spec} is not known, expected weights in safetensors or a published one"
+        )
+    half = half and F16 * n >= LARGE
+    weight = F16 if half else F32
+    h, layers, vocabulary = (config[k] for k in ("hidden_size", "num_hidden_layers", "vocab_size"))
+    projector = ADAMW * (profile.encoder.width * h + h * h + 2 * h)
+    length = s.tokens + 1 + TEXT
+    hidden = 2 * F16 * s.train * (s.tokens + 1) * profile.encoder.width
+    found = []
+    for stage, batch in enumerate(settings.batch_size, 1):
+        kept = batch * length * layers * llm_bytes(config, stage == 2, half)
+        logits = batch * length * vocabulary * (12 if half else 16)
+        states = (weight * 4 if stage == 2 else weight) * n
+        words = "weights, gradients and two moments" if stage == 2 else "weights"
+        found.append(
+            Need(
+                f"train llm {stage}",
+                device=states + projector + kept + logits,
+                memory=hidden,
+                disk=F32 * n if stage == 2 else 0,
+                how=f"{n / 1e9:,.2f} G parameters: {words} at {weight} bytes; batch {batch} x {length} tokens",
+            )
+        )
+    heads = config["num_attention_heads"]
+    kv = (config.get("num_key_value_heads") or heads) * (config.get("head_dim") or h // heads)
+    batch, room = BATCHES["answers"], length + settings.max_new_tokens
+    cache = 2 * batch * room * layers * kv * weight
+    passing = 4 * batch * length * config["intermediate_size"] * weight
+    return [
+        *found,
+        Need(
+            "answers",
+            device=weight * n + cache + passing,
+            how=f"weights at {weight} bytes, keys and values of {batch} x {room} tokens",
+        ),
+    ]
+
+
+def _sampling(profile: Profile) -> Need:
+    spec, guided = profile.models.unclip, profile.reconstruction.guidance > 1
+    n, config = sum(parameters(spec, "unclip").values()), configurations(spec, "unclip")["unet"]
+    side, base, _ = _vae(profile)
+    levels = len(configurations(spec, "unclip")["vae"]["block_out_channels"]) - 1
+    latent, batch = side // 2**levels, BATCHES["sampling"]
+    unet = batch * (1 + guided) * UNET_MAPS * config["block_out_channels"][0] * latent**2 * F32
+    decoder = batch * DECODER_MAPS * base * side**2 * F32
+    return Need(
+        "reconstruct",
+        device=F32 * n + max(unet, decoder),
+        how=f"unCLIP {n / 1e6:,.1f} M parameters, {batch} pictures of {side} x {side} at a time",
+    )

