@@ -174,6 +174,30 @@ def test_stage_decides_what_is_trained(stage):
     assert not any(llm_grads) if stage == 1 else all(llm_grads)
 
 
+def test_a_large_model_in_bf16_is_read_by_a_projector_in_float32():
+    """As a language model of several GB is loaded on a GPU: the losses are those of float32."""
+    curves = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = make_model()
+        model.llm.to(dtype)
+        curves.append(
+            fit_language(
+                model,
+                brains(8),
+                list(range(8)),
+                {d.image_id: [d] for d in DIALOGUES},
+                stage=1,
+                steps=30,
+                batch_size=8,
+                lr=1e-2,
+            )
+        )
+    assert curves[1] == pytest.approx(curves[0], abs=0.02) and curves[0][-1] < curves[0][0] - 0.04
+    assert model.projector.first.weight.dtype == torch.float32
+    assert next(model.llm.parameters()).dtype == torch.bfloat16
+    assert len(model.generate(brains(2), ["What?"] * 2, max_new_tokens=3)) == 2
+
+
 @pytest.fixture(scope="module")
 def trained():
     model, hidden = make_model(), brains(8)

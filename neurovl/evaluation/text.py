@@ -39,7 +39,7 @@ def answer(run) -> None:
     ) as s:
         if s.done:
             return
-        model = BrainLLM.from_pretrained(run.folder / "llm")
+        model = BrainLLM.from_pretrained(run.folder / "llm", device=p.device)
         rows = []
         for subject in run.store.subjects:
             for protocol in ("average", "single"):

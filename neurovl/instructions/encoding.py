@@ -4,6 +4,7 @@ The template is the paper's, "<human>:[image] [instruction] <bot>:[answer]"; a t
 template of its own keeps it. What fills the place is decided in `neurovl.language`.
 """
 
+import os
 from collections.abc import Sequence
 
 from neurovl.errors import ConfigError
@@ -54,16 +55,23 @@ def _pieces(
             messages.append({"role": "assistant", "content": turns[i][1]})
     template = None if tokenizer.chat_template else CHAT_TEMPLATE
 
-    def render(upto: int, prompt: bool) -> str:
+    def render(upto: int, prompt: bool, more: Sequence[dict] = ()) -> str:
         return tokenizer.apply_chat_template(
-            messages[:upto], tokenize=False, add_generation_prompt=prompt, chat_template=template
+            [*messages[:upto], *more],
+            tokenize=False,
+            add_generation_prompt=prompt,
+            chat_template=template,
         )
 
     done, pieces = "", []
     for i in range(len(questions)):
         steps = [(render(2 * i + 1, True), False)]
         if i < len(turns):
-            steps.append((render(2 * i + 2, False), True))
+            answered = render(2 * i + 2, False)
+            longer = render(2 * i + 2, False, [{"role": "user", "content": "And?"}])
+            if not longer.startswith(answered):
+                answered = _closed(tokenizer, answered, longer, len(steps[0][0]))
+            steps.append((answered, True))
         for text, is_answer in steps:
             if not text.startswith(done):
                 raise ConfigError(
@@ -73,6 +81,18 @@ def _pieces(
             pieces.append((text[len(done) :], is_answer))
             done = text
     return pieces
+
+
+def _closed(tokenizer, text: str, longer: str, start: int) -> str:
+    """A conversation up to the mark that ends its last answer, which begins at `start`.
+
+    Some templates, such as Llama 3's first, open another answer whether or not one is asked for; the
+    conversation with a further question shows where the answer's own part ends.
+    """
+    common = os.path.commonprefix([text, longer])
+    marks = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    ends = [common.find(mark, start) + len(mark) for mark in marks if mark in common[start:]]
+    return common[: min(ends)] if ends else common
 
 
 def _encode(tokenizer, pieces) -> tuple[list[int], list[int]]:

