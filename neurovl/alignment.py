@@ -1,125 +1,20 @@
-"""Alignment of brains with CLIP and VAE embeddings: targets, loss, MixUp, training and prediction (paper section 3.1)."""
+"""Alignment of brains with CLIP and VAE embeddings: loss, MixUp, training and prediction (paper section 3.1)."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from .config import Alignment, EncoderShape
+from .config import Alignment
 from .encoder import BrainEmbedding, BrainEncoder
-from .errors import DataError
+from .responses import ResponseModel, TargetBasis
+from .systems import System
+from .targets import Targets
 from .tokens import TokenStore
 from .training import Schedule, batch_rows, choose_device, fit
 
-MAX_TARGET_COSINE = 0.95
-
-
-class Targets:
-    """Embeddings of the pictures, kept in a folder: `clip` (n, E) float32 and `vae` (n, c, h, w) or None.
-
-    Attributes
-    ----------
-    image_ids : list of str
-    """
-
-    def __init__(self, folder):
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
-        try:
-            stored = load_file(folder / "targets.safetensors")
-            self.clip, self.vae = stored["clip"], stored.get("vae")
-            self.image_ids = json.loads((folder / "image_ids.json").read_text())
-        except (SafetensorError, OSError, ValueError, KeyError) as problem:
-            raise DataError(
-                f"{folder.name}/ cannot be read ({problem}), expected targets.safetensors and image_ids.json of one stage; "
-                "remove the folder and make it again: neurovl train encoder --run RUN"
-            ) from problem
-        if self.vae is not None:
-            self.vae = self.vae.float()
-        self._row = {image: i for i, image in enumerate(self.image_ids)}
-
-    def rows(self, image_ids) -> torch.Tensor:
-        """Row of each image id."""
-        return torch.tensor([self._row[str(i)] for i in image_ids])
-
-
-def write_targets(recordings, folder: Path, clip, vae=None, batch: int = 200) -> None:
-    """Embed every picture of a data set; where there are no pictures, its labels, else the mean of its captions.
-
-    Parameters
-    ----------
-    recordings : Recordings
-    folder : Path
-        Receives targets.safetensors and image_ids.json.
-    clip : foundation.clip.Clip
-    vae : foundation.vae.LatentCodec, optional
-        Not used where the data set has no pictures.
-
-    Raises
-    ------
-    DataError
-        Without pictures: two different labels have text embeddings with a cosine above 0.95.
-    """
-    from safetensors.torch import save_file
-    from tqdm.auto import tqdm
-
-    ids = list(dict.fromkeys(recordings.trials.image_id))
-    clips, vaes = [], []
-    for i in tqdm(range(0, len(ids), batch), desc="embedding pictures", disable=None):
-        block = ids[i : i + batch]
-        if recordings.has_images:
-            images = [recordings.image(image) for image in block]
-            clips.append(clip.embed_images(images))
-            if vae is not None:
-                vaes.append(vae.encode(images).half())
-        else:
-            clips.append(clip.embed_texts([label_text(recordings.label(image)) for image in block]))
-    if not recordings.has_images and recordings.label(ids[0]) is not None:
-        _require_distinct(recordings, ids, torch.cat(clips))
-    tensors = {"clip": torch.cat(clips).contiguous()} | (
-        {"vae": torch.cat(vaes).contiguous()} if vaes else {}
-    )
-    save_file(tensors, folder / "targets.safetensors")
-    (folder / "image_ids.json").write_text(json.dumps([str(i) for i in ids]))
-
-
-def _words(recordings, image_id, clip) -> torch.Tensor:
-    """Text embedding of a picture that is not there: of its label, or the mean over its captions."""
-    label = recordings.label(image_id)
-    texts = recordings.captions(image_id) if label is None else [label_text(label)]
-    if not texts:
-        raise DataError(
-            f"image {image_id} has neither picture nor caption nor label, expected one of them as a target; "
-            "add the picture to stimuli/ or a row to captions.tsv"
-        )
-    return clip.embed_texts(texts).mean(0)
-
-
-def label_text(label: str) -> str:
-    """The sentence that stands for a category name as a target."""
-    return (
-        f"a picture of a {label} on a plain background"
-        if label != "scrambled"
-        else "a scrambled picture"
-    )
-
-
-def _require_distinct(recordings, ids, embeds: torch.Tensor) -> None:
-    first = {recordings.label(image): i for i, image in reversed(list(enumerate(ids)))}
-    names = sorted(first)
-    unit = nn.functional.normalize(embeds[[first[n] for n in names]], dim=-1)
-    cosine = (unit @ unit.T).fill_diagonal_(-1)
-    if float(cosine.max()) > MAX_TARGET_COSINE:
-        a, b = divmod(int(cosine.argmax()), len(names))
-        raise DataError(
-            f"the text embeddings of {names[a]!r} and {names[b]!r} have cosine {float(cosine.max()):.3f}, expected at most "
-            f"{MAX_TARGET_COSINE}; the CLIP model cannot tell these words apart: choose another one in the profile"
-        )
+REPEATS = 3  # a drawn response is the mean of 1 to 3 trials, as test pictures are seen
 
 
 def alignment_loss(
@@ -161,45 +56,92 @@ def partners(subjects, targets) -> np.ndarray:
     return table
 
 
-def fit_encoder(
-    store: TokenStore,
-    targets: Targets,
-    *,
-    layout: str,
-    shape: EncoderShape,
-    settings: Alignment,
-    seed: int,
-    subjects=None,
-    use_vae: bool = True,
-    checkpoint: Path | None = None,
-    device: str = "auto",
-    describe: str = "encoder",
-) -> tuple[BrainEncoder, list[dict]]:
-    """Train one encoder on the training trials of the subjects.
+class TrainingTrials:
+    """Batches of training trials, read from the token store as they are needed.
 
     Parameters
     ----------
-    layout : str
-        Layout of the tokens: 'p5', 'flat', ...
-    subjects : list of str, optional
-        All by default.
-    use_vae : bool
-        Whether the VAE head is trained.
+    trials : DataFrame
+        Rows of `store.trials`.
+    mixup : bool
+        Mix each trial with another of the same subject and target, x = l x1 + (1 - l) x2 with l ~ U(0, 1).
+    synthetic : float
+        Share of a batch in which the trial gives way to a response drawn from its subject's encoding model, to any
+        picture of the training trials.
+    """
+
+    def __init__(self, store, trials, targets: Targets, batch_size: int, mixup: bool, synthetic: float, seed: int):  # fmt: skip
+        self.store, self.index, self.seed = store, trials.index.to_numpy(), seed
+        self.batch_size, self.n_drawn = batch_size, round(synthetic * batch_size)
+        self.pictures = targets.rows(trials.image_id).numpy()
+        same = torch.unique(targets.clip, dim=0, return_inverse=True)[1].numpy()
+        self.mates = partners(trials.subject, same[self.pictures]) if mixup else None
+        self.subjects = trials.subject.to_numpy()
+        self.pool = np.unique(self.pictures)
+        self.models: dict[str, ResponseModel] = {}
+        self.features: np.ndarray | None = None
+
+    def fit_responses(self, basis: TargetBasis, flat: torch.Tensor, common: bool) -> None:
+        """Fit the encoding model of each subject, or one for all of them."""
+        self.features = basis.features(flat).numpy()
+        for subject in dict.fromkeys(self.subjects):
+            if common and self.models:
+                self.models[subject] = next(iter(self.models.values()))
+                continue
+            rows = slice(None) if common else self.subjects == subject
+            voxels = self.store.rows(self.index[rows])
+            self.models[subject] = ResponseModel(voxels, self.features[self.pictures[rows]])
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Voxels (B, V) and the pictures' rows in the targets (B,), a function of seed and step alone."""
+        rows = batch_rows(len(self.index), self.batch_size, step, self.seed)
+        rng = np.random.default_rng([self.seed, step, 1])
+        pictures, voxels = self.pictures[rows].copy(), self.store.rows(self.index[rows])
+        if self.mates is not None:
+            other = self.mates[rows, rng.integers(self.mates.shape[1], size=len(rows))]
+            share = rng.random((len(rows), 1), np.float32)
+            voxels = share * voxels + (1 - share) * self.store.rows(self.index[other])
+        if self.n_drawn:
+            pictures[: self.n_drawn] = rng.choice(self.pool, self.n_drawn)
+            repeats = rng.integers(1, REPEATS + 1, self.n_drawn)
+            whose = self.subjects[rows[: self.n_drawn]]
+            for subject in dict.fromkeys(whose):
+                drawn = np.flatnonzero(whose == subject)
+                seen = self.features[pictures[drawn]]
+                voxels[drawn] = self.models[subject].sample(seen, repeats[drawn], rng)
+        return torch.from_numpy(voxels), torch.from_numpy(pictures)
+
+
+def fit_encoder(
+    store: TokenStore,
+    targets: Targets,
+    system: System,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    device: str = "auto",
+) -> tuple[BrainEncoder, list[dict]]:
+    """Train one encoder on the training trials of its subjects.
 
     Returns
     -------
     BrainEncoder, list of dict
         The trained encoder and its training curve.
     """
+    shape, settings, layout = system.shape, system.settings, system.layout
     trials = store.trials[store.trials.split == "train"]
-    if subjects is not None:
-        trials = trials[trials.subject.isin(subjects)]
-    index = trials.index.to_numpy()
-    voxels = torch.from_numpy(store.rows(index)).half()
-    rows_of = targets.rows(trials.image_id)
-    same = torch.unique(targets.clip, dim=0, return_inverse=True)[1]
-    mates = torch.from_numpy(partners(trials.subject, same[rows_of]))
-    vae = targets.vae if use_vae else None
+    if system.subjects is not None:
+        trials = trials[trials.subject.isin(system.subjects)]
+    data = TrainingTrials(
+        store, trials, targets, settings.batch_size, settings.mixup, settings.synthetic, seed
+    )
+    vae, basis = targets.vae if system.use_vae else None, None
+    if shape.evidence:
+        flat = targets.flat(system.use_vae)
+        weights = torch.ones(flat.shape[1])
+        weights[targets.clip.shape[1] :] = settings.alpha
+        basis = TargetBasis.fit(flat[data.pool], shape.evidence, weights)
+        data.fit_responses(basis, flat, common=shape.evidence_of == "all")
     n_tokens, token_size = store.shape(layout)
     torch.manual_seed(seed)
     encoder = BrainEncoder(
@@ -208,29 +150,35 @@ def fit_encoder(
         targets.clip.shape[1],
         None if vae is None else list(vae.shape[1:]),
         layout,
-        **shape.__dict__,
+        **{k: v for k, v in shape.__dict__.items() if k not in ("evidence", "evidence_of")},
+        evidence=0 if basis is None else len(basis.components),
+        n_subjects=len({id(model) for model in data.models.values()}) or 1,
     )
-    seen = rows_of.unique()
+    seen = torch.from_numpy(data.pool)
     encoder.start_at(targets.clip[seen].mean(0), None if vae is None else vae[seen].mean(0))
+    if basis is not None:
+        models = list({id(model): model for model in data.models.values()}.values())
+        place_evidence(encoder, basis, models, store.columns(layout))
     place = choose_device(device)
 
     def loss_at(model, step):
-        rows = torch.from_numpy(batch_rows(len(index), settings.batch_size, step, seed))
-        x = voxels[rows].float()
-        if settings.mixup:
-            other = mates[rows, torch.randint(mates.shape[1], (len(rows),))]
-            x = torch.lerp(voxels[other].float(), x, torch.rand(len(rows), 1))
-        tokens = store.cut(x, layout)
+        voxels, pictures = data.batch(step)
+        tokens = store.cut(voxels, layout)
         if settings.token_dropout:
             tokens = tokens * (torch.rand(*tokens.shape[:2], 1) >= settings.token_dropout)
-        target = rows_of[rows]
-        wanted = None if vae is None else vae[target].to(place)
+        wanted = None if vae is None else vae[pictures].to(place)
         return alignment_loss(
-            model(tokens.to(place)), targets.clip[target].to(place), wanted, settings
+            model(tokens.to(place)), targets.clip[pictures].to(place), wanted, settings
         )
 
-    steps = max(1, settings.epochs * len(index) // settings.batch_size)
-    schedule = Schedule(steps, settings.lr, settings.weight_decay, precision=settings.precision)
+    steps = max(1, settings.epochs * len(trials) // settings.batch_size)
+    schedule = Schedule(
+        steps,
+        settings.lr,
+        settings.weight_decay,
+        ema=settings.ema,
+        precision=settings.precision,
+    )
     curve = fit(
         encoder,
         loss_at,
@@ -238,9 +186,28 @@ def fit_encoder(
         seed=seed,
         checkpoint=checkpoint,
         device=device,
-        describe=describe,
+        describe=f"encoder {system.name}",
     )
     return encoder, curve
+
+
+def place_evidence(encoder: BrainEncoder, basis: TargetBasis, models, columns) -> None:
+    """Put the decoders of the encoding models, one a subject, into an encoder's evidence.
+
+    Parameters
+    ----------
+    columns : int tensor, shape (N, C)
+        Stored voxels that each token consists of, see `TokenStore.columns`.
+    """
+    evidence = encoder.evidence
+    evidence.components.copy_(basis.components)
+    evidence.mean.copy_(basis.mean)
+    for s, model in enumerate(models):
+        weights, offset = model.decoder()
+        padded = np.append(weights, np.zeros((1, weights.shape[1]), np.float32), axis=0)
+        evidence.weight[s].copy_(torch.from_numpy(padded)[columns])
+        evidence.offset[s].copy_(torch.from_numpy(offset))
+        evidence.measured[s].copy_(torch.from_numpy(np.append(model.measured, False))[columns])
 
 
 @torch.no_grad()

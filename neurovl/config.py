@@ -52,11 +52,20 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Models:
-    """Foundation models by 'tiny', local folder or hub id; `image_size` is the side of a reconstructed picture."""
+    """Foundation models by 'tiny', local folder or hub id; of several, such as a repository and its mirrors, the first here.
 
-    clip: str = "tiny"
-    unclip: str = "tiny"
-    llm: str = "tiny"
+    Parameters
+    ----------
+    metric : str
+        'tiny' (SceneNet), 'paper' (the paper's networks, where torch and the hub keep their weights), or a folder of one
+        or the other.
+    image_size : int, optional
+        Side of a reconstructed picture in pixels.
+    """
+
+    clip: str | tuple[str, ...] = "tiny"
+    unclip: str | tuple[str, ...] = "tiny"
+    llm: str | tuple[str, ...] = "tiny"
     metric: str = "tiny"
     image_size: int | None = None
 
@@ -66,7 +75,9 @@ class EncoderShape:
     """Size of ViT3D; the defaults are the paper's where it states them (16 layers, width 768, head hidden 1024).
 
     Heads, MLP ratio, pre-norm, GELU and learned positions by grid cell are not stated: those of ViT-B are taken.
-    `embedding` is 'shared' by all patches as in a plain ViT, or 'local', a linear map for each patch (our addition).
+    Our additions: `embedding` is 'shared' by all patches as in a plain ViT, or 'local', a linear map for each patch;
+    `evidence` is the number of target components that a linear decoder, solved in closed form, reads from each patch
+    (0: none, as in the paper); it is fitted to each 'subject', or to 'all' at once (`evidence_of`).
     """
 
     width: int = 768
@@ -76,6 +87,8 @@ class EncoderShape:
     head_hidden: int = 1024
     dropout: float = 0.0
     embedding: str = "shared"
+    evidence: int = 0
+    evidence_of: str = "subject"
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,10 @@ class Alignment:
         Mix two trials of the same subject and image, x = l x1 + (1 - l) x2 with l ~ U(0, 1).
     token_dropout : float
         Share of tokens set to zero while training; 0 in the paper.
+    synthetic : float
+        Share of a batch drawn from encoding models instead of measured trials; 0 in the paper.
+    ema : float
+        Decay of the moving average of the weights; 0 in the paper.
     systems : tuple of str
         Encoders to train: 'main', 'flat', 'no-vae', 'per-subject' for one a subject, 'patches' for one for each
         further patch size, which are called 'p12', 'p10', ...
@@ -101,6 +118,8 @@ class Alignment:
     reduction: str = "sum"
     mixup: bool = True
     token_dropout: float = 0.0
+    synthetic: float = 0.0
+    ema: float = 0.0
     epochs: int = 30
     batch_size: int = 32
     lr: float = 5e-4

@@ -1,11 +1,12 @@
 """ViT3D: one Vision Transformer over 3D brain patches for all subjects, with a CLIP and a VAE head (paper section 3.1).
 
 The class token of the last layer feeds both heads; the hidden states of the penultimate layer feed the language model
-and the localization.
+and the localization. Our addition, where asked for: linear evidence of each patch beside them (`Evidence`).
 """
 
 import contextlib
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,8 @@ class BrainEmbedding:
         Predicted CLIP image embedding, un-normalised.
     vae : tensor, shape (B, c, h, w), or None
         Predicted scaled VAE latent.
-    hidden : tensor, shape (B, N + 1, D)
-        Hidden states of the penultimate layer, class token first.
+    hidden : tensor, shape (B, N + 1, D + K)
+        Hidden states of the penultimate layer, class token first, and beside each token its evidence (K is 0 without).
     """
 
     clip: torch.Tensor
@@ -56,8 +57,10 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
         (c, h, w) of the latent; None trains without the VAE head.
     layout : str
         Layout of the token store that the encoder reads ('p14', 'flat', ...).
-    width, layers, heads, mlp_ratio, head_hidden, dropout, embedding
+    width, layers, heads, mlp_ratio, head_hidden, dropout, embedding, evidence
         See `config.EncoderShape`.
+    n_subjects : int
+        Subjects with evidence of their own; 1 where all share theirs.
     """
 
     def __init__(
@@ -74,30 +77,32 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
         head_hidden: int = 1024,
         dropout: float = 0.0,
         embedding: str = "shared",
+        evidence: int = 0,
+        n_subjects: int = 1,
     ):
         super().__init__()
         if embedding not in ("shared", "local"):
             raise ConfigError(
                 f"embedding is {embedding!r}, expected 'shared' or 'local'; correct it in the profile"
             )
+        n_vae = 0 if vae_shape is None else math.prod(vae_shape)
         self.n_tokens, self.token_size, self.layout = n_tokens, token_size, layout
         self.vae_shape = None if vae_shape is None else tuple(vae_shape)
-        self.embed = (
-            nn.Linear(token_size, width)
-            if embedding == "shared"
-            else LocalLinear(n_tokens, token_size, width)
-        )
+        self.width, self.evidence = width, None
+        if evidence:
+            self.evidence = Evidence(n_subjects, n_tokens, token_size, evidence, clip_width + n_vae)
+            self.embed, self.embed_sum = nn.Linear(evidence, width), nn.Linear(evidence, width)
+        elif embedding == "local":
+            self.embed = LocalLinear(n_tokens, token_size, width)
+        else:
+            self.embed = nn.Linear(token_size, width)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.position = nn.Parameter(torch.randn(1, n_tokens + 1, width) * 0.02)
         self.drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.clip_head = _head(width, head_hidden, clip_width)
-        self.vae_head = (
-            None
-            if vae_shape is None
-            else _head(width, head_hidden, int(torch.tensor(vae_shape).prod()))
-        )
+        self.vae_head = _head(width, head_hidden, n_vae) if n_vae else None
 
     @classmethod
     def _from_pretrained(cls, **arguments):
@@ -107,10 +112,15 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
 
     @torch.no_grad()
     def start_at(self, clip_mean: torch.Tensor, vae_mean: torch.Tensor | None) -> None:
-        """Let both heads begin at the mean target of the training images, so that only differences are learned."""
-        self.clip_head[-1].bias.copy_(clip_mean)
-        if self.vae_head is not None:
-            self.vae_head[-1].bias.copy_(vae_mean.flatten())
+        """Let both heads begin at the mean target of the training images, so that only differences are learned.
+
+        With evidence they begin at the linear decoder, which holds the mean.
+        """
+        for head, mean in ((self.clip_head, clip_mean), (self.vae_head, vae_mean)):
+            if head is not None and self.evidence is not None:
+                head[-1].weight.zero_()
+            elif head is not None:
+                head[-1].bias.copy_(mean.flatten())
 
     def forward(self, tokens: torch.Tensor) -> BrainEmbedding:
         """Read tokens (B, N, C)."""
@@ -119,17 +129,29 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
                 f"tokens have the shape {tuple(tokens.shape)}, expected (B, {self.n_tokens}, {self.token_size}) as this encoder was "
                 f"trained on; take them from its own run with layout {self.layout!r}"
             )
-        x = torch.cat([self.class_token.expand(len(tokens), -1, -1), self.embed(tokens)], dim=1)
-        x = self.drop(x + self.position)
+        first = self.class_token.expand(len(tokens), -1, -1)
+        if self.evidence is None:
+            said, x = None, self.embed(tokens)
+        else:
+            said = self.evidence(tokens)  # (B, N + 1, K)
+            first = first + self.embed_sum(said.sum(1, keepdim=True))
+            x = self.embed(said[:, 1:])
+        x = self.drop(torch.cat([first, x], dim=1) + self.position)
         for block in self.blocks[:-1]:
             x = block(x)
-        return self.read_out(x)
+        return self.read_out(x if said is None else torch.cat([x.float(), said], dim=2))
 
     def read_out(self, hidden: torch.Tensor) -> BrainEmbedding:
-        """The last layer and the heads, from the penultimate hidden states (B, N + 1, D)."""
-        h0 = self.norm(self.blocks[-1](hidden)[:, 0])
-        vae = None if self.vae_head is None else self.vae_head(h0).unflatten(1, self.vae_shape)
-        return BrainEmbedding(self.clip_head(h0), vae, hidden)
+        """The last layer and the heads, from the penultimate hidden states (B, N + 1, D + K)."""
+        h0 = self.norm(self.blocks[-1](hidden[..., : self.width])[:, 0])
+        clip = self.clip_head(h0)
+        vae = None if self.vae_head is None else self.vae_head(h0)
+        if self.evidence is not None:
+            linear = self.evidence.decode(hidden[..., self.width :].sum(1))
+            clip = clip + linear[:, : clip.shape[1]]
+            vae = None if vae is None else vae + linear[:, clip.shape[1] :]
+        vae = None if vae is None else vae.unflatten(1, self.vae_shape)
+        return BrainEmbedding(clip, vae, hidden)
 
 
 def load_encoder(folder) -> BrainEncoder:
@@ -170,6 +192,61 @@ class LocalLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.einsum("bnc,ncd->bnd", x, self.weight) + self.bias
+
+
+class Evidence(nn.Module):
+    """What each patch says about the target, linearly, in closed form; never trained (see `responses`).
+
+    e_n = x_n W_sn for the patches n of subject s, u = b_s + sum_n e_n, target = m + u P. A volume belongs to the subject
+    whose measured voxels agree best with its own (the largest Jaccard index), so that nobody need say whose it is; a
+    subject never seen is read as the one whose region is most alike.
+
+    Attributes
+    ----------
+    weight : tensor, shape (S, N, C, K)
+    offset : tensor, shape (S, K)
+    measured : bool tensor, shape (S, N, C)
+        Voxels of each subject's own region.
+    components : tensor, shape (K, T), and mean : tensor, shape (T,)
+        From evidence to the CLIP embedding and, behind it, the flat VAE latent.
+    """
+
+    def __init__(self, n_subjects: int, n_tokens: int, token_size: int, size: int, n_targets: int):
+        super().__init__()
+        place = (n_subjects, n_tokens, token_size)
+        self.register_buffer("weight", torch.zeros(*place, size))
+        self.register_buffer("offset", torch.zeros(n_subjects, size))
+        self.register_buffer("measured", torch.zeros(place, dtype=torch.bool))
+        self.register_buffer("components", torch.zeros(size, n_targets))
+        self.register_buffer("mean", torch.zeros(n_targets))
+
+    def subject(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Number of the subject that each volume (B, N, C) belongs to."""
+        if len(self.measured) == 1:
+            return torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
+        present = (tokens != 0).flatten(1).float()
+        measured = self.measured.flatten(1).float()
+        both = present @ measured.T
+        either = present.sum(1, keepdim=True) + measured.sum(1) - both
+        return (both / either).argmax(1)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Evidence (B, N + 1, K) of tokens (B, N, C): the subject's offset, then each patch's."""
+        whose, x = self.subject(tokens), tokens.float()
+        with torch.autocast(tokens.device.type, enabled=False):
+            if len(self.weight) == 1:
+                patches = torch.einsum("bnc,nck->bnk", x, self.weight[0])
+            else:
+                patches = x.new_empty(*x.shape[:2], self.weight.shape[-1])
+                for s in whose.unique():
+                    rows = whose == s
+                    patches[rows] = torch.einsum("bnc,nck->bnk", x[rows], self.weight[s])
+        return torch.cat([self.offset[whose, None], patches], dim=1)
+
+    def decode(self, evidence: torch.Tensor) -> torch.Tensor:
+        """Targets (B, T) from the evidence (B, K) of whole volumes."""
+        with torch.autocast(evidence.device.type, enabled=False):
+            return evidence.float() @ self.components + self.mean
 
 
 class Block(nn.Module):

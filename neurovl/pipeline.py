@@ -6,7 +6,7 @@ Stages read from the stages before them and write below RUN/; how they are score
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class Run:
 
     @cached_property
     def targets(self):
-        from .alignment import Targets
+        from .targets import Targets
 
         return Targets(self.folder / "targets")
 
@@ -75,23 +75,16 @@ class Run:
         return load_encoder(self.folder / "encoders" / system)
 
     def systems(self) -> list[str]:
-        """Encoders of the profile; 'per-subject' and 'patches' stand for one for each subject and further patch size."""
-        several = {
-            "per-subject": [f"per-subject-{subject}" for subject in self.store.subjects],
-            "patches": list(self.store.plans)[1:],
-        }
-        return [one for name in self.profile.alignment.systems for one in several.get(name, [name])]
+        """Names of the encoders of the profile, see `systems.describe`."""
+        from .systems import expand
+
+        return expand(self.profile.alignment.systems, self.store)
 
     @property
     def speaks(self) -> bool:
         """Whether the pictures have captions, from which the language model learns."""
         first = self.recordings.trials.image_id.iloc[0]
         return self.recordings.has_images and bool(self.recordings.captions(first))
-
-    def layout(self, system: str) -> str:
-        """Token layout that a system reads."""
-        layouts = self.store.layouts
-        return system if system in layouts else layouts[0]
 
 
 def open_run(run, fold: int = 0) -> Run:
@@ -209,9 +202,9 @@ def write_tokens(run: Run, n_jobs: int = 1) -> None:
 
 def embed_targets(run: Run) -> None:
     """RUN/targets: CLIP and VAE embeddings of the pictures."""
-    from .alignment import write_targets
     from .foundation.clip import load_clip
     from .foundation.vae import load_vae
+    from .targets import write_targets
 
     models, device = run.profile.models, run.profile.device
     with run.stage("targets", {}) as s:
@@ -224,34 +217,23 @@ def embed_targets(run: Run) -> None:
             write_targets(run.recordings, s.dir, load_clip(models.clip, device), vae)
 
 
-def train_encoder(run: Run, system: str) -> None:
-    """RUN/encoders/SYSTEM: one encoder and its training curve."""
+def train_encoder(run: Run, name: str) -> None:
+    """RUN/encoders/NAME: one encoder and its training curve."""
     from .alignment import fit_encoder
+    from .systems import describe
 
-    p = run.profile
-    settings = {
-        "alignment": {k: v for k, v in p.alignment.__dict__.items() if k != "systems"},
-        "encoder": p.encoder,
-        "system": system,
-    }
-    with run.stage(f"encoders/{system}", settings, ("tokens", "targets")) as s:
+    system = describe(name, run.profile, run.store)
+    settings = {**asdict(system), "settings": {**asdict(system.settings), "systems": None}}
+    with run.stage(f"encoders/{name}", settings, ("tokens", "targets")) as s:
         if s.done:
             return
-        subjects = (
-            [system.removeprefix("per-subject-")] if system.startswith("per-subject-") else None
-        )
         encoder, curve = fit_encoder(
             run.store,
             run.targets,
-            layout=run.layout(system),
-            shape=p.encoder,
-            settings=p.alignment,
-            seed=p.seed,
-            subjects=subjects,
-            use_vae=system != "no-vae",
+            system,
+            seed=run.profile.seed,
             checkpoint=s.dir / "checkpoint",
-            device=p.device,
-            describe=f"encoder {system}",
+            device=run.profile.device,
         )
         encoder.save_pretrained(s.dir)
         pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)

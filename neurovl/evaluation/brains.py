@@ -27,6 +27,16 @@ def held_out(run, system: str, subject: str, protocol: str = "average"):
     return ids, predict(encoder, store.cut(voxels, encoder.layout))
 
 
+def linear_part(run, z):
+    """What the evidence of the main encoder alone says: the decoder that its training starts from; None without."""
+    encoder = run.encoder("main")
+    if encoder.evidence is None:
+        return None
+    said = encoder.evidence.decode(z.hidden[..., encoder.width :].sum(1))
+    width = z.clip.shape[1]
+    return {"clip": said[:, :width], "vae": None if z.vae is None else said[:, width:]}
+
+
 def shuffled(z, seed: int):
     """The embeddings dealt out among the pictures so that none keeps its own: the control that must fall to chance."""
     return z.take(derangement(len(z), seed))

@@ -8,6 +8,8 @@ import pandas as pd
 from ..metrics.protocol import bootstrap
 from ..results import Claim, verdict
 
+LATE = ("two_way_inception", "two_way_scenenet_late")
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -24,15 +26,18 @@ def _one(system: str, protocol: str = "average"):
     return ((system, protocol),)
 
 
-def comparisons(betas: list[float]) -> list[Comparison]:
+def comparisons(betas: list[float], plain: str, late: str) -> list[Comparison]:
     """All claims of the paper that are differences between systems.
 
     Parameters
     ----------
     betas : list of float
         Noise strengths of the ablation, rising.
+    plain : str
+        System that is ViT3D as the paper has it.
+    late : str
+        Metric of what a picture shows: two-way identification by the last layer of a network.
     """
-    late = "two_way_scenenet_late"
     out = [
         Comparison(
             "one model for all subjects beats one each",
@@ -44,8 +49,19 @@ def comparisons(betas: list[float]) -> list[Comparison]:
         for m in ("two_way_clip", "two_way_vae")
     ]
     out += [
-        Comparison("ViT3D beats flattened voxels", "alignment", m, _one("neurovl"), _one("flat"))
+        Comparison("ViT3D beats flattened voxels", "alignment", m, _one(plain), _one("flat"))
         for m in ("two_way_clip", "two_way_vae")
+    ]
+    out += [
+        Comparison(
+            "one model for all subjects beats ridge for each (ours)",
+            "alignment",
+            m,
+            _one("neurovl", protocol),
+            _one("ridge", protocol),
+        )
+        for m in ("two_way_clip", "two_way_vae")
+        for protocol in ("average", "single")
     ]
     out += [
         Comparison(
@@ -151,8 +167,11 @@ def claims(images: pd.DataFrame, data: str, seed: int, resamples: int) -> list[C
             if s.startswith("neurovl beta=")
         }
     )
+    systems, metrics = set(images.system), set(images.metric)
+    plain = "plain" if "plain" in systems else "neurovl"
+    late = next((m for m in LATE if m in metrics), LATE[0])
     out = []
-    for c in comparisons(betas) if "alignment" in set(images.task) else []:
+    for c in comparisons(betas, plain, late) if "alignment" in set(images.task) else []:
         statistic = f"{c.metric}: {_name(c.better)} - {_name(c.worse)}"
         difference = _difference(images[(images.task == c.task) & (images.metric == c.metric)], c)
         if difference is None:

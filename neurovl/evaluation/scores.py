@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from ..alignment import held_out_voxels, label_text
+from ..alignment import held_out_voxels
 from ..metrics import protocol
 from ..results import Row, paper_value, stage, write_claims, write_results
-from .brains import derangement, held_out
+from ..targets import label_text
+from .brains import derangement, held_out, linear_part
 from .claims import claims
 from .maps import concepts, score_maps
 from .pictures import score_pictures
@@ -77,6 +78,8 @@ def _alignment(run, table: Table) -> None:
                 )
                 ids, z = held_out(run, system, subject, proto)
                 predicted[name] = {"clip": z.clip, "vae": z.vae}
+                if system == "main" and (linear := linear_part(run, z)) is not None:
+                    predicted["evidence"] = linear
             predicted["ridge"] = _predict_ridge(ridge, run, subject, proto)
             rows = run.targets.rows(ids)
             true = {"clip": run.targets.clip[rows]}

@@ -13,7 +13,10 @@ from neurovl.figures.theme import CYCLE, INK, WIDTH, colour, finish, name, theme
 
 SYSTEMS = (
     "neurovl",
+    "evidence",
     "per-subject",
+    "common",
+    "plain",
     "flat",
     "no-vae",
     "no-llm",
@@ -33,6 +36,12 @@ PICTURE_SCORES = {
     "two_way_scenenet_early": "two-way, early layer",
     "two_way_scenenet_late": "two-way, late layer",
     "objects_found": "objects found",
+    "two_way_alexnet2": "two-way, AlexNet(2)",
+    "two_way_alexnet5": "two-way, AlexNet(5)",
+    "two_way_inception": "two-way, Inception",
+    "two_way_clip": "two-way, CLIP",
+    "distance_effnet": "distance, EfficientNet",
+    "distance_swav": "distance, SwAV",
 }
 CAPTION_SCORES = {
     "bleu1": "BLEU-1",
@@ -41,6 +50,7 @@ CAPTION_SCORES = {
     "rouge": "ROUGE",
     "cider": "CIDEr",
     "spice": "SPICE",
+    "clip_s": "CLIP-S",
 }
 VERDICTS = {"holds": ("#009E73", "o"), "fails": ("#D55E00", "X"), "undecided": (INK, "s")}
 

@@ -18,6 +18,9 @@ WIDTH = 8.0  # inches: the width of a page's column
 
 _COLOURS = {
     "neurovl": "#0072B2",
+    "evidence": "#004C78",
+    "common": "#7FB2D6",
+    "plain": "#B58900",
     "flat": "#E69F00",
     "per-subject": "#56B4E9",
     "no-vae": "#009E73",
@@ -27,6 +30,9 @@ _COLOURS = {
 }
 _NAMES = {
     "neurovl": "neurovl",
+    "evidence": "linear part alone",
+    "common": "nothing per subject",
+    "plain": "ViT3D as published",
     "flat": "flat voxels",
     "per-subject": "one per subject",
     "no-vae": "without VAE",

@@ -1,0 +1,112 @@
+"""Voxelwise encoding models of one subject: fitted, inverted to a linear decoder, and sampled for training.
+
+The targets' principal components f (zero mean, unit variance over the training pictures) predict the voxels,
+x = m + B f + e with e ~ N(0, S); under the prior f ~ N(0, I) the posterior mean is linear in x. Regressing voxels on
+pictures needs far fewer trials than regressing pictures on voxels, as there are fewer components than voxels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+RIDGE = 300.0  # penalty of the encoding weights, in trials
+SHRINKAGE = 0.1  # of the noise covariance towards its diagonal
+
+
+@dataclass(frozen=True)
+class TargetBasis:
+    """Principal components of the targets, in which responses are modelled.
+
+    Attributes
+    ----------
+    mean : tensor, shape (T,)
+    components : tensor, shape (K, T)
+        One standard deviation of each component, so that target = mean + f components.
+    """
+
+    mean: torch.Tensor
+    components: torch.Tensor
+    _analysis: torch.Tensor
+
+    @classmethod
+    def fit(cls, targets: torch.Tensor, size: int, weights: torch.Tensor) -> "TargetBasis":
+        """Components of the training pictures' targets (n, T); at most `size`, fewer where the targets span fewer.
+
+        Parameters
+        ----------
+        weights : tensor, shape (T,)
+            How much each value counts, as in the loss that the decoder is for.
+        """
+        mean = targets.mean(0)
+        scaled = (targets - mean) * weights.sqrt()
+        _, spread, directions = torch.linalg.svd(scaled, full_matrices=False)
+        kept = int((spread > 1e-4 * spread[0]).sum())
+        size = min(size, kept)
+        deviation = (spread[:size] / len(targets) ** 0.5)[:, None]
+        components = directions[:size] * deviation / weights.sqrt()
+        return cls(mean, components, (directions[:size] * weights.sqrt() / deviation).T)
+
+    def features(self, targets: torch.Tensor) -> torch.Tensor:
+        """f (n, K) of targets (n, T)."""
+        return (targets - self.mean) @ self._analysis
+
+
+class ResponseModel:
+    """x = mean + f B + e, fitted to one subject's training trials.
+
+    Parameters
+    ----------
+    voxels : array, shape (n, V)
+        z-scores; voxels that are constant are not this subject's.
+    features : array, shape (n, K)
+        Components of the picture shown in each trial.
+
+    Attributes
+    ----------
+    measured : bool array, shape (V,)
+
+    References
+    ----------
+    Thirion et al. 2006, NeuroImage 33:1104; Naselaris et al. 2009, Neuron 63:902.
+    """
+
+    def __init__(self, voxels, features):
+        voxels = np.asarray(voxels, np.float32)
+        self.measured = voxels.std(0) > 1e-6
+        x, f = voxels[:, self.measured], np.asarray(features, np.float32)
+        self.mean = x.mean(0, dtype=np.float64).astype(np.float32)
+        gram = f.T @ f + RIDGE * np.eye(f.shape[1], dtype=np.float32)
+        self.weights = np.linalg.solve(gram, f.T @ (x - self.mean))
+        self.residuals = x - self.mean - f @ self.weights
+
+    def decoder(self) -> tuple[np.ndarray, np.ndarray]:
+        """E[f | x] = offset + x A: weights A (V, K), zero for voxels that are not the subject's, and offset (K,)."""
+        from scipy.linalg import cho_factor, cho_solve
+
+        b, e = self.weights.astype(np.float64), self.residuals
+        noise = (e.T @ e / len(e)).astype(np.float64)
+        noise *= 1 - SHRINKAGE
+        noise[np.diag_indices_from(noise)] /= 1 - SHRINKAGE
+        own = cho_solve(cho_factor(b.T @ b + noise), b.T)
+        full = np.zeros((len(self.measured), len(b)), np.float32)
+        full[self.measured] = own
+        return full, (-self.mean @ own).astype(np.float32)
+
+    def sample(self, features: np.ndarray, repeats: np.ndarray, rng) -> np.ndarray:
+        """Responses (n, V) to pictures with these features (n, K), each the mean of some repeats.
+
+        The noise is that of training trials, drawn with replacement, so that its correlations between voxels are kept.
+
+        Parameters
+        ----------
+        repeats : int array, shape (n,)
+            How many trials are averaged.
+        """
+        out = np.zeros((len(features), len(self.measured)), np.float32)
+        noise = np.zeros((len(features), len(self.mean)), np.float32)
+        for k in range(int(repeats.max(initial=0))):
+            drawn = rng.integers(len(self.residuals), size=len(features))
+            noise += self.residuals[drawn] * ((k < repeats) / repeats)[:, None].astype(np.float32)
+        out[:, self.measured] = self.mean + features @ self.weights + noise
+        return out
