@@ -34,6 +34,7 @@ NOTEBOOKS = (
     "08_explore",
     "09_real_brains",
     "10_numbers",
+    "11_models",
 )
 
 _PACKAGE = Path(__file__).parent

@@ -7,6 +7,7 @@ import torch
 
 from .encoder import BrainEmbedding
 from .errors import ConfigError, DataError
+from .foundation.sampling import start_latents
 
 
 class Reconstructor:
@@ -148,16 +149,6 @@ def training_clip_norm(run: Path) -> float:
     trials, targets = TokenStore(run / "tokens").trials, Targets(run / "targets")
     train = trials.image_id[trials.split == "train"].unique()
     return float(targets.clip[targets.rows(train)].norm(dim=-1).mean())
-
-
-def start_latents(vae: torch.Tensor | None, beta: float, shape, seeds) -> torch.Tensor:
-    """(1 - beta) z_vae + beta sigma, shape (B, c, h, w); sigma is drawn for each picture from its own seed."""
-    noise = torch.stack(
-        [torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds]
-    )
-    if vae is None:
-        return noise * beta
-    return (1 - beta) * vae.float() + beta * noise.to(vae.device)
 
 
 def contact_sheet(rows: list[list], size: int = 128, gap: int = 4):

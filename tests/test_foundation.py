@@ -1,5 +1,7 @@
 """The shipped tiny family: formats that the hub's own classes load, scores on fresh scenes, training that learns."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,11 @@ import torch
 from PIL import Image
 
 from neurovl.datasets import scenes
-from neurovl.errors import MissingError
-from neurovl.foundation import clip, llm, metric, unclip, vae
+from neurovl.errors import ConfigError, MissingError
+from neurovl.foundation import cards, clip, family, llm, metric, scores, unclip, vae
+from neurovl.foundation.family import Family, Recipe
 from neurovl.foundation.pictures import Pictures
+from neurovl.foundation.sampling import sample
 from neurovl.foundation.source import TINY, resolve
 from neurovl.instructions import prompt_ids
 
@@ -22,23 +26,35 @@ def fresh(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny_clip():
-    return clip.load_clip("tiny", "cpu")
+def tiny():
+    return Family("tiny", "cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tiny):
+    return tiny.clip
+
+
+@pytest.fixture(scope="module")
+def found(tiny, fresh):
+    """Scores of the shipped family on those scenes: (member, score) -> Score."""
+    few = Pictures(fresh.path.parent, 30, fresh.stream)
+    out = {m: tiny.score(m, fresh) for m in ("vae", "clip", "metric")}
+    out["llm"] = tiny.score("llm", few)
+    out["unclip"] = scores.score_unclip(
+        tiny.unclip, tiny.codec, tiny.clip, tiny.network, few, betas=()
+    )
+    return {(m, name): score for m, own in out.items() for name, score in own.items()}
 
 
 def test_the_family_is_small():
-    assert sum(p.stat().st_size for p in TINY.rglob("*") if p.is_file()) < 6.0e6
+    assert sum(p.stat().st_size for p in TINY.rglob("*") if p.is_file()) < 8.0e6
 
 
 def test_streams_of_foundation_and_brains_share_no_picture():
     seen = {scenes.render(scenes.make_scene("nsd", i), 32).tobytes() for i in range(150)}
     learned = {scenes.render(scenes.make_scene("foundation", i), 32).tobytes() for i in range(150)}
     assert len(seen) > 140 and not seen & learned
-
-
-def test_clip_finds_the_caption(tiny_clip, fresh):
-    scores = clip.score_clip(tiny_clip, fresh)
-    assert scores["recall@1"] > 0.5 and scores["recall@5"] > 0.85  # chance .01 and .05
 
 
 def test_open_clip_and_transformers_agree(tiny_clip, fresh):
@@ -59,16 +75,6 @@ def test_the_haxby_words_are_far_apart(tiny_clip):
     texts = [f"a picture of a {w} on a plain background" for w in words] + ["a scrambled picture"]
     unit = torch.nn.functional.normalize(tiny_clip.embed_texts(texts), dim=-1)
     assert float((unit @ unit.T).fill_diagonal_(-1).max()) < 0.95
-
-
-def test_vae_reconstructs_scenes(fresh):
-    scores = vae.score_vae(vae.load_vae("tiny", "cpu"), fresh)
-    assert scores["psnr"] > 26 and 0.8 < scores["latent_std"] < 1.2
-
-
-def test_metric_network_sees_what_is_there(fresh):
-    scores = metric.score_metric(metric.load_metric("tiny", "cpu"), fresh)
-    assert scores["category_auc"] > 0.97 and scores["background_accuracy"] > 0.9
 
 
 def test_the_llm_answers_from_words():
@@ -94,29 +100,148 @@ def test_the_llm_answers_from_words():
     )
 
 
-def test_llm_perplexity_on_fresh_dialogues(fresh):
-    few = Pictures(fresh.path.parent, 30, "foundation-test")
-    scores = llm.score_llm(*llm.load_llm("tiny", "cpu"), few)
-    assert scores["perplexity"] < 3  # untrained: the size of the vocabulary
+def test_scores_are_far_from_chance(found):
+    least = {
+        ("clip", "recall@1"): 0.5,  # chance .01
+        ("clip", "recall@5"): 0.85,  # chance .05
+        ("clip", "zero_shot_auc"): 0.9,  # chance .5
+        ("metric", "category_auc"): 0.95,  # chance .5
+        ("metric", "background_accuracy"): 0.9,  # chance .05
+        ("unclip", "two_way_late"): 0.8,  # chance .5
+    }
+    assert {k: found[k].value for k in least if found[k].value <= least[k]} == {}
+    assert found["llm", "perplexity"].value < 3  # untrained: the size of the vocabulary
+    assert found["unclip", "objects"].value <= found["unclip", "objects_true"].value + 0.1
 
 
-def test_unclip_follows_the_embedding(tiny_clip, fresh):
-    """Pictures sampled from true embeddings resemble their own picture more than others, by the metric network."""
-    from neurovl.metrics import two_way
+def test_the_cards_scores_are_found_again(found):
+    """Within the error of sampling, which follows from both numbers of scenes; one of 1,000 runs would fail by chance."""
+    from scipy.stats import norm
 
-    pipeline, network = unclip.load_unclip("tiny", "cpu"), metric.load_metric("tiny", "cpu")
-    true = [Image.fromarray(p) for p in fresh.pixels[:40]]
-    made = pipeline(
-        prompt=[five[0] for five in fresh.captions[:40]],
-        image_embeds=tiny_clip.embed_images(true),
-        num_inference_steps=10,
-        guidance_scale=3.0,
-        generator=torch.Generator().manual_seed(0),
-    ).images
-    score = two_way(
-        network.features(made)["scenenet_late"], network.features(true)["scenenet_late"]
+    told = family.card_scores("tiny")
+    both = sorted(set(told) & set(found))
+    assert {m for m, _ in both} == set(family.MEMBERS)
+    bound = norm.isf(0.001 / 2 / len(both))
+    off = {}
+    for key in both:
+        (card, n), new = told[key], found[key]
+        z = (new.value - card) / (new.se * np.sqrt(1 + new.n / n))
+        if abs(z) > bound:
+            off[key] = (card, new.value, round(float(z), 1))
+    assert off == {}
+
+
+def test_what_is_shipped_has_the_configuration_in_the_code():
+    def config(*names):
+        return json.loads(TINY.joinpath(*names).read_text())
+
+    def plain(settings):  # as JSON has it: lists for tuples
+        return json.loads(json.dumps(settings))
+
+    shipped = {
+        ("unclip", "vae", "config.json"): vae.TINY_CONFIG,
+        ("unclip", "unet", "config.json"): unclip.TINY_UNET,
+        ("unclip", "text_encoder", "config.json"): unclip.TINY_TEXT,
+        ("unclip", "scheduler", "scheduler_config.json"): unclip.NOISE,
+        ("llm", "config.json"): {**llm.TINY_CONFIG, "vocab_size": llm.VOCABULARY},
+    }
+    for names, settings in shipped.items():
+        there = config(*names)
+        assert {k: there[k] for k in settings} == plain(settings), names
+    assert config("clip", "open_clip_config.json")["model_cfg"] == plain(clip.TINY_CONFIG)
+    net = config("metric", "config.json")
+    assert net["arguments"] == {"width": 16}
+    assert net["categories"] == list(metric.CATEGORIES)
+    assert net["backgrounds"] == list(scenes.BACKGROUNDS)
+
+
+@pytest.mark.parametrize("folder", cards.MEMBERS_OF)
+def test_what_is_shipped_was_made_by_the_recipe(folder):
+    facts = json.loads((TINY / folder / "provenance.json").read_text())
+    own = ("pictures", "seed", *cards.MEMBERS_OF[folder])
+    assert {k: facts["recipe"][k] for k in own} == {k: getattr(Recipe(), k) for k in own}
+    assert facts["stream"] == family.HELDOUT and set(facts["members"]) == set(own[2:])
+
+
+def test_cards_are_what_the_records_say(tmp_path):
+    shutil.copytree(TINY, tmp_path / "tiny")
+    for card in (tmp_path / "tiny").glob("*/README.md"):
+        card.unlink()
+    written = cards.write_cards(tmp_path / "tiny")
+    assert [c.parent.name for c in written] == ["clip", "unclip", "llm", "metric"]
+    for card in written:
+        text = card.read_text()
+        assert text == (TINY / card.parent.name / "README.md").read_text()
+        for part in ("Data", "Training", "Scores", "Limits", "Licence"):
+            assert f"\n## {part}\n" in text
+
+
+def test_errors_of_scores_and_areas_under_curves():
+    from sklearn.metrics import roc_auc_score
+
+    some = scores.mean_score([1] * 100)  # Agresti and Coull: p = 102/104
+    assert some.value == 1 and some.se == pytest.approx((102 / 104 * 2 / 104 / 104) ** 0.5)
+    assert scores.mean_score([1.0, 2.0, 4.0]).se == pytest.approx(
+        np.std([1, 2, 4], ddof=1) / 3**0.5
     )
-    assert np.mean(score) > 0.6  # chance .5
+    rng = np.random.default_rng(0)
+    present = rng.random((60, 4)) < [0.2, 0.5, 0.7, 0.0]  # the last is never there: left out
+    evidence = np.round(rng.normal(size=(60, 4)) + present, 1)  # with ties
+    expected = [roc_auc_score(present[:, k], evidence[:, k]) for k in range(3)]
+    assert scores.mean_auc(present, evidence) == pytest.approx(np.mean(expected))
+    mean = scores.resampled_score(lambda r: evidence[r, 0].mean(), 60, n_resamples=2000)
+    assert mean.se == pytest.approx(evidence[:, 0].std() / 60**0.5, rel=0.1)
+
+
+def test_a_caption_names_what_it_names():
+    assert scores.names("two brown teddy bears on a bed", "teddy bear")
+    assert not scores.names("two brown teddy bears on a bed", "bear")
+    assert scores.names("a man in a red shirt", "person") and not scores.names("a carpet", "car")
+    assert scores.names("a pair of red scissors on a desk", "scissors")
+
+
+def test_two_readings_of_beta(tiny, fresh):
+    true = [Image.fromarray(p) for p in fresh.pixels[:2]]
+    words, embeds = [five[0] for five in fresh.captions[:2]], tiny.clip.embed_images(true)
+    latents, scheduler = tiny.codec.encode(true), tiny.unclip.scheduler
+
+    def made(latents, beta, reading):
+        drawn = sample(tiny.unclip, words, embeds, latents, beta, reading, steps=4)
+        return np.stack([np.asarray(im, dtype=int) for im in drawn])
+
+    back = np.stack([np.asarray(im, dtype=int) for im in tiny.codec.decode(latents)])
+    assert np.abs(made(latents, 0.0, "strength") - back).max() <= 1  # no step is done
+    unused = made(latents, 1.0, "mix") - made(None, 1.0, "mix")
+    assert np.abs(unused).max() <= 2  # the latent is not used; sums may round otherwise
+    near, far = (np.abs(made(latents, b, "strength") - back).mean() for b in (0.5, 1.0))
+    assert near < far and tiny.unclip.scheduler is scheduler
+    with pytest.raises(ConfigError, match="beta is 0.5, expected 1 where no latent"):
+        made(None, 0.5, "mix")
+    with pytest.raises(ConfigError, match="expected mix or strength"):
+        made(latents, 0.5, "other")
+
+
+def test_foundation_evaluate_writes_a_table(tmp_path):
+    import pandas as pd
+    from typer.testing import CliRunner
+
+    from neurovl.cli.options import app
+
+    def call(*options):
+        return CliRunner().invoke(app, ["foundation", "evaluate", *options])
+
+    done = call("--members", "metric", "--n", "2", "--seed", "7", "--out", f"{tmp_path}/t.csv")
+    assert done.exit_code == 0 and "category_auc" in done.output
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert table.columns.tolist() == "member score value se n target met card".split()
+    assert table.n.tolist() == [100, 100] and table.value.between(0.9, 1).all()
+    for options, message in (
+        (("--members", "vea"), "--members names vea"),
+        (("--n", "1"), "n is 1, expected 2 scenes"),
+        (("--models", f"{tmp_path}/none"), "there is no folder"),
+        (("--cards",), "--models is tiny, expected a folder"),
+    ):
+        assert message in str(call(*options).exception)
 
 
 def test_a_minute_of_training_lowers_the_losses(tmp_path):
@@ -151,12 +276,6 @@ def test_a_minute_of_training_lowers_the_losses(tmp_path):
         type(unclip.load_unclip(str(tmp_path / "unclip"), "cpu")).__name__
         == "StableUnCLIPImg2ImgPipeline"
     )
-
-
-def test_shipped_members_say_how_they_were_made():
-    for member in ("clip", "unclip", "llm", "metric"):
-        card = (TINY / member / "README.md").read_text()
-        assert "rendered scenes" in card and (TINY / member / "provenance.json").exists()
 
 
 def test_a_model_that_is_not_here_is_named():

@@ -1,5 +1,6 @@
 """Verbs that train models and put them to use."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -83,6 +84,48 @@ def foundation_train(
     for member, values in scores.items():
         say(f"{member}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
     say(f"wrote {out}")
+
+
+@foundation_app.command("evaluate")
+def foundation_evaluate(
+    models: Annotated[
+        str, typer.Option(help="tiny, or a folder that `foundation train` wrote.")
+    ] = "tiny",
+    seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = 0,
+    n: Annotated[int, typer.Option(help="Number of scenes.")] = 100,
+    members: Annotated[
+        str, typer.Option(help="Some of vae,clip,metric,llm,unclip.")
+    ] = "vae,clip,metric,llm,unclip",
+    out: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
+    cards: Annotated[
+        bool, typer.Option(help="Write the cards of DIR anew instead, on their own scenes.")
+    ] = False,
+    device: Device = None,
+) -> None:
+    """Find the model cards' scores again on fresh scenes."""
+    from ..foundation.family import MEMBERS, evaluate_family, rescore
+
+    chosen = tuple(members.split(","))
+    if strangers := sorted(set(chosen) - set(MEMBERS)):
+        raise ConfigError(
+            f"--members names {', '.join(strangers)}, expected some of {', '.join(MEMBERS)}: choose among them"
+        )
+    if cards:
+        if not (Path(models) / "clip" / "provenance.json").is_file():
+            raise ConfigError(
+                f"--models is {models}, expected a folder that `neurovl foundation train` wrote: --cards needs one"
+            )
+        rescore(models, chosen, device or "auto")
+        say(f"wrote the cards in {models}")
+        return
+    with output(out, (".csv",)) if out else contextlib.nullcontext() as part:
+        table = evaluate_family(models, seed, n, chosen, device or "auto")
+        if part:
+            table.to_csv(part, index=False)
+    shown = table.assign(met=table.met.map({True: "yes", False: "no"}).fillna(""))
+    say(shown.round(3).to_string(index=False, na_rep=""))
+    if out:
+        say(f"wrote {out}")
 
 
 def _embedding(run: Path, subject: str, image_id: str, single: bool):

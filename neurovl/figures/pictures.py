@@ -41,6 +41,32 @@ def grid(rows: dict[str, list], below: list[str] | None = None, source: str = ""
         return finish(figure, source)
 
 
+def similarity(matrix, pictures: list, captions: list[str], source: str = "") -> Figure:
+    """Similarity of pictures (rows) and captions (columns) with its numbers; what belongs together is on the diagonal.
+
+    Parameters
+    ----------
+    matrix : array of shape (n_pictures, n_captions)
+    """
+    n = len(pictures)
+    with theme():
+        figure, axis = plt.subplots(figsize=(WIDTH, 0.62 * n + 1.6), layout="constrained")
+        axis.imshow(matrix, cmap="cividis", aspect="auto")
+        middle = (matrix.min() + matrix.max()) / 2
+        for i, row in enumerate(matrix):
+            for j, value in enumerate(row):
+                shade = "black" if value > middle else "white"
+                axis.text(j, i, f"{value:.2f}", ha="center", va="center", color=shade, fontsize=8)
+        axis.set_xticks(range(len(captions)), [wrap(c, 16, 4) for c in captions], fontsize=7)
+        axis.set_yticks(range(n), [""] * n)
+        axis.tick_params(length=0)
+        for i, picture in enumerate(pictures):
+            inset = axis.inset_axes((-0.1, 1 - (i + 0.97) / n, 0.09, 0.94 / n))
+            inset.imshow(picture.convert("RGB"))
+            bare(inset)
+        return finish(figure, source)
+
+
 def seen_and_made(tables, recordings, subject: str, n: int = 6) -> Figure:
     """Test pictures above what each system made of them, with the language model's prompt below.
 

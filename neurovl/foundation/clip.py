@@ -233,24 +233,6 @@ def texts_of(pictures: Pictures) -> list[str]:
     return [c for five in pictures.captions for c in five]
 
 
-def score_clip(clip: Clip, pictures: Pictures, pool: int = 100) -> dict:
-    """Image-to-caption recall@1 and @5 in pools of held-out scenes, any true caption counts."""
-    from PIL import Image
-
-    images = clip.embed_images([Image.fromarray(p) for p in pictures.pixels])
-    texts = clip.embed_texts([five[0] for five in pictures.captions])
-    images, texts = (nn.functional.normalize(e, dim=-1) for e in (images, texts))
-    hits = {1: [], 5: []}
-    for start in range(0, pictures.n - pool + 1, pool):
-        block = slice(start, start + pool)
-        true = [set(five) for five in pictures.captions[block]]
-        first = [five[0] for five in pictures.captions[block]]
-        order = (images[block] @ texts[block].T).argsort(dim=1, descending=True)
-        for k in hits:
-            hits[k] += [any(first[j] in true[i] for j in order[i, :k]) for i in range(pool)]
-    return {f"recall@{k}": sum(v) / len(v) for k, v in hits.items()}
-
-
 def vision_to_transformers(clip: Clip):
     """The image tower as transformers' CLIPVisionModelWithProjection, the class that unCLIP pipelines hold.
 

@@ -137,19 +137,3 @@ def scene_dialogues(scene, seed: int, index: int) -> list:
     return dialogues(
         scenes.captions(scene), scenes.scene_objects(scene), np.random.default_rng([seed, index])
     )
-
-
-@torch.no_grad()
-def score_llm(model, tokenizer, pictures: Pictures, seed: int = 1) -> dict:
-    """Perplexity of the answers in held-out dialogues with the scene in words, exp of the mean negative log-likelihood a token."""
-    total, count = 0.0, 0
-    for i, scene in enumerate(pictures.scenes):
-        seen = context(scene, np.random.default_rng([seed, i]))
-        encoded = [
-            encode_dialogue(tokenizer, d, context=seen) for d in scene_dialogues(scene, seed, i)
-        ]
-        batch = {k: v.to(model.device) for k, v in collate(encoded, tokenizer.pad_token_id).items()}
-        n = int((batch["labels"][:, 1:] != -100).sum())
-        total += float(model(**batch).loss) * n
-        count += n
-    return {"perplexity": float(np.exp(total / max(count, 1)))}

@@ -205,25 +205,3 @@ def train_metric(
         )
     )
     return curve
-
-
-def score_metric(network: MetricNetwork, pictures: Pictures) -> dict:
-    """Mean area under the ROC curve over categories, and accuracy of the background, on held-out scenes."""
-    from PIL import Image
-    from sklearn.metrics import roc_auc_score
-
-    seen = network.contents([Image.fromarray(p) for p in pictures.pixels])
-    targets = [attributes(s) for s in pictures.scenes]
-    present = torch.stack([t[0] for t in targets]).numpy()
-    aucs = [
-        roc_auc_score(present[:, k], seen["categories"][:, k])
-        for k in range(present.shape[1])
-        if 0 < present[:, k].sum() < len(present)
-    ]
-    right = [
-        scenes.BACKGROUNDS[t[1]] == b for t, b in zip(targets, seen["background"], strict=True)
-    ]
-    return {
-        "category_auc": float(sum(aucs) / len(aucs)),
-        "background_accuracy": sum(right) / len(right),
-    }

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from ..training import Schedule, batch_rows, choose_device, fit
 from .pictures import Pictures, images_to_tensor
@@ -134,12 +133,3 @@ def train_vae(
     vae.register_to_config(scaling_factor=round(1 / float(spread), 5))
     vae.half().save_pretrained(out)
     return curve
-
-
-def score_vae(codec: LatentCodec, pictures: Pictures) -> dict:
-    """Peak signal-to-noise ratio on held-out scenes in dB (pictures in [0, 1]) and standard deviation of the latents."""
-    x = pictures.images(range(pictures.n))
-    z = codec.encode(x)
-    y = images_to_tensor(codec.decode(z), codec.size)
-    mse = nn.functional.mse_loss(y / 2, x / 2, reduction="none").mean(dim=(1, 2, 3))
-    return {"psnr": float((-10 * mse.log10()).mean()), "latent_std": float(z.std())}

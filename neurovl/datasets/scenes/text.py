@@ -68,6 +68,12 @@ _KINDS = {
     "street": "street", "city": "city", "railway": "railway", "kitchen": "kitchen",
     "living room": "living room", "bedroom": "bedroom", "office": "office",
 }  # fmt: skip
+SCRAMBLED = (
+    "a scrambled picture of random patches", "this is a scrambled picture of nothing",
+    "a scrambled picture made of small patches", "a scrambled image with many colors",
+    "a scrambled picture on a plain background", "a scrambled image of random colors",
+    "many small patches in a scrambled picture",
+)  # fmt: skip
 _SAYS = {"left of": "to the left of", "right of": "to the right of"}
 
 
@@ -278,12 +284,7 @@ def _one(scene: Scene, groups: list[_Group], rng) -> str:
 def _studio(scene: Scene, rng) -> str:
     obj = scene.objects[0]
     if obj.category == "scrambled":
-        return _pick(rng, (
-            "a scrambled picture of random patches", "this is a scrambled picture of nothing",
-            "a scrambled picture made of small patches", "a scrambled image with many colors",
-            "a scrambled picture on a plain background", "a scrambled image of random colors",
-            "many small patches in a scrambled picture",
-        ))  # fmt: skip
+        return _pick(rng, SCRAMBLED)
     group = _groups(scene)[0]
     name = article("pair of scissors" if obj.category == "scissors" else obj.category)
     tinted = group.phrase(rng, 0.8, sized=False)
