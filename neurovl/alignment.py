@@ -1,5 +1,6 @@
 """Alignment of brains with CLIP and VAE embeddings: loss, MixUp, training and prediction (paper section 3.1)."""
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ import torch
 
 from .config import Alignment
 from .encoder import BrainEmbedding, BrainEncoder
+from .errors import DataError
 from .responses import ResponseModel, TargetBasis
 from .systems import System
 from .targets import Targets
 from .tokens import TokenStore
 from .training import Schedule, batch_rows, choose_device, fit
 
+APART = 10  # voxels that one of two subjects measured alone, at least, to tell their volumes apart
 REPEATS = 3  # a drawn response is the mean of 1 to 3 trials, as test pictures are seen
 
 
@@ -30,6 +33,14 @@ def alignment_loss(
     if predicted.vae is not None:
         parts["vae"] = error(predicted.vae, vae)
     return {"loss": parts["clip"] + settings.alpha * parts.get("vae", 0.0), **parts}
+
+
+def loss_weights(n_clip: int, n_all: int, settings: Alignment) -> torch.Tensor:
+    """How much each value of the CLIP and, behind it, the VAE embedding counts in the loss, shape (n_all,)."""
+    mean = settings.reduction == "mean"
+    weights = torch.full((n_all,), 1 / n_clip if mean else 1.0)
+    weights[n_clip:] = settings.alpha / max(1, n_all - n_clip) if mean else settings.alpha
+    return weights
 
 
 def partners(subjects, targets) -> np.ndarray:
@@ -82,7 +93,14 @@ class TrainingTrials:
         self.features: np.ndarray | None = None
 
     def fit_responses(self, basis: TargetBasis, flat: torch.Tensor, common: bool) -> None:
-        """Fit the encoding model of each subject, or one for all of them."""
+        """Fit the encoding model of each subject, or one for all of them.
+
+        Raises
+        ------
+        DataError
+            A subject's voxels are constant, or two subjects measured the same voxels, so that a volume does not say
+            whose it is.
+        """
         self.features = basis.features(flat).numpy()
         for subject in dict.fromkeys(self.subjects):
             if common and self.models:
@@ -90,7 +108,19 @@ class TrainingTrials:
                 continue
             rows = slice(None) if common else self.subjects == subject
             voxels = self.store.rows(self.index[rows])
-            self.models[subject] = ResponseModel(voxels, self.features[self.pictures[rows]])
+            try:
+                model = ResponseModel(voxels, self.features[self.pictures[rows]])
+            except DataError as problem:
+                raise DataError(f"{subject}: {problem}") from problem
+            self.models[subject] = model
+        for a, b in combinations([] if common else self.models, 2):
+            apart = int((self.models[a].measured ^ self.models[b].measured).sum())
+            if apart < APART:
+                raise DataError(
+                    f"{a} and {b} measured the same voxels but for {apart}, so that a volume does not say whose it is, "
+                    f"expected at least {APART} that only one of them measured; set encoder.evidence_of to all in the "
+                    "profile, or train one subject at a time with alignment.systems: [per-subject]"
+                )
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Voxels (B, V) and the pictures' rows in the targets (B,), a function of seed and step alone."""
@@ -138,8 +168,7 @@ def fit_encoder(
     vae, basis = targets.vae if system.use_vae else None, None
     if shape.evidence:
         flat = targets.flat(system.use_vae)
-        weights = torch.ones(flat.shape[1])
-        weights[targets.clip.shape[1] :] = settings.alpha
+        weights = loss_weights(targets.clip.shape[1], flat.shape[1], settings)
         basis = TargetBasis.fit(flat[data.pool], shape.evidence, weights)
         data.fit_responses(basis, flat, common=shape.evidence_of == "all")
     n_tokens, token_size = store.shape(layout)
@@ -150,8 +179,7 @@ def fit_encoder(
         targets.clip.shape[1],
         None if vae is None else list(vae.shape[1:]),
         layout,
-        **{k: v for k, v in shape.__dict__.items() if k not in ("evidence", "evidence_of")},
-        evidence=0 if basis is None else len(basis.components),
+        **shape.network() | {"evidence": 0 if basis is None else len(basis.components)},
         n_subjects=len({id(model) for model in data.models.values()}) or 1,
     )
     seen = torch.from_numpy(data.pool)

@@ -90,6 +90,10 @@ class EncoderShape:
     evidence: int = 0
     evidence_of: str = "subject"
 
+    def network(self) -> dict:
+        """The arguments of `encoder.BrainEncoder` that these settings give."""
+        return {k: v for k, v in self.__dict__.items() if k != "evidence_of"}
+
 
 @dataclass(frozen=True)
 class Alignment:

@@ -228,12 +228,12 @@ class Evidence(nn.Module):
         measured = self.measured.flatten(1).float()
         both = present @ measured.T
         either = present.sum(1, keepdim=True) + measured.sum(1) - both
-        return (both / either).argmax(1)
+        return (both / either.clamp(min=1)).argmax(1)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Evidence (B, N + 1, K) of tokens (B, N, C): the subject's offset, then each patch's."""
         whose, x = self.subject(tokens), tokens.float()
-        with torch.autocast(tokens.device.type, enabled=False):
+        with _in_float32(tokens.device):
             if len(self.weight) == 1:
                 patches = torch.einsum("bnc,nck->bnk", x, self.weight[0])
             else:
@@ -245,8 +245,14 @@ class Evidence(nn.Module):
 
     def decode(self, evidence: torch.Tensor) -> torch.Tensor:
         """Targets (B, T) from the evidence (B, K) of whole volumes."""
-        with torch.autocast(evidence.device.type, enabled=False):
+        with _in_float32(evidence.device):
             return evidence.float() @ self.components + self.mean
+
+
+def _in_float32(device: torch.device):
+    # The meta device knows no autocast.
+    meta = device.type == "meta"
+    return contextlib.nullcontext() if meta else torch.autocast(device.type, enabled=False)
 
 
 class Block(nn.Module):

@@ -83,7 +83,7 @@ def write_store(
     for subject in recordings.subjects:
         resizer = Resizer(masks[subject].shape, target, region)
         trials = recordings.subject_trials(subject)
-        moments = _all_moments(recordings, subject, resizer) if recordings.zscore == "subject" else None  # fmt: skip
+        moments = all_moments(recordings, subject, resizer) if recordings.zscore == "subject" else None  # fmt: skip
         place = folder / subject
         place.mkdir(exist_ok=True)
         for leftover in place.glob(".*.part"):
@@ -156,9 +156,7 @@ def _write_plan(folder, recordings, plans, region, masks) -> None:
 def _write_session(recordings, file, key, subject, session, resizer, is_train, moments) -> None:
     """One session: read the voxels it needs, standardise, resize, write, record."""
     values = recordings.session_voxels(subject, session, resizer.inputs)
-    mean, sd = moments or _moments(values, is_train)
-    scale = np.divide(1, sd, out=np.zeros_like(sd), where=sd > 1e-6 * (1 + np.abs(mean)))
-    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
+    scale, mean = standardisation(values, is_train, moments)
     shape = (len(values), len(resizer.region))
     rows = max(1, BLOCK_VALUES // max(values.shape[1], shape[1]))
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
@@ -185,6 +183,23 @@ def _write_session(recordings, file, key, subject, session, resizer, is_train, m
     _write_json(_record(file), {"key": key, "sha256": checksum.hexdigest(), "shape": shape})
 
 
+def standardisation(values: np.ndarray, is_train: np.ndarray, moments=None):
+    """What `Resizer.from_inputs` standardises by: scale and shift of every voxel; a constant one has the scale 0.
+
+    Parameters
+    ----------
+    values : array, shape (n_trials, n_voxels)
+        One session.
+    is_train : bool array, shape (n_trials,)
+        Trials that mean and standard deviation are taken over.
+    moments : pair of arrays, shape (n_voxels,), optional
+        Mean and standard deviation from elsewhere, as of all sessions.
+    """
+    mean, sd = moments or _moments(values, is_train)
+    scale = np.divide(1, sd, out=np.zeros_like(sd), where=sd > 1e-6 * (1 + np.abs(mean)))
+    return scale.astype(np.float32), mean.astype(np.float32)
+
+
 def _moments(values: np.ndarray, is_train: np.ndarray):
     """Mean and standard deviation of every voxel over the training trials, in float64."""
     mean, sd = np.empty((2, values.shape[1]))
@@ -195,7 +210,7 @@ def _moments(values: np.ndarray, is_train: np.ndarray):
     return mean, sd
 
 
-def _all_moments(recordings, subject: str, resizer: Resizer):
+def all_moments(recordings, subject: str, resizer: Resizer):
     """Mean and standard deviation over the training trials of all sessions, one session in memory at a time."""
     n, total, square = 0, 0.0, 0.0
     for session, own in recordings.subject_trials(subject).groupby("session", sort=False):

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-RIDGE = 300.0  # penalty of the encoding weights, in trials
+from .errors import DataError
+
+RIDGE = 2.0  # penalty of the encoding weights, in trials for each component
+PRIOR = 100.0  # trials that the noise covariance of other subjects counts for; by held-out training pictures
 SHRINKAGE = 0.1  # of the noise covariance towards its diagonal
 
 
@@ -37,15 +40,32 @@ class TargetBasis:
         ----------
         weights : tensor, shape (T,)
             How much each value counts, as in the loss that the decoder is for.
+
+        Raises
+        ------
+        DataError
+            All targets are the same.
         """
         mean = targets.mean(0)
         scaled = (targets - mean) * weights.sqrt()
-        _, spread, directions = torch.linalg.svd(scaled, full_matrices=False)
-        kept = int((spread > 1e-4 * spread[0]).sum())
-        size = min(size, kept)
+        scores, spread, directions = torch.linalg.svd(scaled, full_matrices=False)
+        # Equal targets differ from their mean by rounding alone.
+        least = max(1e-4 * float(spread[0]), 1e-5 * float((targets * weights.sqrt()).norm()))
+        size = min(size, int((spread > least).sum()))
+        if not size:
+            raise DataError(
+                f"the targets of the {len(targets)} training pictures are all the same, expected at least two that differ; "
+                "give more pictures to the training split, or set encoder.evidence to 0 in the profile"
+            )
         deviation = (spread[:size] / len(targets) ** 0.5)[:, None]
-        components = directions[:size] * deviation / weights.sqrt()
+        components = scores[:, :size].T @ (targets - mean) / len(targets) ** 0.5
         return cls(mean, components, (directions[:size] * weights.sqrt() / deviation).T)
+
+    @classmethod
+    def of(cls, mean: torch.Tensor, components: torch.Tensor, weights: torch.Tensor) -> "TargetBasis":  # fmt: skip
+        """The basis that has these components, as an encoder keeps them, and was fitted with these weights."""
+        scaled = components * weights
+        return cls(mean, components, (scaled / (scaled * components).sum(1, keepdim=True)).T)
 
     def features(self, targets: torch.Tensor) -> torch.Tensor:
         """f (n, K) of targets (n, T)."""
@@ -61,6 +81,13 @@ class ResponseModel:
         z-scores; voxels that are constant are not this subject's.
     features : array, shape (n, K)
         Components of the picture shown in each trial.
+    others : array, shape (V, V), optional
+        Noise covariance of other subjects, from which one of few trials profits; it counts like `PRIOR` trials.
+
+    Raises
+    ------
+    DataError
+        Every voxel is constant.
 
     Attributes
     ----------
@@ -71,14 +98,24 @@ class ResponseModel:
     Thirion et al. 2006, NeuroImage 33:1104; Naselaris et al. 2009, Neuron 63:902.
     """
 
-    def __init__(self, voxels, features):
+    def __init__(self, voxels, features, others=None):
         voxels = np.asarray(voxels, np.float32)
         self.measured = voxels.std(0) > 1e-6
+        if not self.measured.any():
+            raise DataError(
+                f"all {voxels.shape[1]} voxels are constant over {len(voxels)} training trials, expected responses that "
+                "differ; check the mask and the volumes, or leave the subject out with preprocessing.subjects"
+            )
         x, f = voxels[:, self.measured], np.asarray(features, np.float32)
-        self.mean = x.mean(0, dtype=np.float64).astype(np.float32)
-        gram = f.T @ f + RIDGE * np.eye(f.shape[1], dtype=np.float32)
-        self.weights = np.linalg.solve(gram, f.T @ (x - self.mean))
-        self.residuals = x - self.mean - f @ self.weights
+        # Not zero where a subject saw some of the pictures, or some of them more often.
+        centre = f.mean(0)
+        mean = x.mean(0, dtype=np.float64).astype(np.float32)
+        x -= mean
+        f = f - centre
+        gram = f.T @ f + RIDGE * f.shape[1] * np.eye(f.shape[1], dtype=np.float32)
+        self.weights = np.linalg.solve(gram, f.T @ x)
+        x -= f @ self.weights
+        self.mean, self.residuals, self.others = mean - centre @ self.weights, x, others
 
     def decoder(self) -> tuple[np.ndarray, np.ndarray]:
         """E[f | x] = offset + x A: weights A (V, K), zero for voxels that are not the subject's, and offset (K,)."""
@@ -86,9 +123,13 @@ class ResponseModel:
 
         b, e = self.weights.astype(np.float64), self.residuals
         noise = (e.T @ e / len(e)).astype(np.float64)
+        if self.others is not None:
+            pair = np.ix_(self.measured, self.measured)
+            noise = (len(e) * noise + PRIOR * self.others[pair]) / (len(e) + PRIOR)
         noise *= 1 - SHRINKAGE
         noise[np.diag_indices_from(noise)] /= 1 - SHRINKAGE
-        own = cho_solve(cho_factor(b.T @ b + noise), b.T)
+        noise += b.T @ b
+        own = cho_solve(cho_factor(noise), b.T)
         full = np.zeros((len(self.measured), len(b)), np.float32)
         full[self.measured] = own
         return full, (-self.mean @ own).astype(np.float32)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from .config import Alignment, EncoderShape, Profile
+from .errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class System:
         Layout of the tokens.
     subjects : list of str, or None
         None: all subjects.
+
+    Raises
+    ------
+    ConfigError
+        Settings that no encoder can have.
     """
 
     name: str
@@ -25,6 +31,23 @@ class System:
     settings: Alignment
     subjects: list[str] | None = None
     use_vae: bool = True
+
+    def __post_init__(self):
+        share, e = self.settings.synthetic, self.shape
+        if e.evidence_of not in ("subject", "all"):
+            raise ConfigError(
+                f"encoder.evidence_of is {e.evidence_of!r}, expected 'subject' or 'all'; correct it in the profile"
+            )
+        if not 0 <= share <= 1 or e.evidence < 0:
+            raise ConfigError(
+                f"alignment.synthetic is {share} and encoder.evidence {e.evidence}, expected a share from 0 to 1 and a number "
+                "of components; correct it in the profile"
+            )
+        if share and not e.evidence:
+            raise ConfigError(
+                f"alignment.synthetic is {share} and encoder.evidence 0, expected evidence, whose encoding models the "
+                "responses are drawn from; set encoder.evidence, to 128 for example, or alignment.synthetic to 0"
+            )
 
 
 def expand(names, store) -> list[str]:
@@ -42,6 +65,11 @@ def describe(name: str, profile: Profile, store) -> System:
     'main' is as the profile says. 'common' has no parameters of a subject. 'plain' is the paper's ViT3D: one linear map
     for all patches and subjects, measured trials alone; 'flat' is the same on voxels in one row, cut in as many tokens.
     'no-vae' has no VAE head; 'per-subject-subj01' saw one subject; 'p4' reads patches of another size.
+
+    Raises
+    ------
+    ConfigError
+        There is no such system.
     """
     main = System(name, store.layouts[0], profile.encoder, profile.alignment)
     plain = replace(
@@ -57,6 +85,13 @@ def describe(name: str, profile: Profile, store) -> System:
         return replace(plain, layout="flat")
     if name == "no-vae":
         return replace(main, use_vae=False)
-    if name.startswith("per-subject-"):
+    if name.removeprefix("per-subject-") in store.subjects and name.startswith("per-subject-"):
         return replace(main, subjects=[name.removeprefix("per-subject-")])
-    return replace(main, layout=name) if name in store.plans else main
+    if name in store.plans:
+        return replace(main, layout=name)
+    if name != "main":
+        raise ConfigError(
+            f"no system {name!r}, expected main, common, plain, flat, no-vae, per-subject, patches, or one of these "
+            f"subjects and patch sizes: {', '.join([*store.subjects, *store.plans])}; correct alignment.systems of the profile"
+        )
+    return main

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-VERBS = ["doctor", "simulate", "download", "preprocess", "train", "foundation", "caption", "chat", "reconstruct", "locate", "evaluate", "reproduce", "book", "explore", "resample", "convert"]  # fmt: skip
+VERBS = ["doctor", "simulate", "download", "preprocess", "train", "foundation", "caption", "chat", "reconstruct", "locate", "adapt", "evaluate", "reproduce", "book", "explore", "resample", "convert"]  # fmt: skip
 
 
 def neurovl(*arguments, cwd=None):

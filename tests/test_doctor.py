@@ -5,6 +5,7 @@ import importlib.metadata
 import inspect
 import json
 import shutil
+import tracemalloc
 import weakref
 from dataclasses import replace
 
@@ -25,8 +26,9 @@ from neurovl.doctor.machine import Machine
 from neurovl.encoder import BrainEncoder
 from neurovl.errors import MissingError
 from neurovl.foundation import facts
-from neurovl.foundation.skeleton import ShapesOnly, codec_skeleton, llm_skeleton, unclip_skeleton
+from neurovl.foundation.skeleton import codec_skeleton, llm_skeleton, unclip_skeleton
 from neurovl.foundation.source import TINY
+from neurovl.responses import ResponseModel, TargetBasis
 
 UNCLIP = "sd2-community/stable-diffusion-2-1-unclip-small"
 LLAMA = "meta-llama/Meta-Llama-3-8B-Instruct"
@@ -222,16 +224,70 @@ def test_the_store_s_size_follows_from_trials_and_voxels():
     assert sizes.trials == 4 * 37 * 750 and abs(sizes.train - 4 * 24_980) < 0.01 * sizes.trials
     first = needs.needs(load_profile("paper"), sizes, True, 2)[0]
     assert first.disk == 2 * sizes.trials * sizes.region
-    assert sizes.encoders == 1 + 2 + 1 + 1 + 4  # main, two patch sizes, flat, no-vae, one a subject
+    assert (
+        sum(sizes.encoders.values()) == 1 + 2 + 1 + 1 + 4
+    )  # main, two patch sizes, flat, no-vae, one a subject
 
 
+@pytest.mark.parametrize("evidence", [0, 128])
 @pytest.mark.parametrize("name", ["paper", "demo", "haxby"])
-def test_the_encoder_s_size_is_counted_right(name):
-    shape = load_profile(name).encoder
-    with torch.device("meta"), ShapesOnly():
-        built = BrainEncoder(7, 125, 64, (4, 16, 16), **shape.__dict__)
+def test_the_encoder_s_size_is_counted_right(name, evidence):
+    shape = replace(load_profile(name).encoder, evidence=evidence)
+    with torch.device("meta"):
+        built = BrainEncoder(7, 125, 64, (4, 16, 16), **shape.network(), n_subjects=3)
     n = sum(p.numel() for p in built.parameters())
     assert needs.encoder_parameters(shape, 7, 125, 64, 4 * 16 * 16) == n
+    fixed = sum(b.numel() * b.element_size() for b in built.buffers())
+    assert needs.evidence_bytes(shape, 3, 7, 125, 64 + 4 * 16 * 16) == fixed
+
+
+@pytest.mark.parametrize(("trials", "voxels"), [(3000, 300), (300, 1500)])
+def test_fitting_an_encoding_model_takes_what_the_formula_says(trials, voxels):
+    rng = np.random.default_rng(0)
+    x, f = rng.normal(size=(trials, voxels)).astype(np.float32), rng.normal(size=(trials, 8))
+    tracemalloc.start()
+    ResponseModel(x.copy(), f).decoder()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most == pytest.approx(needs.fitting_bytes(trials, trials, voxels), rel=0.2)
+
+
+def test_components_of_the_targets_take_what_the_formula_says():
+    made = torch.randn(2000, 400)
+    with Alive(torch.nn.Identity()) as alive:
+        TargetBasis.fit(made[: len(made)].clone(), 64, torch.ones(400))
+    # And the targets themselves, side by side, that the caller holds.
+    assert alive.most / made.nbytes + 1 == pytest.approx(needs.BASIS, rel=0.2)
+
+
+def encoder_need(**changes) -> needs.Need:
+    settings = load_profile("demo")
+    systems = changes.pop("systems")
+    settings = replace(
+        settings,
+        encoder=replace(settings.encoder, **({"evidence": 128} | changes)),
+        alignment=replace(settings.alignment, systems=systems),
+    )
+    return next(
+        one for one in needs.needs(settings, needs.sizes_for(settings), False, 2) if one.stage == "train encoder"
+    )  # fmt: skip
+
+
+def test_the_systems_need_what_their_evidence_takes():
+    sizes = needs.sizes_for(load_profile("demo"))
+    # 4 subjects; a float32 for each voxel of a token and component, a bool for each voxel; offsets.
+    one = sizes.tokens * sizes.token_size * (4 * 128 + 1) + 4 * 128
+    main, common = encoder_need(systems=("main",)), encoder_need(systems=("common",))
+    assert main.disk - common.disk == 3 * one
+    assert encoder_need(systems=("per-subject",)).disk == 4 * common.disk
+    both = encoder_need(systems=("main", "plain"))
+    assert both.device == main.device and both.memory == main.memory > 0
+    plain = encoder_need(systems=("plain",))
+    assert both.disk == pytest.approx(main.disk + plain.disk)
+    # Every trial's residuals, float32; without evidence no trial stays in memory.
+    assert main.memory - plain.memory > 4 * sizes.train * sizes.region > plain.memory
+    # For all subjects at once every trial is read at once.
+    assert common.memory > main.memory
 
 
 def stage(profile: str, name: str, half: bool = True) -> needs.Need:
@@ -259,7 +315,7 @@ def test_each_stage_is_held_against_the_machine():
     assert [f.what for f in machine.examine_machine(smoke, None, machine=SMALL) if f.stops] == []
     short = [f for f in machine.examine_machine(paper, None, machine=SMALL) if f.stops]
     named = {f.what.split(" needs")[0] for f in short}
-    assert {"train encoder", "train llm 1", "train llm 2", "reconstruct"} <= named
+    assert {"train llm 1", "train llm 2", "reconstruct"} <= named
 
 
 def test_a_gpu_that_was_asked_for_and_is_not_here_is_named():
@@ -345,7 +401,7 @@ class Alive(TorchDispatchMode):
 
 
 def test_the_encoder_keeps_what_the_formula_says():
-    with torch.device("meta"), ShapesOnly():
+    with torch.device("meta"):
         encoder = BrainEncoder(57, 2744, 768, (4, 64, 64))
     with Alive(encoder) as alive, NoMaps():
         z = encoder(torch.empty(4, 57, 2744, device="meta"))

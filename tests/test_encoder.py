@@ -1,12 +1,16 @@
 """ViT3D against torch's own transformer layer, the loss by hand, MixUp partners, and learning from toy brains."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
-from neurovl.alignment import alignment_loss, partners, predict
+from neurovl.alignment import alignment_loss, partners, place_evidence, predict
 from neurovl.config import Alignment
 from neurovl.encoder import Block, BrainEmbedding, BrainEncoder
 from neurovl.errors import ConfigError, DataError
+from neurovl.localization import gradcam
 
 SHAPE = {
     "n_tokens": 7,
@@ -104,3 +108,173 @@ def test_partners_share_subject_and_target():
 def test_prediction_in_batches_is_prediction_at_once(encoder):
     x = torch.randn(10, 7, 27)
     torch.testing.assert_close(predict(encoder, x, batch_size=3).vae, predict(encoder, x).vae)
+
+
+# Evidence: two subjects on 150 voxels, of which each measured about 100; tokens in an order of their own.
+
+N_VOXELS, K, T = 150, 5, 10 + 16
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """Decoders of two subjects with their voxels, and the way from 150 voxels to tokens (7, 27)."""
+    rng = np.random.default_rng(0)
+    order = np.append(rng.permutation(N_VOXELS), np.full(7 * 27 - N_VOXELS, N_VOXELS))
+    columns = torch.from_numpy(rng.permutation(order).reshape(7, 27))
+    models = []
+    for own in (np.arange(N_VOXELS) < 100, np.arange(N_VOXELS) >= 55):
+        a = (rng.normal(size=(N_VOXELS, K)) * own[:, None]).astype(np.float32)
+        offset = rng.normal(size=K).astype(np.float32)
+        models.append(SimpleNamespace(measured=own, decoder=lambda a=a, offset=offset: (a, offset)))
+    basis = SimpleNamespace(
+        mean=torch.from_numpy(rng.normal(size=T)).float(),
+        components=torch.from_numpy(rng.normal(size=(K, T))).float(),
+    )
+    x = [np.where(m.measured, rng.normal(size=(6, N_VOXELS)), 0).astype(np.float32) for m in models]
+    return SimpleNamespace(models=models, basis=basis, columns=columns, x=x)
+
+
+def tokens_of(linear, x):
+    return torch.nn.functional.pad(torch.from_numpy(x), (0, 1))[:, linear.columns]
+
+
+@pytest.fixture()
+def informed(linear):
+    torch.manual_seed(0)
+    made = BrainEncoder(**SHAPE, evidence=K, n_subjects=2).eval()
+    place_evidence(made, linear.basis, linear.models, linear.columns)
+    return made
+
+
+def flat_decoder(linear, subject, x):
+    a, offset = linear.models[subject].decoder()
+    return linear.basis.mean + torch.from_numpy(offset + x @ a) @ linear.basis.components
+
+
+@pytest.mark.parametrize("subject", [0, 1])
+def test_evidence_sums_to_the_linear_decoder_of_the_whole_volume(informed, linear, subject):
+    x = linear.x[subject]
+    said = informed.evidence(tokens_of(linear, x))
+    assert said.shape == (6, 8, K)
+    made = informed.evidence.decode(said.sum(1))
+    torch.testing.assert_close(made, flat_decoder(linear, subject, x), atol=1e-3, rtol=1e-4)
+
+
+def test_a_patch_says_what_its_own_voxels_say(informed, linear):
+    a, _ = linear.models[1].decoder()
+    said = informed.evidence(tokens_of(linear, linear.x[1]))[:, 1:]
+    for n, columns in enumerate(linear.columns):
+        own = columns[columns < N_VOXELS]
+        expected = linear.x[1][:, own] @ a[own]
+        np.testing.assert_allclose(said[:, n], expected, atol=1e-4)
+
+
+def test_both_heads_add_what_they_learned_to_the_linear_decoder(informed, linear):
+    """The heads' own part is that of the same network whose decoder says nothing."""
+    x = np.concatenate(linear.x)
+    z = informed(tokens_of(linear, x))
+    expected = torch.cat([flat_decoder(linear, s, linear.x[s]) for s in (0, 1)])
+    informed.evidence.components.zero_()
+    informed.evidence.mean.zero_()
+    rest = informed(tokens_of(linear, x))
+    torch.testing.assert_close(z.clip - rest.clip, expected[:, :10], atol=2e-3, rtol=1e-3)
+    more = (z.vae - rest.vae).flatten(1)
+    torch.testing.assert_close(more, expected[:, 10:], atol=2e-3, rtol=1e-3)
+    assert rest.clip.std(0).min() > 0
+
+
+def test_heads_with_evidence_start_at_nothing(informed, linear):
+    informed.start_at(torch.randn(10), torch.randn(4, 2, 2))
+    z = informed(tokens_of(linear, linear.x[1]))
+    expected = flat_decoder(linear, 1, linear.x[1])
+    torch.testing.assert_close(z.clip, expected[:, :10], atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(z.vae.flatten(1), expected[:, 10:], atol=1e-3, rtol=1e-4)
+
+
+def test_volumes_find_their_subject(informed, linear):
+    """In mixed batches: single trials, averages, and with 15 % of the voxels set to zero."""
+    rng = np.random.default_rng(1)
+    both = np.concatenate([linear.x[0], linear.x[1]])
+    whose = torch.tensor([0] * 6 + [1] * 6)
+    order = torch.randperm(12)
+    subject = informed.evidence.subject
+    assert torch.equal(subject(tokens_of(linear, both)[order]), whose[order])
+    means = np.stack([x.mean(0) for x in linear.x])
+    assert subject(tokens_of(linear, means)).tolist() == [0, 1]
+    for _ in range(20):
+        less = both.copy()
+        less[:, rng.permutation(N_VOXELS)[: round(0.15 * N_VOXELS)]] = 0
+        assert torch.equal(subject(tokens_of(linear, less)), whose)
+    mixed = informed.evidence(tokens_of(linear, both)[order])
+    alone = torch.cat([informed.evidence(tokens_of(linear, x)) for x in linear.x])
+    torch.testing.assert_close(mixed, alone[order])
+
+
+def test_a_volume_of_zeros_is_read_as_someone_s_offset(informed):
+    z = informed(torch.zeros(2, 7, 27))
+    assert z.clip.isfinite().all() and z.vae.isfinite().all()
+    said = informed.evidence(torch.zeros(2, 7, 27))
+    assert (said[:, 1:] == 0).all() and (said[0, 0] == informed.evidence.offset).all(1).any()
+    blank = BrainEncoder(**SHAPE, evidence=K, n_subjects=2).eval()
+    assert blank(torch.zeros(2, 7, 27)).clip.isfinite().all()
+
+
+def test_hidden_states_hold_the_evidence_and_are_read_out_again(informed, linear):
+    tokens = tokens_of(linear, linear.x[0])
+    z = informed(tokens)
+    assert z.hidden.shape == (6, 8, 32 + K)
+    torch.testing.assert_close(z.hidden[..., 32:], informed.evidence(tokens))
+    again = informed.read_out(z.hidden)
+    torch.testing.assert_close(again.clip, z.clip)
+    torch.testing.assert_close(again.vae, z.vae)
+
+
+def test_the_gradient_reaches_each_patch_s_evidence_alike(informed, linear):
+    """d(clip . t) / d e_n = P t for every patch, so that GradCAM on evidence is CAM."""
+    text = torch.randn(10)
+    hidden = informed(tokens_of(linear, linear.x[0])).hidden.detach().requires_grad_(True)
+    (informed.read_out(hidden).clip @ text).sum().backward()
+    expected = linear.basis.components[:, :10] @ text
+    got = hidden.grad[..., 32:]
+    torch.testing.assert_close(got, expected.expand_as(got), atol=1e-4, rtol=1e-4)
+
+
+def test_heat_of_the_linear_decoder_is_each_patch_s_share(informed, linear):
+    """With heads that say nothing: cam_n = ReLU(e_n . P d cos / d clip)."""
+    informed.start_at(torch.zeros(10), torch.zeros(4, 2, 2))
+    text, x = torch.randn(10), linear.x[1]
+    clip = flat_decoder(linear, 1, x)[:, :10].double()
+    size, t = clip.norm(dim=1, keepdim=True), text.double() / text.double().norm()
+    slope = t / size - clip * (clip @ t)[:, None] / size**3
+    along = slope @ linear.basis.components[:, :10].double().T
+    a, _ = linear.models[1].decoder()
+    said = [x[:, c[c < N_VOXELS]] @ a[c[c < N_VOXELS]] for c in linear.columns]
+    expected = np.maximum(np.einsum("nbk,bk->bn", np.stack(said), along.numpy()), 0)
+    np.testing.assert_allclose(gradcam(informed, tokens_of(linear, x), text), expected, atol=1e-4)
+
+
+def test_evidence_is_saved_loaded_and_never_trained(informed, linear, tmp_path):
+    assert not any(name.startswith("evidence") for name, _ in informed.named_parameters())
+    informed.save_pretrained(tmp_path)
+    again = BrainEncoder.from_pretrained(tmp_path).eval()
+    for name, value in informed.evidence.state_dict().items():
+        assert torch.equal(again.evidence.state_dict()[name], value), name
+    tokens = tokens_of(linear, linear.x[1])
+    torch.testing.assert_close(again(tokens).clip, informed(tokens).clip)
+
+
+def test_evidence_is_exact_under_autocast(informed, linear):
+    tokens = tokens_of(linear, np.concatenate(linear.x))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        said = informed.evidence(tokens)
+        made = informed.evidence.decode(said.sum(1))
+        z = informed(tokens)
+    assert said.dtype == made.dtype == torch.float32
+    torch.testing.assert_close(said, informed.evidence(tokens))
+    torch.testing.assert_close(z.hidden[..., 32:], said)
+
+
+def test_an_encoder_without_vae_decodes_clip_alone(linear):
+    made = BrainEncoder(**SHAPE | {"vae_shape": None}, evidence=K, n_subjects=1).eval()
+    z = made(tokens_of(linear, linear.x[0]))
+    assert z.vae is None and made.evidence.components.shape == (K, 10) and z.clip.shape == (6, 10)

@@ -141,6 +141,44 @@ def test_without_pictures_there_is_only_the_encoder():
     assert not {row.stage for row in trial.rows} & {"language", "reconstruct", "score"}
 
 
+def test_evidence_passes_beside_the_hidden_states():
+    profile = load_profile("smoke")
+    profile = replace(
+        profile,
+        encoder=replace(profile.encoder, evidence=128),
+        alignment=replace(
+            profile.alignment, systems=("main", "common", "plain", "flat", "patches")
+        ),
+    )
+    trial = pass_shapes(profile)
+    assert trial.faults == []
+    n = shape_of(trial, "tokens p5")[1]
+    assert shape_of(trial, "ViT3D p5, penultimate") == (1, n + 1, 64 + 128)
+    assert shape_of(trial, "evidence p5") == (n, 125, 128)
+    assert shape_of(trial, "ViT3D p5 plain") == shape_of(trial, "ViT3D flat") == (1, n + 1, 64)
+    assert shape_of(trial, "heat of a concept, p5") == (1, n)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "words"),
+    [
+        ("encoder", {"evidence": 0}, "encoder.evidence"),
+        ("encoder", {"evidence_of": "everyone"}, "encoder.evidence_of"),
+        ("alignment", {"synthetic": 1.5}, "alignment.synthetic"),
+        ("alignment", {"systems": ("main", "mian")}, "mian"),
+    ],
+)
+def test_settings_that_no_encoder_can_have_are_named(section, changes, words):
+    profile = shallow(load_profile("smoke"))
+    profile = replace(
+        profile,
+        encoder=replace(profile.encoder, evidence=8),
+        alignment=replace(profile.alignment, synthetic=0.5),
+    )
+    assert pass_shapes(profile).faults == []
+    assert words in only_fault(replace(profile, **{section: replace(getattr(profile, section), **changes)}))  # fmt: skip
+
+
 def test_a_clip_of_another_width_is_named():
     line = only_fault(with_models(shallow(load_profile("paper")), clip="ViT-B-32/openai"))
     assert all(

@@ -4,7 +4,7 @@ import logging
 import sys
 
 from ..errors import NeurovlError
-from . import convert, data, download, models, runs  # noqa: F401  (they register their verbs)
+from . import adapt, convert, data, download, models, runs  # noqa: F401  (they register their verbs)
 from .options import app
 
 

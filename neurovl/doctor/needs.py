@@ -5,6 +5,7 @@ on torch's meta device (tests/test_doctor.py reads them again): bytes kept a tok
 """
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -20,6 +21,8 @@ TEXT = 128  # tokens of a dialogue beside the brain's, about
 SHOWN = 3  # times that a picture is shown, about
 BATCHES = {"targets": 64, "sampling": 64, "answers": 64}  # of the code, where no setting says
 ENCODER_MAPS, DECODER_MAPS = 5.1, 6.1  # of a VAE: first-level maps at full size, float32
+BASIS = 6  # arrays of all targets while their components are computed
+COVARIANCES = 16  # bytes a pair of voxels: two matrices in float64
 UNET_MAPS = 27  # first-level maps at the latent's size, float32
 
 
@@ -49,8 +52,9 @@ class Sizes:
         V, voxels stored of each trial.
     tokens, token_size : int
         N and C of the main layout.
-    encoders : int
-        How many the profile trains.
+    subjects : int
+    encoders : dict of str to int
+        How many the profile trains, by the name of the system.
     has_images : bool
         Without pictures there is neither VAE nor language model nor reconstruction.
     """
@@ -61,7 +65,8 @@ class Sizes:
     region: int
     tokens: int
     token_size: int
-    encoders: int
+    subjects: int
+    encoders: dict[str, int]
     has_images: bool = True
 
 
@@ -72,10 +77,12 @@ def sizes_for(profile: Profile, recordings=None) -> Sizes:
     main = next(iter(plans.values()))
     trials, train, pictures = _trials(profile, recordings, len(masks))
     several = {"patches": len(plans) - 1, "per-subject": len(masks)}
-    encoders = sum(several.get(name, 1) for name in profile.alignment.systems)
+    encoders = {name: several.get(name, 1) for name in profile.alignment.systems}
     size, region = int(np.prod(main.patch)), len(union_region(plans))
     has_images = recordings is None or recordings.has_images
-    return Sizes(trials, train, pictures, region, main.n_tokens, size, encoders, has_images)
+    return Sizes(
+        trials, train, pictures, region, main.n_tokens, size, len(masks), encoders, has_images
+    )
 
 
 def _trials(profile: Profile, recordings, n_subjects: int) -> tuple[int, int, int]:
@@ -154,24 +161,71 @@ def _vae(profile: Profile) -> tuple[int, int, int]:
 
 
 def _encoder(profile: Profile, s: Sizes) -> Need:
-    e, batch = profile.encoder, profile.alignment.batch_size
+    from ..systems import describe
+
+    settings = profile.alignment
     latent = _vae(profile)[2] if s.has_images else 0
     clip = configurations(profile.models.clip, "clip")["clip"]["embed_dim"]
-    n = encoder_parameters(e, s.tokens, s.token_size, clip, latent)
-    kept = batch * (s.tokens + 1) * e.layers * e.width * activation_bytes(e.mlp_ratio)
-    return Need(
-        "train encoder",
-        device=ADAMW * n + kept,
-        memory=(F32 + F16) * s.train * s.region,
-        disk=F32 * n * s.encoders,
-        how=f"{n / 1e6:,.1f} M parameters, batch {batch} x {s.tokens} tokens; {s.train:,} trials in memory",
-    )
+    store = SimpleNamespace(layouts=["main"], plans=[], subjects=[])
+    device = memory = disk = 0.0
+    how = ""
+    for name, count in s.encoders.items():
+        several = name in ("patches", "per-subject")
+        system = describe("main" if several else name, profile, store)
+        e, values = system.shape, clip + latent * system.use_vae
+        common = e.evidence_of == "all"
+        n = encoder_parameters(e, s.tokens, s.token_size, clip, values - clip)
+        fixed = evidence_bytes(
+            e, 1 if common or name == "per-subject" else s.subjects, s.tokens, s.token_size, values
+        )
+        weights = (ADAMW + F32 * (settings.ema > 0)) * n + fixed
+        kept = e.layers * e.width * activation_bytes(e.mlp_ratio)
+        kept *= settings.batch_size * (s.tokens + 1)
+        disk += count * (F32 * n + fixed)
+        if weights + kept > device:
+            device = weights + kept
+            how = f"{n / 1e6:,.1f} M parameters, batch {settings.batch_size} x {s.tokens} tokens"
+        if e.evidence:
+            seen = s.train / s.subjects if name == "per-subject" else s.train
+            most = seen if common else s.train / s.subjects
+            fit = fitting_bytes(seen, most, s.region)
+            memory = max(memory, fit + BASIS * F32 * s.pictures * values)
+    if memory:
+        how += f"; encoding models of {s.region:,} voxels from {s.train:,} trials"
+    targets = F32 * s.pictures * (clip + latent)
+    batch = 4 * F32 * settings.batch_size * s.region
+    return Need("train encoder", device, memory + targets + batch, disk, how)
+
+
+def evidence_bytes(e, subjects: int, tokens: int, token_size: int, values: int) -> int:
+    """Bytes of an encoder's evidence, which is not trained: float32, and a bool a voxel.
+
+    Parameters
+    ----------
+    values : int
+        Of a target: CLIP embedding and VAE latent.
+    """
+    if not e.evidence:
+        return 0
+    place, k = subjects * tokens * token_size, e.evidence
+    return F32 * (place * k + subjects * k + (k + 1) * values) + place
+
+
+def fitting_bytes(trials: float, most: float, voxels: int) -> float:
+    """Bytes while encoding models are fitted: residuals of all trials, and beside them the one subject that is being
+    fitted, with `most` trials, or the covariances of a decoder.
+    """
+    one = 2 * F32 * most * voxels
+    return F32 * trials * voxels + max(one, COVARIANCES * voxels**2)
 
 
 def encoder_parameters(e, tokens: int, token_size: int, clip: int, latent: int) -> int:
     """Parameters of a ViT3D with both heads."""
     width, inner = e.width, int(e.width * e.mlp_ratio)
-    embed = (tokens if e.embedding == "local" else 1) * token_size * width + width
+    if e.evidence:
+        embed = 2 * (e.evidence + 1) * width
+    else:
+        embed = (tokens if e.embedding == "local" else 1) * token_size * width + width
     block = 4 * width * (width + 1) + inner * (2 * width + 1) + width + 4 * width
     heads = 2 * (width + 1) * e.head_hidden + (e.head_hidden + 1) * (clip + latent)
     return embed + (tokens + 2) * width + e.layers * block + 2 * width + heads
@@ -202,9 +256,10 @@ def _language(profile: Profile, s: Sizes, half: bool) -> list[Need]:
     half = half and F16 * n >= LARGE
     weight = F16 if half else F32
     h, layers, vocabulary = (config[k] for k in ("hidden_size", "num_hidden_layers", "vocab_size"))
-    projector = ADAMW * (profile.encoder.width * h + h * h + 2 * h)
+    width = profile.encoder.width + profile.encoder.evidence
+    projector = ADAMW * (width * h + h * h + 2 * h)
     length = s.tokens + 1 + TEXT
-    hidden = 2 * F16 * s.train * (s.tokens + 1) * profile.encoder.width
+    hidden = 2 * F16 * s.train * (s.tokens + 1) * width
     found = []
     for stage, batch in enumerate(settings.batch_size, 1):
         kept = batch * length * layers * llm_bytes(config, stage == 2, half)

@@ -3,6 +3,8 @@
 Every stage takes what the stage before gave, so a width or a shape that does not fit is found in seconds and named.
 """
 
+from types import SimpleNamespace
+
 from ..config import Profile
 from .trial import Trial
 
@@ -112,13 +114,17 @@ def _embed(trial: Trial, size, clip, pipeline):
 
 
 def _encode(trial: Trial, profile: Profile, tokens: dict, text, image, latent):
-    """Every encoder of the profile, the loss and a concept's heat; returns what the main encoder reads."""
+    """Every encoder of the profile, the loss and a concept's heat; returns what the main encoder reads.
+
+    Evidence is that of one subject, as what it holds of the others does not change a shape.
+    """
     import torch
 
     from ..alignment import alignment_loss
     from ..encoder import BrainEncoder
-    from ..foundation.skeleton import ShapesOnly, count
+    from ..foundation.skeleton import count
     from ..localization import gradcam
+    from ..systems import describe
 
     shape, main = profile.encoder, None
     if not trial.check(
@@ -128,15 +134,24 @@ def _encode(trial: Trial, profile: Profile, tokens: dict, text, image, latent):
     ):  # fmt: skip
         return None
     vae_shape = None if latent is None else tuple(latent.shape[1:])
-    for layout, x in tokens.items():
-        with torch.device("meta"), ShapesOnly():
+    plans = [layout for layout in tokens if layout != "flat"]
+    store = SimpleNamespace(layouts=plans, plans=plans, subjects=[])
+    names = ["main", *list(tokens)[1:]]
+    names += [n for n in profile.alignment.systems if n not in (*names, "patches", "per-subject")]
+    for system in [describe(name, profile, store) for name in names]:
+        if system.name in ("common", "no-vae"):  # no other shapes than the main encoder's
+            continue
+        layout, x = system.layout, tokens[system.layout]
+        with torch.device("meta"):
             encoder = BrainEncoder(
-                *x.shape[1:], image.shape[1], vae_shape, layout, **shape.__dict__
+                *x.shape[1:], image.shape[1], vae_shape, layout, **system.shape.network()
             )
-        z = encoder(x)
-        trial.add("encoder", f"ViT3D {layout}, penultimate layer", z.hidden, count(encoder))
-        if layout != "flat":
-            trial.add("locate", f"heat of a concept, {layout}", gradcam(encoder, x, text[0]))
+        z, title = encoder(x), f"{layout}{' plain' * (system.name == 'plain')}"
+        trial.add("encoder", f"ViT3D {title}, penultimate layer", z.hidden, count(encoder))
+        if encoder.evidence is not None:
+            trial.add("encoder", f"evidence {title}", encoder.evidence.weight[0])
+        if layout in plans:
+            trial.add("locate", f"heat of a concept, {title}", gradcam(encoder, x, text[0]))
         if main is None:
             main = z
             trial.add("encoder", "CLIP head", z.clip)

@@ -3,6 +3,7 @@
 Each returns a closed figure with a transparent background. Nothing is computed here that a table does not hold.
 """
 
+from neurovl.figures.adaptation import adaptation_curve
 from neurovl.figures.brains import heat_slices, roi_heat, truth_and_zeroing
 from neurovl.figures.data import (
     ceiling_histogram,
@@ -14,7 +15,7 @@ from neurovl.figures.data import (
     splits,
     tokens,
 )
-from neurovl.figures.pictures import grid, seen, seen_and_made
+from neurovl.figures.pictures import grid, seen, seen_and_made, similarity
 from neurovl.figures.scores import (
     CAPTION_SCORES,
     PICTURE_SCORES,
@@ -35,6 +36,7 @@ __all__ = [
     "SYSTEMS",
     "RunTables",
     "absent",
+    "adaptation_curve",
     "beta_curves",
     "beta_rows",
     "by_category",
@@ -54,6 +56,7 @@ __all__ = [
     "seen_and_made",
     "session",
     "show_table",
+    "similarity",
     "splits",
     "tokens",
     "training_curves",

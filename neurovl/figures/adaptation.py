@@ -1,0 +1,60 @@
+"""The curve of a subject that no training saw: scores over the share of its training pictures."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from neurovl.figures.theme import INK, WIDTH, colour, finish, name, theme
+
+PROTOCOLS = {"average": ("o-", "mean of repeats"), "single": ("o:", "single trial")}
+
+
+def adaptation_curve(rows: pd.DataFrame, metrics: dict[str, str], source: str = "") -> Figure:
+    """Scores over the share of a new subject's training pictures, with 95 % intervals; chance is dashed.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        RUN/adaptation/curve.csv. Shares stand at equal distances; numbers without a value are left out.
+    metrics : dict of str to str
+        Metric to the title of its panel.
+    """
+    known = rows[rows.value.notna() & rows.metric.isin(metrics)]
+    shown = [m for m in metrics if m in set(known.metric)]
+    shares = sorted(known.share.unique())
+    counts = known.groupby("share").trials.max()
+    labels = [f"{100 * s:.3g} %\n{counts[s]:.0f} trials" for s in shares]
+    with theme():
+        figure, axes = plt.subplots(
+            1, len(shown), figsize=(WIDTH, 3.6), squeeze=False, layout="constrained"
+        )
+        for axis, metric in zip(axes[0], shown, strict=True):
+            own = known[known.metric == metric]
+            for system in dict.fromkeys(own.system):
+                for protocol, (style, words) in PROTOCOLS.items():
+                    part = own[(own.system == system) & (own.protocol == protocol)]
+                    part = part.sort_values("share")
+                    at = [shares.index(s) for s in part.share]
+                    axis.fill_between(
+                        at, part.ci_low, part.ci_high, color=colour(system), alpha=0.12, lw=0
+                    )
+                    axis.plot(
+                        at,
+                        part.value,
+                        style,
+                        color=colour(system),
+                        lw=1.8,
+                        ms=5,
+                        mfc=colour(system) if protocol == "average" else "none",
+                        label=f"{name(system)}, {words}",
+                    )
+            chance = own.groupby("share").chance.mean()
+            at = [shares.index(s) for s in chance.index]
+            axis.plot(at, chance, color=INK, ls="--", lw=1.2, label="chance")
+            axis.set_title(metrics[metric])
+            axis.set_xticks(range(len(shares)), labels, fontsize=8.5)
+        axes[0, 0].set_ylabel("two-way identification")
+        figure.supxlabel("training pictures of the new subject", fontsize=11, color=INK)
+        handles, words = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, words, loc="outside upper center", ncols=3)
+        return finish(figure, source)

@@ -1,0 +1,81 @@
+"""What each encoder that is compared changes, and what its name may be."""
+
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import pytest
+
+from neurovl.config import Alignment, EncoderShape, Profile
+from neurovl.errors import ConfigError
+from neurovl.systems import System, describe, expand
+
+STORE = SimpleNamespace(
+    layouts=["p5", "p4", "p3", "flat"], plans={"p5": 0, "p4": 0, "p3": 0}, subjects=["s1", "s2"]
+)
+PROFILE = Profile(
+    "mine",
+    encoder=EncoderShape(width=32, embedding="local", evidence=16),
+    alignment=Alignment(synthetic=0.5, ema=0.9),
+)
+
+
+def test_names_that_stand_for_several():
+    names = expand(("main", "patches", "per-subject", "plain"), STORE)
+    assert names == ["main", "p4", "p3", "per-subject-s1", "per-subject-s2", "plain"]
+
+
+PLAIN = {"shape": {"evidence": 0, "embedding": "shared"}, "settings": {"synthetic": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("main", {}),
+        ("common", {"shape": {"evidence_of": "all"}}),
+        ("plain", PLAIN),
+        ("flat", PLAIN | {"layout": "flat"}),
+        ("no-vae", {"use_vae": False}),
+        ("p4", {"layout": "p4"}),
+        ("per-subject-s2", {"subjects": ["s2"]}),
+    ],
+)
+def test_a_system_changes_what_it_says_and_nothing_else(name, changes):
+    expected = {
+        "name": name,
+        "layout": "p5",
+        "shape": asdict(PROFILE.encoder),
+        "settings": asdict(PROFILE.alignment),
+        "subjects": None,
+        "use_vae": True,
+    }
+    for key, value in changes.items():
+        expected[key] = expected[key] | value if isinstance(value, dict) else value
+    assert asdict(describe(name, PROFILE, STORE)) == expected
+
+
+@pytest.mark.parametrize("name", ["mian", "p9", "per-subject-s3", "s1", "per-subject"])
+def test_an_unknown_system_is_named(name):
+    with pytest.raises(ConfigError, match=f"no system '{name}'.*s1, s2, p5, p4, p3"):
+        describe(name, PROFILE, STORE)
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "words"),
+    [
+        ({"evidence_of": "both"}, {}, "evidence_of is 'both', expected 'subject' or 'all'"),
+        ({"evidence": 0}, {}, "encoder.evidence 0, expected evidence"),
+        ({"evidence": -1}, {}, "encoder.evidence -1"),
+        ({}, {"synthetic": 1.2}, "alignment.synthetic is 1.2"),
+        ({}, {"synthetic": -0.1}, "alignment.synthetic is -0.1"),
+    ],
+)
+def test_settings_that_no_encoder_can_have_are_refused(shape, settings, words):
+    e, a = replace(PROFILE.encoder, **shape), replace(PROFILE.alignment, **settings)
+    with pytest.raises(ConfigError, match=words):
+        System("main", "p5", e, a)
+
+
+def test_without_evidence_nothing_need_be_drawn():
+    profile = Profile("paper")
+    for name in ("main", "common", "plain", "flat", "no-vae", "p3", "per-subject-s1"):
+        assert describe(name, profile, STORE).shape.evidence == 0
