@@ -61,6 +61,8 @@ class Models:
         or the other.
     image_size : int, optional
         Side of a reconstructed picture in pixels.
+    captioner, detector : str, optional
+        BLIP-2 and DETR, which annotate the training pictures anew; without both, captions and boxes are the data's own.
     """
 
     clip: str | tuple[str, ...] = "tiny"
@@ -68,6 +70,8 @@ class Models:
     llm: str | tuple[str, ...] = "tiny"
     metric: str = "tiny"
     image_size: int | None = None
+    captioner: str | tuple[str, ...] | None = None
+    detector: str | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

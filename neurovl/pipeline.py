@@ -246,7 +246,7 @@ def train_language(run: Run) -> None:
 
     from .alignment import predict
     from .foundation.llm import load_llm
-    from .instructions import category_frequencies, dialogues
+    from .instruction_data import talks
     from .language import BrainLLM, Projector, fit_language
     from .training import accelerator_for
 
@@ -264,19 +264,7 @@ def train_language(run: Run) -> None:
                 for b in blocks
             ]
         )
-        ids = dict(zip(trials.image_id, trials.image_id.map(_original_ids(run)), strict=True))
-        objects = {image: run.recordings.objects(original) for image, original in ids.items()}
-        names = category_frequencies(objects.values()) or None
-        talk = {
-            image: dialogues(
-                run.recordings.captions(original),
-                objects[image],
-                np.random.default_rng([p.seed, i]),
-                image,
-                names,
-            )
-            for i, (image, original) in enumerate(ids.items())
-        }
+        talk = talks(run, list(trials.image_id))
         llm, tokenizer = load_llm(p.models.llm, p.device)
         torch.manual_seed(p.seed)
         model = BrainLLM(
@@ -301,11 +289,6 @@ def train_language(run: Run) -> None:
             ]
         model.float().save_pretrained(s.dir)
         pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
-
-
-def _original_ids(run: Run) -> dict:
-    """From an image id as text, as tables hold it, to the id that the recordings know."""
-    return {str(i): i for i in run.recordings.trials.image_id.unique()}
 
 
 def _drop_checkpoint(folder: Path) -> None:

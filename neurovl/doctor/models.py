@@ -17,6 +17,12 @@ def examine_models(profile: Profile) -> list[Finding]:
         own = find_folder(spec, part)
         small = part != "metric" or (own is not None and (own / "config.json").is_file())
         found += [examine_model(spec, part)] if small else _metric(spec)
+    for part in ("captioner", "detector"):
+        spec = getattr(profile.models, part)
+        if spec is not None:
+            name, here = " or ".join(alternatives(spec)), find_folder(spec, part) is not None
+            fix = "" if here else _fetch(spec, f"models.{part}", None)
+            found.append(Finding(f"models.{part} {name}", here, fix))
     return found
 
 

@@ -1,0 +1,59 @@
+"""Captions and boxes of new annotators reach the dialogues of the training pictures, and no test picture is annotated."""
+
+from dataclasses import replace
+
+import pytest
+
+from neurovl import pipeline
+from neurovl.config import Models, load_profile
+from neurovl.foundation import annotators
+from neurovl.instruction_data import talks
+
+
+class Captioner:
+    """Says the same of every picture, and counts them."""
+
+    seen = 0
+
+    def captions(self, image, n=8, seed=0):
+        type(self).seen += 1
+        return ["a giraffe on the moon."] * 40
+
+
+class Detector:
+    def objects(self, image):
+        return [{"category": "giraffe", "supercategory": "animal", "box": (0.1, 0.1, 0.9, 0.9)}]
+
+
+@pytest.fixture()
+def run(tiny_nsd, tmp_path, monkeypatch):
+    Captioner.seen = 0
+    monkeypatch.setattr(annotators, "load_captioner", lambda spec, device: Captioner())
+    monkeypatch.setattr(annotators, "load_detector", lambda spec, device: Detector())
+    profile = replace(load_profile("smoke"), models=Models(captioner="blip2", detector="detr"))
+    return pipeline.start(tiny_nsd, tmp_path / "run", profile)[0]
+
+
+def training(run) -> list[str]:
+    trials = run.recordings.trials
+    return [str(i) for i in trials.image_id[trials.split == "train"].unique()]
+
+
+def text(talk) -> str:
+    return " ".join(str(turn) for turn in talk)
+
+
+def test_annotations_reach_the_dialogues_and_are_kept(run):
+    ids = training(run)
+    said = talks(run, ids)
+    assert Captioner.seen == len(ids) < run.recordings.trials.image_id.nunique()
+    assert all("giraffe" in text(said[i]) for i in ids)
+    talks(run, ids)
+    assert Captioner.seen == len(ids)
+
+
+def test_without_annotators_the_data_s_own_captions_are_taken(run):
+    run.profile = replace(run.profile, models=Models(captioner="blip2"))
+    said = talks(run, training(run)[:40])
+    assert Captioner.seen == 0 and not (run.folder / "annotations").exists()
+    assert sum("giraffe on the moon" in text(one) for one in said.values()) == 0
