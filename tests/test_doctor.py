@@ -92,12 +92,14 @@ def test_absent_models_come_with_the_command_that_fetches_them():
     names = replace(
         paper.models, clip="ViT-L-14/openai", llm=LLAMA, unclip=withdrawn, metric="tiny"
     )
-    clip, unclip, llm, _ = models.examine_models(replace(paper, models=names))
+    clip, unclip, llm, _, captioner, detector = models.examine_models(replace(paper, models=names))
     assert clip.stops and "hf download timm/vit_large_patch14_clip_224.openai" in clip.fix
     assert "MIT" in clip.what
     assert "withdrawn" in unclip.fix and f"set models.unclip to its copy {UNCLIP}" in unclip.fix
     assert "gated" in llm.what and "8,030.3 M parameters" in llm.what
     assert "accept the Meta Llama 3" in llm.fix and f"hf download {LLAMA}" in llm.fix
+    assert captioner.stops and "hf download Salesforce/blip2-opt-2.7b" in captioner.fix
+    assert detector.stops and "hf download facebook/detr-resnet-50" in detector.fix
     other = models.examine_model("nobody/nothing", "llm")
     assert other.stops and "hf download nobody/nothing" in other.fix
 
