@@ -1,5 +1,6 @@
 """Alignment of brains with CLIP and VAE embeddings: loss, MixUp, training and prediction (paper section 3.1)."""
 
+import logging
 from itertools import combinations
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from .systems import System
 from .targets import Targets
 from .tokens import TokenStore
 from .training import Schedule, batch_rows, choose_device, fit
+
+log = logging.getLogger(__name__)
 
 APART = 10  # voxels that one of two subjects measured alone, at least, to tell their volumes apart
 REPEATS = 3  # a drawn response is the mean of 1 to 3 trials, as test pictures are seen
@@ -93,34 +96,39 @@ class TrainingTrials:
         self.features: np.ndarray | None = None
 
     def fit_responses(self, basis: TargetBasis, flat: torch.Tensor, common: bool) -> None:
-        """Fit the encoding model of each subject, or one for all of them.
+        """Fit the encoding model of each subject; or one for all of them, also where volumes do not say whose they are.
 
         Raises
         ------
         DataError
-            A subject's voxels are constant, or two subjects measured the same voxels, so that a volume does not say
-            whose it is.
+            A subject's voxels are constant.
         """
         self.features = basis.features(flat).numpy()
-        for subject in dict.fromkeys(self.subjects):
-            if common and self.models:
-                self.models[subject] = next(iter(self.models.values()))
-                continue
-            rows = slice(None) if common else self.subjects == subject
-            voxels = self.store.rows(self.index[rows])
-            try:
-                model = ResponseModel(voxels, self.features[self.pictures[rows]])
-            except DataError as problem:
-                raise DataError(f"{subject}: {problem}") from problem
-            self.models[subject] = model
-        for a, b in combinations([] if common else self.models, 2):
-            apart = int((self.models[a].measured ^ self.models[b].measured).sum())
-            if apart < APART:
-                raise DataError(
-                    f"{a} and {b} measured the same voxels but for {apart}, so that a volume does not say whose it is, "
-                    f"expected at least {APART} that only one of them measured; set encoder.evidence_of to all in the "
-                    "profile, or train one subject at a time with alignment.systems: [per-subject]"
+        subjects = list(dict.fromkeys(self.subjects))
+        if not common:
+            self.models = {subject: self._fit(subject) for subject in subjects}
+            pairs = combinations(subjects, 2)
+            alike = [pair for pair in pairs if self._apart(*pair) < APART]
+            if alike:
+                log.warning(
+                    "%s and %s measured the same voxels, so that a volume does not say whose it is: one encoding model is "
+                    "fitted to all subjects (as with encoder.evidence_of: all)",
+                    *alike[0],
                 )
+            common = bool(alike)
+        if common:
+            self.models = dict.fromkeys(subjects, self._fit(None))
+
+    def _fit(self, subject: str | None) -> ResponseModel:
+        rows = slice(None) if subject is None else self.subjects == subject
+        try:
+            voxels = self.store.rows(self.index[rows])
+            return ResponseModel(voxels, self.features[self.pictures[rows]])
+        except DataError as problem:
+            raise DataError(f"{subject or 'all subjects'}: {problem}") from problem
+
+    def _apart(self, a: str, b: str) -> int:
+        return int((self.models[a].measured ^ self.models[b].measured).sum())
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Voxels (B, V) and the pictures' rows in the targets (B,), a function of seed and step alone."""

@@ -111,7 +111,7 @@ class Reconstructor:
                 f"beta is {beta}, but this encoder predicts no VAE latent, so beta must be 1; use another encoder"
             )
         start = start_latents(z.vae, beta, self.latent_shape, seeds)
-        return self._sample(self._scaled(z.clip), start, prompts, seeds[0])
+        return self._sample(self._scaled(z.clip), start, prompts, seeds)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -127,7 +127,7 @@ class Reconstructor:
             return clip
         return torch.nn.functional.normalize(clip, dim=-1) * self.clip_norm
 
-    def _sample(self, clip, latents, prompts, seed):
+    def _sample(self, clip, latents, prompts, seeds):
         place = self.pipeline.device
         return self.pipeline(
             prompt=prompts,
@@ -136,7 +136,8 @@ class Reconstructor:
             num_inference_steps=self.steps,
             guidance_scale=self.guidance,
             noise_level=self.noise_level,
-            generator=torch.Generator().manual_seed(seed),  # of the CPU: the same on any device
+            # One a picture, as the embedding is noised too.
+            generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds],
             output_type="pt",
         ).images
 
