@@ -19,6 +19,7 @@ from ..new_subject import (
     volumes_identity,
 )
 from ..results import PROTOCOLS, Row
+from .brains import fit_ridge
 from .table import Table
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,8 @@ def score(run, subject: str, one, encoder, targets, share=None) -> list[dict]:
         "trials": len(rows),
     }
     table = Table(run.recordings.name, run.recordings.split_name, p.seed, p.evaluation.bootstrap)
-    fitted = _fit_ridge(one, targets) if len(rows) else None
+    shown = used.image_id.to_numpy()
+    fitted = fit_ridge(one.voxels("", rows), targets, shown, shown) if len(rows) else None
     for proto in PROTOCOLS:
         ids, voxels = held_out_voxels(one, subject, proto)
         z = predict(encoder, run.store.cut(voxels, encoder.layout))
@@ -173,16 +175,6 @@ def sentence(table: pd.DataFrame) -> str:
         f"{own.pictures:.0f} pictures; without any {words(none)}; ridge on the same trials {words(ridge)}; chance "
         f"{own.chance:.3f}"
     )
-
-
-def _fit_ridge(one, targets) -> dict:
-    from ..baselines.ridge import RidgeDecoder
-
-    rows = one.training
-    ids = one.trials.image_id.to_numpy()[rows]
-    x, seen = one.voxels("", rows), targets.rows(ids)
-    parts = {"clip": targets.clip} | ({} if targets.vae is None else {"vae": targets.vae})
-    return {k: RidgeDecoder().fit(x, v[seen].flatten(1).numpy(), ids) for k, v in parts.items()}
 
 
 def _without_value(run, subject: str, systems, reason: str, about: dict) -> list[dict]:

@@ -27,6 +27,27 @@ def held_out(run, system: str, subject: str, protocol: str = "average"):
     return ids, predict(encoder, store.cut(voxels, encoder.layout))
 
 
+def fit_ridge(x, targets, image_ids, groups) -> dict:
+    """The linear baseline: a ridge regression of voxels (n, V) to each embedding of the pictures that were seen.
+
+    Parameters
+    ----------
+    targets : Targets
+    groups : array, shape (n,)
+        What folds of the cross-validation must not share, such as the picture.
+
+    Returns
+    -------
+    dict
+        `RidgeDecoder` by 'clip' and, where there is one, 'vae'.
+    """
+    from ..baselines.ridge import RidgeDecoder
+
+    rows = targets.rows(image_ids)
+    parts = {"clip": targets.clip} | ({} if targets.vae is None else {"vae": targets.vae})
+    return {k: RidgeDecoder().fit(x, v[rows].flatten(1).numpy(), groups) for k, v in parts.items()}
+
+
 def linear_part(run, z):
     """What the evidence of the main encoder alone says: the decoder that its training starts from; None without."""
     encoder = run.encoder("main")

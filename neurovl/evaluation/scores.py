@@ -6,7 +6,7 @@ from ..alignment import held_out_voxels
 from ..metrics import protocol
 from ..results import Row, paper_value, stage, write_claims, write_results
 from ..targets import label_text
-from .brains import derangement, held_out, linear_part
+from .brains import derangement, fit_ridge, held_out, linear_part
 from .claims import claims
 from .maps import concepts, score_maps
 from .pictures import score_pictures
@@ -109,15 +109,11 @@ def _alignment(run, table: Table) -> None:
 
 
 def _fit_ridge(run, subject: str) -> dict:
-    """The linear baseline: a ridge regression of one subject's voxels to each embedding."""
-    from ..baselines.ridge import RidgeDecoder
-
-    store, targets = run.store, run.targets
+    store = run.store
     own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
-    x, rows = store.rows(own.index.to_numpy()), targets.rows(own.image_id)
-    parts = {"clip": targets.clip} | ({} if targets.vae is None else {"vae": targets.vae})
-    groups = _split_unit(run, own)
-    return {k: RidgeDecoder().fit(x, v[rows].flatten(1).numpy(), groups) for k, v in parts.items()}
+    return fit_ridge(
+        store.rows(own.index.to_numpy()), run.targets, own.image_id, _split_unit(run, own)
+    )
 
 
 def _predict_ridge(models: dict, run, subject: str, proto: str) -> dict:
