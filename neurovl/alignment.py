@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .config import Alignment
 from .encoder import BrainEmbedding, BrainEncoder
 from .errors import DataError
 from .responses import ResponseModel, TargetBasis
+from .settings import Alignment
 from .systems import System
 from .targets import Targets
 from .tokens import TokenStore

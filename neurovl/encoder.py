@@ -58,7 +58,7 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
     layout : str
         Layout of the token store that the encoder reads ('p14', 'flat', ...).
     width, layers, heads, mlp_ratio, head_hidden, dropout, embedding, evidence
-        See `config.EncoderShape`.
+        See `settings.EncoderShape`.
     n_subjects : int
         Subjects with evidence of their own; 1 where all share theirs.
     """

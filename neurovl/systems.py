@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from .config import Alignment, EncoderShape, Profile
 from .errors import ConfigError
+from .settings import Alignment, EncoderShape, Profile
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from neurovl import adaptation, figures, pipeline
 from neurovl.adaptation import add_subject, basis_of, pooled_noise
 from neurovl.alignment import held_out_voxels, loss_weights, predict
 from neurovl.cli import app
-from neurovl.config import Alignment, EncoderShape, Evaluation, Preprocessing, Profile
 from neurovl.encoder import BrainEncoder
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.evaluation import adapted
@@ -23,6 +22,7 @@ from neurovl.new_subject import choose_pictures, open_subject, read_trials
 from neurovl.preprocessing import write_store
 from neurovl.recordings import open_recordings
 from neurovl.responses import PRIOR, SHRINKAGE, ResponseModel, TargetBasis
+from neurovl.settings import Alignment, EncoderShape, Evaluation, Preprocessing, Profile
 from neurovl.tokens import TokenStore
 
 NETWORK = EncoderShape(width=16, layers=2, heads=2, head_hidden=16, evidence=24)

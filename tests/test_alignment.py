@@ -19,12 +19,12 @@ from neurovl.alignment import (
     loss_weights,
     predict,
 )
-from neurovl.config import Alignment, EncoderShape
 from neurovl.encoder import BrainEmbedding, BrainEncoder
 from neurovl.errors import DataError
 from neurovl.preprocessing import write_store
 from neurovl.recordings import open_recordings
 from neurovl.responses import ResponseModel, TargetBasis
+from neurovl.settings import Alignment, EncoderShape
 from neurovl.systems import System
 from neurovl.targets import Targets, write_targets
 from neurovl.tokens import TokenStore

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from neurovl.alignment import alignment_loss, partners, place_evidence, predict
-from neurovl.config import Alignment
 from neurovl.encoder import Block, BrainEmbedding, BrainEncoder
 from neurovl.errors import ConfigError, DataError
 from neurovl.localization import gradcam
+from neurovl.settings import Alignment
 
 SHAPE = {
     "n_tokens": 7,

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from neurovl.config import Alignment, EncoderShape, Profile
 from neurovl.errors import ConfigError
+from neurovl.settings import Alignment, EncoderShape, Profile
 from neurovl.systems import System, describe, expand
 
 STORE = SimpleNamespace(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import Profile
 from ..errors import NeurovlError
+from ..settings import Profile
 from .findings import Finding, readable
 
 SHORT = 0.5  # of the median size; a smaller session was cut short

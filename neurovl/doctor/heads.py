@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ..config import Profile
 from ..datasets.anatomy import GRIDS, NSDGENERAL, VOXEL_MM, grid
 from ..errors import ConfigError, NeurovlError
 from ..preprocessing import patch_in_voxels
+from ..settings import Profile
 from ..volumes import PatchPlan, layout_name
 
 

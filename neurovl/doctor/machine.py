@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import Profile
 from ..errors import NeurovlError
+from ..settings import Profile
 from .findings import Finding, readable
 from .needs import Need, needs, sizes_for
 

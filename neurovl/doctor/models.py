@@ -1,9 +1,9 @@
 """Whether the models of a profile are here and whole, what they are, and under which licence."""
 
-from ..config import Profile
 from ..errors import MissingError, NeurovlError
 from ..foundation.facts import Facts, find_facts, find_folder, lacking, parameters
 from ..foundation.source import TINY, alternatives, fetch_command
+from ..settings import Profile
 from .findings import Finding, readable
 
 PARTS = ("clip", "unclip", "llm", "metric")

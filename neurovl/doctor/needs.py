@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ..config import Profile
 from ..errors import MissingError
 from ..foundation.facts import configurations, parameters
 from ..foundation.source import LARGE
+from ..settings import Profile
 from .heads import masks_for, plans_for, union_region
 
 F32, F16 = 4, 2

@@ -5,7 +5,7 @@ Every stage takes what the stage before gave, so a width or a shape that does no
 
 from types import SimpleNamespace
 
-from ..config import Profile
+from ..settings import Profile
 from .trial import Trial
 
 QUESTION, ANSWER = "What is in the picture?", "A dog sits on a beach."
