@@ -22,7 +22,7 @@ __all__ = [
 PAPER_FILE = Path(__file__).parent / "paper_results.csv"
 TASKS = (
     "alignment", "caption", "description", "dialogue", "reasoning", "reconstruction",
-    "localization", "classification",
+    "localization", "classification", "importance", "adaptation",
 )  # fmt: skip
 PROTOCOLS = ("average", "single")
 VERDICTS = ("holds", "fails", "undecided")
