@@ -21,6 +21,7 @@ _WHERE = {
     "Reconstructor": "reconstruction",
     "locate": "localization",
     "load_profile": "config",
+    "load_published": "hub",
     "NeurovlError": "errors",
 }
 _MODULES = ("metrics", "foundation", "figures", "widgets")

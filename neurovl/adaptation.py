@@ -1,20 +1,44 @@
-"""Linear evidence of a subject that no training saw, added to a trained encoder in closed form; nothing else changes.
+"""A subject that no training saw: its linear evidence added to a trained encoder in closed form, or all of it trained on.
 
 An encoding model is fitted to few trials of the subject (see `responses`) in the components that the encoder speaks of.
 How a new subject's trials are read is in `new_subject`, how well it is decoded is measured in `evaluation.adapted`.
 """
 
+import copy
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from .alignment import APART, loss_weights, place_evidence
+from .alignment import align, loss_weights, place_evidence
 from .encoder import BrainEncoder, Evidence
+from .errors import ConfigError
 from .new_subject import NewTrials
 from .responses import ResponseModel, TargetBasis
 from .targets import Targets
+from .training_trials import APART, TrainingTrials
+
+# Of fine-tuning, at least, and as a share of the rate of training; by held-out training pictures of a new subject.
+STEPS, RATE = 100, 0.3
+
+
+def takes_evidence(run, encoder: BrainEncoder) -> bool:
+    """Whether an encoder holds evidence of each subject, which a new one's can be added to."""
+    return encoder.evidence is not None and run.profile.encoder.evidence_of == "subject"
+
+
+def require_evidence(run) -> BrainEncoder:
+    """The run's main encoder; refused where a new subject's evidence cannot be added to it."""
+    encoder = run.encoder("main")
+    if not takes_evidence(run, encoder):
+        raise ConfigError(
+            f"encoders/main of this run (profile {run.profile.name}) holds no linear evidence of each subject, expected some "
+            "that a new subject's can be added to; set encoder.evidence to 128 and encoder.evidence_of to subject in a copy "
+            "of the profile, and train a run with it: neurovl reproduce --profile FILE"
+        )
+    return encoder
 
 
 def basis_of(run, encoder: BrainEncoder) -> TargetBasis:
@@ -75,3 +99,38 @@ def add_subject(run, encoder: BrainEncoder, trials: NewTrials, targets: Targets,
         state[f"evidence.{name}"] = torch.cat([getattr(one, name) for one in held])
     grown.load_state_dict(state)
     return grown.eval()
+
+
+def fine_tune(run, encoder: BrainEncoder, trials: NewTrials, targets: Targets) -> BrainEncoder:
+    """A copy of an encoder whose parameters all learn on, from a new subject's chosen training trials.
+
+    Batches are made as in the run's training: trials are mixed, and a share gives way to responses drawn from the
+    subject's encoding model to its own pictures and those of the run. Evidence is no parameter and stays as it is.
+    """
+    p, chosen = run.profile, trials.trials.iloc[trials.training]
+    settings = p.alignment
+    epochs = max(1, round(STEPS * settings.batch_size / len(chosen)))
+    settings = replace(settings, epochs=epochs, lr=RATE * settings.lr)
+    store = SimpleNamespace(
+        rows=lambda index: trials.voxels("", index),
+        n_voxels=trials.stored.shape[1],
+        cut=run.store.cut,
+    )
+    both = SimpleNamespace(
+        clip=torch.cat([targets.clip, run.targets.clip]),
+        vae=None if targets.vae is None else torch.cat([targets.vae, run.targets.vae]),
+        rows=targets.rows,
+    )
+    data = TrainingTrials(
+        store, chosen, both, settings.batch_size, settings.mixup, settings.synthetic, p.seed
+    )
+    if settings.synthetic:
+        vae = encoder.vae_shape is not None
+        flat = torch.cat([targets.flat(vae), run.targets.flat(vae)])
+        data.fit_responses(basis_of(run, encoder), flat, common=True)
+        seen = run.store.trials
+        seen = run.targets.rows(seen.image_id[seen.split == "train"].unique()).numpy()
+        data.pool = np.union1d(data.pool, len(targets.clip) + seen)
+    tuned = copy.deepcopy(encoder)
+    align(tuned, data, settings, seed=p.seed, device=p.device, describe="fine-tuning")
+    return tuned.cpu().eval()

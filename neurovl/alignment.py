@@ -1,26 +1,18 @@
 """Alignment of brains with CLIP and VAE embeddings: loss, MixUp, training and prediction (paper section 3.1)."""
 
-import logging
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from .encoder import BrainEmbedding, BrainEncoder
-from .errors import DataError
-from .responses import ResponseModel, TargetBasis
+from .responses import TargetBasis
 from .settings import Alignment
 from .systems import System
 from .targets import Targets
 from .tokens import TokenStore
-from .training import Schedule, batch_rows, choose_device, fit
-
-log = logging.getLogger(__name__)
-
-APART = 10  # voxels that one of two subjects measured alone, at least, to tell their volumes apart
-REPEATS = 3  # a drawn response is the mean of 1 to 3 trials, as test pictures are seen
+from .training import Schedule, Validation, fit
+from .training_trials import Ahead, TrainingTrials, split_pictures
 
 
 def alignment_loss(
@@ -46,110 +38,6 @@ def loss_weights(n_clip: int, n_all: int, settings: Alignment) -> torch.Tensor:
     return weights
 
 
-def partners(subjects, targets) -> np.ndarray:
-    """For every trial the trials of the same subject with the same target, itself included, shape (n, most partners).
-
-    A picture is a target of its own, so these are its repeats; where the targets are category names, they are the trials
-    of the category. Rows with fewer partners are filled by repeating them, so that each is about equally likely.
-
-    Parameters
-    ----------
-    subjects : sequence of str, length n
-    targets : sequence of int, length n
-        Equal numbers for equal targets.
-    """
-    groups = (
-        pd.DataFrame({"s": np.asarray(subjects), "t": np.asarray(targets)})
-        .groupby(["s", "t"], sort=False)
-        .indices
-    )
-    width = max(len(g) for g in groups.values())
-    table = np.empty((len(subjects), width), int)
-    for group in groups.values():
-        table[group] = np.resize(group, width)
-    return table
-
-
-class TrainingTrials:
-    """Batches of training trials, read from the token store as they are needed.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        Rows of `store.trials`.
-    mixup : bool
-        Mix each trial with another of the same subject and target, x = l x1 + (1 - l) x2 with l ~ U(0, 1).
-    synthetic : float
-        Share of a batch in which the trial gives way to a response drawn from its subject's encoding model, to any
-        picture of the training trials.
-    """
-
-    def __init__(self, store, trials, targets: Targets, batch_size: int, mixup: bool, synthetic: float, seed: int):  # fmt: skip
-        self.store, self.index, self.seed = store, trials.index.to_numpy(), seed
-        self.batch_size, self.n_drawn = batch_size, round(synthetic * batch_size)
-        self.pictures = targets.rows(trials.image_id).numpy()
-        same = torch.unique(targets.clip, dim=0, return_inverse=True)[1].numpy()
-        self.mates = partners(trials.subject, same[self.pictures]) if mixup else None
-        self.subjects = trials.subject.to_numpy()
-        self.pool = np.unique(self.pictures)
-        self.models: dict[str, ResponseModel] = {}
-        self.features: np.ndarray | None = None
-
-    def fit_responses(self, basis: TargetBasis, flat: torch.Tensor, common: bool) -> None:
-        """Fit the encoding model of each subject; or one for all of them, also where volumes do not say whose they are.
-
-        Raises
-        ------
-        DataError
-            A subject's voxels are constant.
-        """
-        self.features = basis.features(flat).numpy()
-        subjects = list(dict.fromkeys(self.subjects))
-        if not common:
-            self.models = {subject: self._fit(subject) for subject in subjects}
-            pairs = combinations(subjects, 2)
-            alike = [pair for pair in pairs if self._apart(*pair) < APART]
-            if alike:
-                log.warning(
-                    "%s and %s measured the same voxels, so that a volume does not say whose it is: one encoding model is "
-                    "fitted to all subjects (as with encoder.evidence_of: all)",
-                    *alike[0],
-                )
-            common = bool(alike)
-        if common:
-            self.models = dict.fromkeys(subjects, self._fit(None))
-
-    def _fit(self, subject: str | None) -> ResponseModel:
-        rows = slice(None) if subject is None else self.subjects == subject
-        try:
-            voxels = self.store.rows(self.index[rows])
-            return ResponseModel(voxels, self.features[self.pictures[rows]])
-        except DataError as problem:
-            raise DataError(f"{subject or 'all subjects'}: {problem}") from problem
-
-    def _apart(self, a: str, b: str) -> int:
-        return int((self.models[a].measured ^ self.models[b].measured).sum())
-
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Voxels (B, V) and the pictures' rows in the targets (B,), a function of seed and step alone."""
-        rows = batch_rows(len(self.index), self.batch_size, step, self.seed)
-        rng = np.random.default_rng([self.seed, step, 1])
-        pictures, voxels = self.pictures[rows].copy(), self.store.rows(self.index[rows])
-        if self.mates is not None:
-            other = self.mates[rows, rng.integers(self.mates.shape[1], size=len(rows))]
-            share = rng.random((len(rows), 1), np.float32)
-            voxels = share * voxels + (1 - share) * self.store.rows(self.index[other])
-        if self.n_drawn:
-            pictures[: self.n_drawn] = rng.choice(self.pool, self.n_drawn)
-            repeats = rng.integers(1, REPEATS + 1, self.n_drawn)
-            whose = self.subjects[rows[: self.n_drawn]]
-            for subject in dict.fromkeys(whose):
-                drawn = np.flatnonzero(whose == subject)
-                seen = self.features[pictures[drawn]]
-                voxels[drawn] = self.models[subject].sample(seen, repeats[drawn], rng)
-        return torch.from_numpy(voxels), torch.from_numpy(pictures)
-
-
 def fit_encoder(
     store: TokenStore,
     targets: Targets,
@@ -158,6 +46,8 @@ def fit_encoder(
     seed: int,
     checkpoint: Path | None = None,
     device: str = "auto",
+    trackers: tuple[str, ...] = (),
+    logs: Path | None = None,
 ) -> tuple[BrainEncoder, list[dict]]:
     """Train one encoder on the training trials of its subjects.
 
@@ -166,19 +56,33 @@ def fit_encoder(
     BrainEncoder, list of dict
         The trained encoder and its training curve.
     """
-    shape, settings, layout = system.shape, system.settings, system.layout
+    shape, settings = system.shape, system.settings
     trials = store.trials[store.trials.split == "train"]
     if system.subjects is not None:
         trials = trials[trials.subject.isin(system.subjects)]
+    trials, watched = split_pictures(trials, settings.validation, seed)
     data = TrainingTrials(
         store, trials, targets, settings.batch_size, settings.mixup, settings.synthetic, seed
     )
-    vae, basis = targets.vae if system.use_vae else None, None
+    basis = None
     if shape.evidence:
         flat = targets.flat(system.use_vae)
         weights = loss_weights(targets.clip.shape[1], flat.shape[1], settings)
         basis = TargetBasis.fit(flat[data.pool], shape.evidence, weights)
         data.fit_responses(basis, flat, common=shape.evidence_of == "all")
+    encoder = _new_encoder(store, targets, system, data, basis, seed)
+    curve = align(
+        encoder, data, settings, watched,
+        seed=seed, checkpoint=checkpoint, device=device, trackers=trackers, logs=logs, describe=f"encoder {system.name}",
+    )  # fmt: skip
+    return encoder, curve
+
+
+def _new_encoder(store, targets, system: System, data: TrainingTrials, basis, seed) -> BrainEncoder:
+    """An encoder as training begins with it: at the mean target, or at the linear decoder."""
+    layout = system.layout
+    vae = targets.vae if system.use_vae else None
+    models = list({id(model): model for model in data.models.values()}.values())
     n_tokens, token_size = store.shape(layout)
     torch.manual_seed(seed)
     encoder = BrainEncoder(
@@ -187,44 +91,93 @@ def fit_encoder(
         targets.clip.shape[1],
         None if vae is None else list(vae.shape[1:]),
         layout,
-        **shape.network() | {"evidence": 0 if basis is None else len(basis.components)},
-        n_subjects=len({id(model) for model in data.models.values()}) or 1,
+        **system.shape.network() | {"evidence": 0 if basis is None else len(basis.components)},
+        n_subjects=len(models) or 1,
     )
     seen = torch.from_numpy(data.pool)
     encoder.start_at(targets.clip[seen].mean(0), None if vae is None else vae[seen].mean(0))
     if basis is not None:
-        models = list({id(model): model for model in data.models.values()}.values())
         place_evidence(encoder, basis, models, store.columns(layout))
-    place = choose_device(device)
+    return encoder
 
-    def loss_at(model, step):
-        voxels, pictures = data.batch(step)
-        tokens = store.cut(voxels, layout)
-        if settings.token_dropout:
-            tokens = tokens * (torch.rand(*tokens.shape[:2], 1) >= settings.token_dropout)
+
+def align(
+    encoder: BrainEncoder,
+    data: TrainingTrials,
+    settings: Alignment,
+    watched=None,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    device: str = "auto",
+    trackers: tuple[str, ...] = (),
+    logs: Path | None = None,
+    describe: str = "encoder",
+) -> list[dict]:
+    """Train an encoder, from where it stands, on training trials; it is changed in place.
+
+    Parameters
+    ----------
+    watched : DataFrame, optional
+        Trials on whose pictures, repeats averaged, the loss is watched after every epoch.
+
+    Returns
+    -------
+    list of dict
+        The training curve, see `training.fit`.
+    """
+    store, targets = data.store, data.targets
+    clip, vae = targets.clip, targets.vae if encoder.vae_head is not None else None
+    an_epoch = max(1, len(data.index) // settings.batch_size)
+    steps = max(1, settings.epochs * len(data.index) // settings.batch_size)
+    batches = Ahead(data.batch, settings.workers, steps)
+
+    def loss_of(model, voxels, pictures):
+        place = next(encoder.parameters()).device
+        # Cut where the encoder is: voxels are fewer than values of tokens.
+        tokens = store.cut(voxels.to(place), encoder.layout).to(place)
+        if settings.token_dropout and model.training:
+            kept = torch.rand(*tokens.shape[:2], 1) >= settings.token_dropout
+            tokens = tokens * kept.to(place)
         wanted = None if vae is None else vae[pictures].to(place)
-        return alignment_loss(
-            model(tokens.to(place)), targets.clip[pictures].to(place), wanted, settings
-        )
+        return alignment_loss(model(tokens), clip[pictures].to(place), wanted, settings)
 
-    steps = max(1, settings.epochs * len(trials) // settings.batch_size)
+    def loss_at(model, step, part):
+        return loss_of(model, *batches(step, part))
+
+    validation = None
+    if watched is not None and len(watched):
+        seen, means = averaged(store, targets, watched)
+
+        @torch.no_grad()
+        def validation_loss(model):
+            parts = zip(means.split(256), seen.split(256), strict=True)
+            return sum(float(loss_of(model, x, y)["loss"]) * len(y) for x, y in parts) / len(seen)
+
+        validation = Validation(validation_loss, an_epoch, settings.patience)
     schedule = Schedule(
         steps,
         settings.lr,
         settings.weight_decay,
         ema=settings.ema,
         precision=settings.precision,
+        accumulate=settings.accumulate,
+        compile=settings.compile,
     )
-    curve = fit(
-        encoder,
-        loss_at,
-        schedule,
-        seed=seed,
-        checkpoint=checkpoint,
-        device=device,
-        describe=f"encoder {system.name}",
-    )
-    return encoder, curve
+    try:
+        return fit(
+            encoder, loss_at, schedule,
+            seed=seed, checkpoint=checkpoint, device=device, describe=describe, validation=validation, trackers=trackers, logs=logs,
+        )  # fmt: skip
+    finally:
+        batches.close()
+
+
+def averaged(store, targets: Targets, trials) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows in the targets (n,) and voxels (n, V) of each subject's pictures, the mean over the repeats in `trials`."""
+    groups = trials.groupby(["subject", "image_id"], sort=False).groups
+    voxels = np.stack([store.rows(np.asarray(index)).mean(0) for index in groups.values()])
+    return targets.rows([image for _, image in groups]), torch.from_numpy(voxels)
 
 
 def place_evidence(encoder: BrainEncoder, basis: TargetBasis, models, columns) -> None:

@@ -86,6 +86,7 @@ def profile_from_dict(content: dict) -> Profile:
     _require_known(content, Profile, "profile")
     values = {}
     for key, value in content.items():
+        value = _tuples(value)
         if key in _SECTIONS and value is not None:
             _require_known(value, _SECTIONS[key], f"section {key}")
             value = {k: _tuples(v) for k, v in value.items()}

@@ -16,6 +16,16 @@ from torch import nn
 
 from .errors import ConfigError, DataError, MissingError
 
+CARD = """\
+---
+{{ card_data }}
+---
+
+Weights of a ViT3D, which reads patches of fMRI volumes: `neurovl.BrainEncoder.from_pretrained`. This card does not know the
+recordings that they were trained on, whose terms apply to them. `neurovl export encoder --run RUN --out DIR` writes them with
+the patch plan that they need and a card that names data, terms, training and scores.
+"""
+
 
 @dataclass(frozen=True)
 class BrainEmbedding:
@@ -44,7 +54,9 @@ class BrainEmbedding:
         return BrainEmbedding(self.clip[rows], vae, self.hidden[rows])
 
 
-class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", license="bsd-3-clause"):
+class BrainEncoder(
+    nn.Module, PyTorchModelHubMixin, library_name="neurovl", tags=["fmri"], model_card_template=CARD
+):
     """Transformer over the kept patches of a volume.
 
     Parameters
@@ -143,7 +155,7 @@ class BrainEncoder(nn.Module, PyTorchModelHubMixin, library_name="neurovl", lice
 
     def read_out(self, hidden: torch.Tensor) -> BrainEmbedding:
         """The last layer and the heads, from the penultimate hidden states (B, N + 1, D + K)."""
-        h0 = self.norm(self.blocks[-1](hidden[..., : self.width])[:, 0])
+        h0 = self.norm(self.blocks[-1].first(hidden[..., : self.width]))
         clip = self.clip_head(h0)
         vae = None if self.vae_head is None else self.vae_head(h0)
         if self.evidence is not None:
@@ -230,6 +242,7 @@ class Evidence(nn.Module):
         either = present.sum(1, keepdim=True) + measured.sum(1) - both
         return (both / either.clamp(min=1)).argmax(1)
 
+    @torch.compiler.disable
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Evidence (B, N + 1, K) of tokens (B, N, C): the subject's offset, then each patch's."""
         whose, x = self.subject(tokens), tokens.float()
@@ -271,9 +284,31 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = nn.functional.scaled_dot_product_attention(q, k, v)
+        attended = _attend(q, k, v)
+        return self._finish(x, attended)
+
+    def first(self, x: torch.Tensor) -> torch.Tensor:
+        """The first token of the block's result, (B, D) from (B, N + 1, D), without the work for the others."""
+        read, width = self.norm1(x), x.shape[-1]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = nn.functional.linear(read[:, :1], weight[:width], bias[:width])
+        kv = nn.functional.linear(read, weight[width:], bias[width:])
+        k, v = kv.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q = q.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        attended = _attend(q, k, v)
+        return self._finish(x[:, :1], attended)[:, 0]
+
+    def _finish(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         x = x + self.drop(self.out(attended.transpose(1, 2).flatten(2)))
         return x + self.mlp(self.norm2(x))
+
+
+def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """softmax(q k^T / sqrt(d)) v over the tokens (B, H, N, d)."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        # For as few tokens as there are patches, the fused attention of the CPU takes 3 times as long in bfloat16.
+        return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1).to(v.dtype) @ v
+    return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
 def _head(width: int, hidden: int, out: int) -> nn.Sequential:

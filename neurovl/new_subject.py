@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from .datasets.base import Recordings, digest, find_subject
-from .encoder import BrainEncoder
 from .errors import ConfigError, DataError
-from .preprocessing import MIN_TRAINING_TRIALS, all_moments, standardisation
+from .preprocessing import MIN_TRAINING_TRIALS, all_moments, own_columns, standardisation
 from .recordings import open_recordings
 from .resize import Resizer
 from .targets import Targets, write_targets
@@ -52,14 +51,12 @@ def open_subject(run, subject, data=None) -> tuple[str, Recordings]:
     Raises
     ------
     ConfigError
-        The subject is in the run's store, the run's encoder holds no evidence of each subject, or the pictures have
-        labels.
+        The subject is in the run's store, or the pictures have labels.
     MissingError, DataError
         The data do not have the subject, its axes run otherwise than those of the run, or a picture of its test trials
         was one to train on.
     """
     store, wanted = run.store, run.profile.preprocessing
-    require_evidence(run)
     known = [name for name in store.subjects if _same(name, subject)]
     if known:
         raise ConfigError(
@@ -84,18 +81,6 @@ def open_subject(run, subject, data=None) -> tuple[str, Recordings]:
                 "expected one split by picture for all subjects; give both the same split"
             )
     return name, recordings
-
-
-def require_evidence(run) -> BrainEncoder:
-    """The run's main encoder; refused where it has no evidence of each subject, which a new one could be added to."""
-    encoder, shape = run.encoder("main"), run.profile.encoder
-    if encoder.evidence is None or shape.evidence_of != "subject":
-        raise ConfigError(
-            f"encoders/main of this run (profile {run.profile.name}) holds no linear evidence of each subject, expected some "
-            "that a new subject's can be added to; set encoder.evidence to 128 and encoder.evidence_of to subject in a copy "
-            "of the profile, and train a run with it: neurovl reproduce --profile FILE"
-        )
-    return encoder
 
 
 def choose_pictures(recordings, subject: str, seed: int, share=None, trials=None) -> list[str]:
@@ -137,7 +122,9 @@ def read_trials(recordings, subject: str, store, choices: list[list[str]]) -> li
     taken from the chosen trials of the session (of all sessions where `recordings.zscore` is 'subject'), and where these
     are fewer than 20 from the set's trials of the session, as in the token store.
     """
-    resizer = Resizer(recordings.mask(subject).shape, store.target, store.region)
+    mask = recordings.mask(subject)
+    inside = own_columns(mask, store.target, store.region, store.off_mask)
+    resizer = Resizer(mask.shape, store.target, store.region[inside])
     sets = [_restricted(recordings, subject, chosen) for chosen in choices]
     across = recordings.zscore == "subject"
     moments = [all_moments(_measured(one), subject, resizer) if across else None for one in sets]
@@ -156,7 +143,9 @@ def read_trials(recordings, subject: str, store, choices: list[list[str]]) -> li
                 is_train = used
             block, of = values[used], is_train[used]
             scale, shift = standardisation(block, of, moments[k])
-            voxels[k].append(resizer.from_inputs(block, scale, shift).astype(np.float16))
+            packed = np.zeros((len(block), len(inside)), np.float16)
+            packed[:, inside] = resizer.from_inputs(block, scale, shift)
+            voxels[k].append(packed)
             rows[k].append(own[used])
     return [
         NewTrials(pd.concat(r, ignore_index=True).astype({"image_id": str}), np.concatenate(v), a)
@@ -173,7 +162,7 @@ def embed_subject(run, recordings, subject: str) -> Targets:
     view = copy.copy(recordings)
     view.trials = recordings.subject_trials(subject)
     with_vae = run.targets.vae is not None and recordings.has_images
-    with run.stage(f"targets-{subject}", {"vae": with_vae}) as s:
+    with run.stage(f"targets-{subject}", {"vae": with_vae}, code=(__name__,)) as s:
         if not s.done:
             vae = load_vae(models.unclip, device, models.image_size) if with_vae else None
             write_targets(view, s.dir, load_clip(models.clip, device), vae)

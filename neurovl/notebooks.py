@@ -35,6 +35,7 @@ NOTEBOOKS = (
     "09_real_brains",
     "10_numbers",
     "11_models",
+    "12_new_subject",
 )
 
 _PACKAGE = Path(__file__).parent

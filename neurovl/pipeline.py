@@ -6,7 +6,8 @@ Stages read from the stages before them and write below RUN/; how they are score
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,15 +15,16 @@ import numpy as np
 import pandas as pd
 
 from .config import Profile, load_profile, read_run, write_run
+from .errors import ConfigError
 from .recordings import Recordings, open_recordings, require_both_splits
 from .results import provenance_key, stage
 
 log = logging.getLogger(__name__)
 
-TOKENS_CODE = (
-    "neurovl.preprocessing",
-    "neurovl.recordings",
-)  # edits elsewhere leave the store as it is
+# Edits elsewhere leave the store, and the encoders, as they are.
+TOKENS_CODE = ("neurovl.preprocessing", "neurovl.recordings")
+TARGETS_CODE = ("neurovl.targets", "neurovl.foundation.clip", "neurovl.foundation.vae")
+ENCODER_CODE = ("neurovl.alignment", "neurovl.systems")
 
 
 @dataclass
@@ -110,17 +112,21 @@ def _run(out: Path, profile: Profile, recordings: Recordings, fold: int) -> Run:
 
 
 def simulate_for(profile: Profile, beside: Path) -> Path:
-    """The profile's simulated data folder; made where it is not there yet."""
+    """The profile's simulated data folder, with the new subject where one is named; made where it is not there yet."""
     from .datasets.simulation import simulate
 
-    world = profile.simulation
+    world, new = profile.simulation, profile.adaptation.subject
+    if world is None:
+        raise ConfigError(
+            f"no data were given, and profile {profile.name} simulates none, expected a data set: give one with --data DIR"
+        )
+    subjects = [*world.subjects, *([] if new is None or new in world.subjects else [new])]
     folder = (
-        beside
-        / f"simulated-nsd-{'-'.join(map(str, world.subjects))}-s{world.sessions}-x{world.scale:g}"
+        beside / f"simulated-nsd-{'-'.join(map(str, subjects))}-s{world.sessions}-x{world.scale:g}"
     )
     simulate(
         folder,
-        subjects=world.subjects,
+        subjects=subjects,
         sessions=world.sessions,
         scale=world.scale,
         seed=profile.seed,
@@ -140,6 +146,10 @@ def start(data, out, profile: Profile) -> list[Run]:
     """Open the data (simulated where none are given), record the run, and return its folds."""
     out = Path(out)
     folder = Path(data) if data is not None else simulate_for(profile, out.parent / "data")
+    wanted = profile.preprocessing
+    if data is None and wanted.subjects is None:
+        wanted = replace(wanted, subjects=profile.simulation.subjects)
+        profile = replace(profile, preprocessing=wanted)
     first = _open(folder, profile)
     facts = {
         "data": first.name,
@@ -207,7 +217,7 @@ def embed_targets(run: Run) -> None:
     from .targets import write_targets
 
     models, device = run.profile.models, run.profile.device
-    with run.stage("targets", {}) as s:
+    with run.stage("targets", {}, code=TARGETS_CODE) as s:
         if not s.done:
             vae = (
                 load_vae(models.unclip, device, models.image_size)
@@ -218,26 +228,32 @@ def embed_targets(run: Run) -> None:
 
 
 def train_encoder(run: Run, name: str) -> None:
-    """RUN/encoders/NAME: one encoder and its training curve."""
+    """RUN/encoders/NAME: one encoder and its training curve; the processes of `accelerate launch` train it together."""
     from .alignment import fit_encoder
+    from .devices import agree, leads
     from .systems import describe
 
-    system = describe(name, run.profile, run.store)
-    settings = {**asdict(system), "settings": {**asdict(system.settings), "systems": None}}
-    with run.stage(f"encoders/{name}", settings, ("tokens", "targets")) as s:
-        if s.done:
+    p, system = run.profile, describe(name, run.profile, run.store)
+    settings = {**asdict(system), "settings": {**asdict(system.settings), "systems": None, "workers": None}}  # fmt: skip
+    stage = run.stage(f"encoders/{name}", settings, ("tokens", "targets"), ENCODER_CODE)
+    with stage if leads() else nullcontext() as s:
+        folder = agree(None if s is None or s.done else s.dir, p.device)
+        if folder is None:
             return
         encoder, curve = fit_encoder(
             run.store,
             run.targets,
             system,
-            seed=run.profile.seed,
-            checkpoint=s.dir / "checkpoint",
-            device=run.profile.device,
+            seed=p.seed,
+            checkpoint=folder / "checkpoint",
+            device=p.device,
+            trackers=p.trackers,
+            logs=run.folder / "logs",
         )
-        encoder.save_pretrained(s.dir)
-        pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
-        _drop_checkpoint(s.dir)
+        if s is not None:
+            encoder.save_pretrained(s.dir)
+            pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
+            _drop_checkpoint(s.dir)
 
 
 def train_language(run: Run) -> None:
@@ -245,10 +261,10 @@ def train_language(run: Run) -> None:
     import torch
 
     from .alignment import predict
+    from .devices import accelerator_for
     from .foundation.llm import load_llm
     from .instruction_data import talks
     from .language import BrainLLM, Projector, fit_language
-    from .training import accelerator_for
 
     p, settings = run.profile, run.profile.language
     with run.stage("llm", settings, ("tokens", "targets", "encoders/main")) as s:
@@ -309,7 +325,7 @@ def train(run: Run) -> None:
 
 
 def evaluate(runs: list[Run], out) -> None:
-    """Answers, pictures and maps of every fold of a trained run, then results.csv and claims.csv."""
+    """Answers, pictures, maps and the importance of regions of every fold of a trained run, the new subject's curve, results.csv and claims.csv."""
     from . import evaluation
 
     for run in runs:
@@ -318,6 +334,8 @@ def evaluate(runs: list[Run], out) -> None:
             evaluation.reconstruct(run)
         if evaluation.concepts(run):
             evaluation.localize(run)
+        if evaluation.regions(run):
+            evaluation.weigh(run)
     evaluation.score(runs, Path(out))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from .datasets.base import digest
 from .errors import ConfigError, DataError
 from .provenance import code_hash
-from .resize import Resizer
+from .resize import Resizer, resize_nearest
 from .volumes import PatchPlan, layout_name
 
 MIN_TRAINING_TRIALS = 20
@@ -47,7 +47,8 @@ def write_store(
     target : tuple of int, optional
         Common grid; the first subject's by default.
     off_mask : str
-        'zero' or 'keep', see `PatchPlan`.
+        'keep' or 'zero', see `PatchPlan`; or 'own': as 'zero', and the voxels outside a subject's own resized mask are 0
+        in its volumes too, so that these say whose they are.
     n_jobs : int
         Processes, each with one session in memory; the stored bytes do not depend on it.
     previous : Path, optional
@@ -81,14 +82,15 @@ def write_store(
     code = code_hash(__name__, "neurovl.recordings")
     jobs, transductive = [], {}
     for subject in recordings.subjects:
-        resizer = Resizer(masks[subject].shape, target, region)
+        inside = own_columns(masks[subject], target, region, off_mask)
+        resizer = Resizer(masks[subject].shape, target, region[inside])
         trials = recordings.subject_trials(subject)
         moments = all_moments(recordings, subject, resizer) if recordings.zscore == "subject" else None  # fmt: skip
         place = folder / subject
         place.mkdir(exist_ok=True)
         for leftover in place.glob(".*.part"):
             leftover.unlink(missing_ok=True)
-        fixed = digest(target, region.tobytes(), masks[subject].tobytes(), moments, code)
+        fixed = digest(target, region.tobytes(), inside.tobytes(), masks[subject].tobytes(), moments, code)  # fmt: skip
         for session, own in trials.groupby("session", sort=False):
             is_train = (own.split == "train").to_numpy()
             if moments is None and is_train.sum() < MIN_TRAINING_TRIALS:
@@ -98,7 +100,7 @@ def write_store(
             file = place / f"{session_name(session)}.npy"
             shape = (len(own), len(region))
             if not _is_whole(file, key, shape) and not _take_over(previous, file, key, shape):
-                jobs.append((file, key, subject, session, resizer, is_train, moments))
+                jobs.append((file, key, subject, session, resizer, inside, is_train, moments))
     work = (delayed(_write_session)(recordings, *job) for job in jobs)
     done = Parallel(n_jobs=min(n_jobs, len(jobs)) or 1, return_as="generator_unordered")(work)
     for _ in tqdm(done, "sessions", total=len(jobs), disable=None):
@@ -111,6 +113,32 @@ def write_store(
         "transductive": transductive,
     }
     _write_json(folder / "plan.json", about)
+
+
+def own_columns(mask: np.ndarray, target, region: np.ndarray, off_mask: str) -> np.ndarray:
+    """Which voxels of the region carry a subject's values, bool (V,): all, or with 'own' those of its resized mask.
+
+    Parameters
+    ----------
+    mask : bool array, shape (x, y, z)
+        On the subject's own grid.
+    region : int array, shape (V,)
+        Flat indices in the common grid `target`.
+
+    Raises
+    ------
+    DataError
+        The mask has no voxel in the region.
+    """
+    if off_mask != "own":
+        return np.ones(len(region), bool)
+    inside = resize_nearest(np.asarray(mask, bool), target).ravel()[region]
+    if not inside.any():
+        raise DataError(
+            f"none of the {int(np.sum(mask))} voxels of the mask lies in the region of {len(region)} voxels that the encoder "
+            "reads, expected the same part of the brain; give a mask of that part, or see to its orientation"
+        )
+    return inside
 
 
 def patch_in_voxels(patch, voxel_mm):
@@ -153,11 +181,13 @@ def _write_plan(folder, recordings, plans, region, masks) -> None:
         nibabel.save(image, folder / f"{subject}_mask.nii.gz")
 
 
-def _write_session(recordings, file, key, subject, session, resizer, is_train, moments) -> None:
+def _write_session(
+    recordings, file, key, subject, session, resizer, inside, is_train, moments
+) -> None:
     """One session: read the voxels it needs, standardise, resize, write, record."""
     values = recordings.session_voxels(subject, session, resizer.inputs)
     scale, mean = standardisation(values, is_train, moments)
-    shape = (len(values), len(resizer.region))
+    shape = (len(values), len(inside))
     rows = max(1, BLOCK_VALUES // max(values.shape[1], shape[1]))
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     checksum = hashlib.sha256()
@@ -166,8 +196,9 @@ def _write_session(recordings, file, key, subject, session, resizer, is_train, m
         np.lib.format.write_array_header_1_0(out, about)
         for start in range(0, len(values), rows):
             block = resizer.from_inputs(values[start : start + rows], scale, mean)
+            packed = np.zeros((len(block), len(inside)), "<f2")
             with np.errstate(over="ignore"):
-                packed = block.astype("<f2")
+                packed[:, inside] = block
             if not np.isfinite(packed).all():
                 trial = start + int(np.argmin(np.isfinite(packed).all(axis=1)))
                 raise DataError(

@@ -30,7 +30,7 @@ except ImportError:  # Windows has no flock: there two runs on one folder are th
 logger = logging.getLogger(__name__)
 
 PROVENANCE = "provenance.json"
-NOT_IN_CODE_HASH = ("figures", "widgets", "book", "cli")  # rendering does not change results
+NOT_IN_CODE_HASH = ("figures", "widgets", "book", "cli", "hub")  # rendering does not change results
 PACKAGES = (
     "torch", "transformers", "diffusers", "open_clip_torch", "nilearn", "numpy", "scipy",
     "scikit-image", "himalaya", "pycocoevalcap",

@@ -15,6 +15,8 @@ from .errors import DataError
 RIDGE = 2.0  # penalty of the encoding weights, in trials for each component
 PRIOR = 100.0  # trials that the noise covariance of other subjects counts for; by held-out training pictures
 SHRINKAGE = 0.1  # of the noise covariance towards its diagonal
+EXACT = 4096  # side of a matrix from which components are found by random projection
+MOST_VOXELS = 40_000  # of one subject; their covariance takes 13 GB
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class TargetBasis:
         """
         mean = targets.mean(0)
         scaled = (targets - mean) * weights.sqrt()
-        scores, spread, directions = torch.linalg.svd(scaled, full_matrices=False)
+        scores, spread, directions = _decompose(scaled, size)
         # Equal targets differ from their mean by rounding alone.
         least = max(1e-4 * float(spread[0]), 1e-5 * float((targets * weights.sqrt()).norm()))
         size = min(size, int((spread > least).sum()))
@@ -72,6 +74,16 @@ class TargetBasis:
         return (targets - self.mean) @ self._analysis
 
 
+def _decompose(matrix: torch.Tensor, size: int):
+    """Singular value decomposition (U, S, V^T); of a large matrix its first components (Halko et al. 2011, SIAM Rev 53:217)."""
+    if min(matrix.shape) <= max(EXACT, 2 * size):
+        return torch.linalg.svd(matrix, full_matrices=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        u, s, v = torch.svd_lowrank(matrix, q=size + 32, niter=4)
+    return u, s, v.T
+
+
 class ResponseModel:
     """x = mean + f B + e, fitted to one subject's training trials.
 
@@ -87,7 +99,7 @@ class ResponseModel:
     Raises
     ------
     DataError
-        Every voxel is constant.
+        Every voxel is constant, or there are too many for their covariance.
 
     Attributes
     ----------
@@ -105,6 +117,12 @@ class ResponseModel:
             raise DataError(
                 f"all {voxels.shape[1]} voxels are constant over {len(voxels)} training trials, expected responses that "
                 "differ; check the mask and the volumes, or leave the subject out with preprocessing.subjects"
+            )
+        n = int(self.measured.sum())
+        if n > MOST_VOXELS:
+            raise DataError(
+                f"{n} voxels are measured, expected at most {MOST_VOXELS}, as the encoding model inverts their covariance; set "
+                "preprocessing.off_mask to own, take a smaller mask, or set encoder.evidence to 0 in the profile"
             )
         x, f = voxels[:, self.measured], np.asarray(features, np.float32)
         # Not zero where a subject saw some of the pictures, or some of them more often.
@@ -134,7 +152,7 @@ class ResponseModel:
         full[self.measured] = own
         return full, (-self.mean @ own).astype(np.float32)
 
-    def sample(self, features: np.ndarray, repeats: np.ndarray, rng) -> np.ndarray:
+    def sample(self, features: np.ndarray, repeats: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Responses (n, V) to pictures with these features (n, K), each the mean of some repeats.
 
         The noise is that of training trials, drawn with replacement, so that its correlations between voxels are kept.
@@ -143,11 +161,13 @@ class ResponseModel:
         ----------
         repeats : int array, shape (n,)
             How many trials are averaged.
+        draws : array, shape (n, most repeats)
+            Uniform from 0 to 1: which trials' noise is taken.
         """
         out = np.zeros((len(features), len(self.measured)), np.float32)
         noise = np.zeros((len(features), len(self.mean)), np.float32)
         for k in range(int(repeats.max(initial=0))):
-            drawn = rng.integers(len(self.residuals), size=len(features))
+            drawn = (draws[:, k] * len(self.residuals)).astype(int)
             noise += self.residuals[drawn] * ((k < repeats) / repeats)[:, None].astype(np.float32)
         out[:, self.measured] = self.mean + features @ self.weights + noise
         return out

@@ -24,7 +24,7 @@ class Preprocessing:
     Parameters
     ----------
     subjects : tuple of int, optional
-        All by default.
+        All by default; `simulation.subjects` of the data that the profile makes.
     split : str, optional
         Named partition of a data set that has several: NSD's 'shared1000' or 'shared982'. The first by default.
     betas : str, optional
@@ -185,10 +185,12 @@ class Localization:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A subject of the data set outside `preprocessing.subjects`, decoded as it is and adapted to; None leaves it out.
+    """A subject outside `preprocessing.subjects`, decoded as it is and adapted to; None leaves it out.
 
     Parameters
     ----------
+    subject : int or str, optional
+        Of the data; it is simulated where the profile's data are. Left out where the data do not have it or the run has it.
     shares : tuple of float
         Of its training pictures; 0 stands for no adaptation.
     """

@@ -71,14 +71,18 @@ def _reading(path: Path):
         ) from problem
 
 
-class TokenStore:
-    """Read access to a folder written by `preprocessing.write_store`.
+class TokenPlan:
+    """Which voxels of the common grid are stored and how tokens are cut from them; read from plan.json and plan.npz.
 
     Attributes
     ----------
-    subjects : list of str
-    trials : DataFrame
-        subject, session, trial, image_id, repeat, split; `image_id` as text. The index counts all trials from 0.
+    target : tuple of int
+        Common grid (x, y, z).
+    region : int array, shape (V,)
+        Flat indices in the common grid of the stored voxels.
+    off_mask : str
+        See `PatchPlan`.
+    plans : dict of str to PatchPlan
     layouts : list of str
         'p5', 'p4', ... in the order of preprocessing (the first is the main one), and 'flat'.
     """
@@ -94,13 +98,6 @@ class TokenStore:
             self.target, self.off_mask = tuple(plan["target"]), plan["off_mask"]
             self.transductive = plan["transductive"]
             patches = {name: tuple(patch) for name, patch in plan["patches"].items()}
-        with _reading(self.folder / "trials.csv"):
-            self.trials = pd.read_csv(
-                self.folder / "trials.csv",
-                dtype={"image_id": str, "subject": str},
-                usecols=TRIAL_COLUMNS,
-            )[TRIAL_COLUMNS]
-            self.subjects = list(dict.fromkeys(self.trials.subject))
         with _reading(self.folder / "plan.npz"), np.load(self.folder / "plan.npz") as arrays:
             self.region = arrays["region"]
             kept = {name: (arrays[f"{name}_kept"], arrays[f"{name}_region"]) for name in patches}
@@ -110,24 +107,6 @@ class TokenStore:
         }
         self.layouts = [*self.plans, "flat"]
         self._columns: dict[str, torch.Tensor] = {}
-        self._start = {
-            s: int(self.trials.index[self.trials.subject == s][0]) for s in self.subjects
-        }
-
-    @cached_property
-    def _voxels(self) -> dict[str, _Voxels]:
-        sessions = self.trials.groupby("subject").session
-        width = len(self.region)
-        return {s: _Voxels(self.folder / s, sessions.get_group(s), width) for s in self.subjects}
-
-    def damaged(self) -> list[str]:
-        """Session files whose bytes are not those that were written, such as 'subj01/session07.npy'."""
-        files = [file for voxels in self._voxels.values() for file in voxels.files]
-        return [f"{f.parent.name}/{f.name}" for f in files if not f.exists() or not is_intact(f)]
-
-    def subject_name(self, subject) -> str:
-        """Full name of a subject; 1 and '1' stand for 'subj01'."""
-        return find_subject(subject, self.subjects, "the token store")
 
     def shape(self, layout: str | None = None) -> tuple[int, int]:
         """(N, C): number of tokens and values in a token of a layout."""
@@ -154,6 +133,57 @@ class TokenStore:
             self._columns[name] = torch.from_numpy(table)
         return self._columns[name]
 
+    def cut(self, voxels, layout: str | None = None) -> torch.Tensor:
+        """Tokens (n, N, C) from stored voxels (n, V)."""
+        values = torch.as_tensor(voxels, dtype=torch.float32)
+        columns = self.columns(layout).to(values.device)
+        padded = torch.nn.functional.pad(values, (0, 1))
+        return padded.index_select(1, columns.flatten()).unflatten(1, columns.shape)
+
+
+class TokenStore(TokenPlan):
+    """Read access to a folder written by `preprocessing.write_store`.
+
+    Attributes
+    ----------
+    subjects : list of str
+    trials : DataFrame
+        subject, session, trial, image_id, repeat, split; `image_id` as text. The index counts all trials from 0.
+    """
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        with _reading(self.folder / "trials.csv"):
+            self.trials = pd.read_csv(
+                self.folder / "trials.csv",
+                dtype={"image_id": str, "subject": str},
+                usecols=TRIAL_COLUMNS,
+            )[TRIAL_COLUMNS]
+            self.subjects = list(dict.fromkeys(self.trials.subject))
+        self._start = {
+            s: int(self.trials.index[self.trials.subject == s][0]) for s in self.subjects
+        }
+
+    @property
+    def n_voxels(self) -> int:
+        """V, the number of voxels of the region."""
+        return len(self.region)
+
+    @cached_property
+    def _voxels(self) -> dict[str, _Voxels]:
+        sessions = self.trials.groupby("subject").session
+        width = len(self.region)
+        return {s: _Voxels(self.folder / s, sessions.get_group(s), width) for s in self.subjects}
+
+    def damaged(self) -> list[str]:
+        """Session files whose bytes are not those that were written, such as 'subj01/session07.npy'."""
+        files = [file for voxels in self._voxels.values() for file in voxels.files]
+        return [f"{f.parent.name}/{f.name}" for f in files if not f.exists() or not is_intact(f)]
+
+    def subject_name(self, subject) -> str:
+        """Full name of a subject; 1 and '1' stand for 'subj01'."""
+        return find_subject(subject, self.subjects, "the token store")
+
     def voxels(self, subject, rows=None) -> np.ndarray:
         """Stored z-scores of the region, float32 (n, V); `rows` counts the subject's trials from 0."""
         stored = self._voxels[self.subject_name(subject)]
@@ -174,11 +204,6 @@ class TokenStore:
             if part is not out:
                 out[chosen] = part
         return out
-
-    def cut(self, voxels, layout: str | None = None) -> torch.Tensor:
-        """Tokens (n, N, C) from stored voxels (n, V)."""
-        values = torch.as_tensor(voxels, dtype=torch.float32)
-        return torch.nn.functional.pad(values, (0, 1))[:, self.columns(layout)]
 
     def batch(self, subject, rows, patch=None) -> torch.Tensor:
         """Tokens float32 (n, N, C) of a subject's trials; `patch` is a patch size, 'flat', or None for the main one."""

@@ -1,14 +1,12 @@
-"""The one training loop: Accelerate, AdamW, warm-up and cosine, EMA, checkpoints that resume exactly.
+"""The one training loop: Accelerate, AdamW, warm-up and cosine, EMA, early stop, checkpoints that resume exactly.
 
-It knows no model and no data: it asks `loss_at(model, step)` for the loss of a step. Batches are a function of
+It knows no model and no data: it asks `loss_at(model, step, part)` for the loss of a part of a step's batch. Batches are a function of
 the seed and the step alone (`batch_rows`), so a run that was killed continues with the same batches.
 """
 
-import json
-import logging
+import contextlib
+import functools
 import math
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-log = logging.getLogger(__name__)
+from .devices import accelerator_for
+from .errors import ConfigError
+from .training_state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Schedule:
         Steps between checkpoints.
     clip_norm : float
         Largest norm of the gradient.
+    accumulate : int
+        Parts that a batch is computed in, one after the other.
+    compile : bool
+        Use `torch.compile` on a CUDA device.
     """
 
     steps: int
@@ -51,6 +55,8 @@ class Schedule:
     precision: str = "bf16"
     checkpoint_every: int = 200
     clip_norm: float = 1.0
+    accumulate: int = 1
+    compile: bool = False
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, as a fraction of the peak."""
@@ -77,52 +83,95 @@ def batch_rows(n_rows: int, batch_size: int, step: int, seed: int) -> np.ndarray
     start = step * batch_size
     while sum(len(r) for r in rows) < batch_size:
         epoch, offset = divmod(start, n_rows)
-        order = np.random.default_rng([seed, epoch]).permutation(n_rows)
+        order = _order(n_rows, seed, epoch)
         take = order[offset : offset + batch_size - sum(len(r) for r in rows)]
         rows.append(take)
         start += len(take)
     return np.concatenate(rows)
 
 
-def accelerator_for(precision: str, device: str = "auto"):
-    """An Accelerator on the device asked for ('auto', 'cpu', 'cuda', 'mps'); it says in the log what was chosen."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    # Accelerate keeps one precision a process; stages differ in theirs.
-    AcceleratorState._reset_state(reset_partial_state=False)
-    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
-    log.info("device %s, precision %s", accelerator.device, precision)
-    return accelerator
+@functools.lru_cache(maxsize=4)
+def _order(n_rows: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(n_rows)
 
 
-def choose_device(device: str = "auto") -> str:
-    """Name of the device to compute on: 'cuda' where there is one, else 'mps', else 'cpu'."""
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+@dataclass(frozen=True)
+class Part:
+    """The part of each batch that one process, or one step of gradient accumulation, takes.
+
+    Parameters
+    ----------
+    index, count : int
+        Part `index` of `count` parts of equal size.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, rows):
+        """This part of something with one entry for each trial of the batch.
+
+        Raises
+        ------
+        ConfigError
+            The batch cannot be divided so.
+        """
+        size, rest = divmod(len(rows), self.count)
+        if rest:
+            raise ConfigError(
+                f"the batch size is {len(rows)}, expected a multiple of {self.count} (processes times alignment.accumulate); "
+                "change batch_size or accumulate in the profile"
+            )
+        return rows[self.index * size : (self.index + 1) * size]
+
+
+WHOLE = Part()
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A loss that is watched while training, and what follows from it.
+
+    Parameters
+    ----------
+    loss : callable
+        `loss(model)` returns a float; a function of the weights alone.
+    every : int
+        Steps between two looks.
+    patience : int
+        Looks without a smaller loss after which training ends; the weights of the best look are then kept, also where
+        the last step came first. 0: looks change nothing.
+    """
+
+    loss: Callable[[torch.nn.Module], float]
+    every: int
+    patience: int = 0
 
 
 def fit(
     model: torch.nn.Module,
-    loss_at: Callable[[torch.nn.Module, int], torch.Tensor | dict[str, torch.Tensor]],
+    loss_at: Callable[[torch.nn.Module, int, Part], torch.Tensor | dict[str, torch.Tensor]],
     schedule: Schedule,
     *,
     seed: int,
     checkpoint: Path | None = None,
     device: str = "auto",
     describe: str = "training",
+    validation: Validation | None = None,
+    trackers: tuple[str, ...] = (),
+    logs: Path | None = None,
 ) -> list[dict]:
     """Train the model's parameters that require a gradient; on return they hold the (averaged) result.
+
+    In several processes (`accelerate launch`) each takes its part of every batch, and gradients are averaged.
 
     Parameters
     ----------
     model : torch.nn.Module
         Moved to the device; trained in place.
     loss_at : callable
-        `loss_at(model, step)` returns a loss, or a dict with the key 'loss' and parts to report.
+        `loss_at(model, step, part)` returns the mean loss over a part of the step's batch, or a dict with the key 'loss'
+        and parts to report.
     schedule : Schedule
         Steps, rates, precision.
     seed : int
@@ -133,118 +182,93 @@ def fit(
         'auto', 'cpu', 'cuda' or 'mps'.
     describe : str
         Name shown beside the progress bar.
+    validation : Validation, optional
+        A loss to look at, and to stop early by.
+    trackers : tuple of str
+        Trackers of Accelerate to send the curve to, which write into the folder `logs`.
 
     Returns
     -------
     list of dict
-        About 200 points of the curve: step, lr and the means of the losses since the point before.
+        About 200 points of the curve, and one for each look at the validation: step, lr, the means of the losses since
+        the point before, and 'validation' where there was a look.
+
+    Raises
+    ------
+    ConfigError
+        A tracker that is not there, or a batch that cannot be divided among processes.
     """
     from tqdm.auto import tqdm
 
-    accelerator = accelerator_for(schedule.precision, device)
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": schedule.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=schedule.lr, betas=(0.9, 0.99)
-    )
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    average = _Average(model, schedule.ema) if schedule.ema else None
-    curve, start = _resume(checkpoint, model, optimizer, average)
-    every = max(1, schedule.steps // 200)
-    sums: dict[str, float] = {}
+    accelerator = accelerator_for(schedule.precision, device, trackers, logs)
+    optimizer = _optimizer(model, schedule, accelerator.device)
+    used = torch.compile(model) if schedule.compile and accelerator.device.type == "cuda" else model
+    wrapped, optimizer = accelerator.prepare(used, optimizer)
+    state = TrainingState(model, optimizer, schedule.ema)
+    accelerator.wait_for_everyone()
+    start = state.resume(checkpoint)
+    if validation and 0 < validation.patience <= state.best["looks"]:
+        start = schedule.steps
+    if trackers:
+        accelerator.init_trackers(describe.replace(" ", "-"))
+    count = accelerator.num_processes * schedule.accumulate
+    first = accelerator.process_index * schedule.accumulate
+    parts = [Part(first + k, count) for k in range(schedule.accumulate)]
+    every, look = max(1, schedule.steps // 200), validation.every if validation else 0
+    sums: dict[str, torch.Tensor] = {}
+    since = 0
     wrapped.train()
-    for step in tqdm(
-        range(start, schedule.steps),
-        desc=describe,
-        initial=start,
-        total=schedule.steps,
-        disable=None,
-    ):
-        torch.manual_seed((seed << 24) + step)
+    steps = range(start, schedule.steps)
+    for step in tqdm(steps, describe, initial=start, total=schedule.steps, disable=None):
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * schedule.rate(step)
-        with accelerator.autocast():
-            losses = loss_at(wrapped, step)
-        losses = losses if isinstance(losses, dict) else {"loss": losses}
-        accelerator.backward(losses["loss"])
-        accelerator.clip_grad_norm_(decayed + plain, schedule.clip_norm)
+        for part in parts:
+            torch.manual_seed(((seed << 24) + step) * count + part.index)
+            last = part is parts[-1]
+            with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
+                with accelerator.autocast():
+                    losses = loss_at(wrapped, step, part)
+                losses = losses if isinstance(losses, dict) else {"loss": losses}
+                accelerator.backward(losses["loss"] / len(parts))
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach() / len(parts)
+        accelerator.clip_grad_norm_(model.parameters(), schedule.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if average:
-            average.update(model)
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if (step + 1) % every == 0 or step + 1 == schedule.steps:
-            n = (step % every) + 1
-            curve.append(
-                {
-                    "step": step + 1,
-                    "lr": optimizer.param_groups[0]["lr"],
-                    **{k: v / n for k, v in sums.items()},
-                }
-            )
-            sums = {}
-        if checkpoint and (
-            (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps
-        ):
-            _save(checkpoint, model, optimizer, average, curve, step + 1)
-    if average:
-        average.copy_to(model)
+        state.update()
+        since, done = since + 1, step + 1
+        ends = done == schedule.steps
+        looks = validation is not None and (done % look == 0 or ends)
+        if done % every == 0 or ends or looks:
+            means = {k: float(accelerator.reduce(v, "mean")) / since for k, v in sums.items()}
+            point = {"step": done, "lr": optimizer.param_groups[0]["lr"], **means}
+            if looks:
+                with state.averaged():
+                    point["validation"] = validation.loss(model)
+                wrapped.train()
+                ends = state.judge(done, point["validation"], validation.patience) or ends
+            state.curve.append(point)
+            accelerator.log({k: v for k, v in point.items() if k != "step"}, step=done)
+            sums, since = {}, 0
+        saves = accelerator.is_main_process and checkpoint
+        if saves and (done % schedule.checkpoint_every == 0 or ends):
+            state.save(checkpoint, done)
+        if ends:
+            break
+    state.finish(keep_best=validation is not None and validation.patience > 0)
+    for tracker in accelerator.trackers:
+        tracker.finish()
     model.eval()
-    return curve
+    return state.curve
 
 
-class _Average:
-    """Exponential moving average of the trained weights, w <- decay w + (1 - decay) w_new, with a warm start."""
-
-    def __init__(self, model, decay: float):
-        self.decay, self.count = decay, 0
-        self.weights = {
-            n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad
-        }
-
-    def update(self, model):
-        self.count += 1
-        decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        with torch.no_grad():
-            for name, p in model.named_parameters():
-                if name in self.weights:
-                    self.weights[name].lerp_(p.detach(), 1 - decay)
-
-    def copy_to(self, model):
-        with torch.no_grad():
-            for name, p in model.named_parameters():
-                if name in self.weights:
-                    p.copy_(self.weights[name])
-
-
-def _save(folder: Path, model, optimizer, average, curve, step: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "average": average and {"weights": average.weights, "count": average.count},
-        "curve": json.dumps(curve),
-        "step": step,
-        "time": time.time(),
-    }
-    torch.save(state, folder / "checkpoint.pt.partial")
-    os.replace(folder / "checkpoint.pt.partial", folder / "checkpoint.pt")
-
-
-def _resume(folder: Path | None, model, optimizer, average) -> tuple[list[dict], int]:
-    if folder is None or not (folder / "checkpoint.pt").exists():
-        return [], 0
-    state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    if average:
-        device = next(iter(average.weights.values())).device
-        average.weights = {k: v.to(device) for k, v in state["average"]["weights"].items()}
-        average.count = state["average"]["count"]
-    log.info("continuing %s from step %d", folder.name, state["step"])
-    return json.loads(state["curve"]), state["step"]
+def _optimizer(model, schedule: Schedule, device) -> torch.optim.AdamW:
+    model.to(device)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [g for g in groups if g["params"]]
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.99), fused=fused)

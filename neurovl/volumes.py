@@ -28,7 +28,8 @@ class PatchPlan:
     region : int array, shape (V,)
         Flat indices in the common grid of the voxels that carry values; all others are 0 in the tokens.
     off_mask : str
-        'keep': every voxel of a kept patch has its value. 'zero': voxels outside the union of masks are 0.
+        'keep': every voxel of a kept patch has its value. 'zero': voxels outside the union of masks are 0. 'own': so are, in
+        a token store, the voxels outside a subject's own mask.
     """
 
     target: Grid
@@ -60,7 +61,7 @@ class PatchPlan:
         patch : int or tuple of int
             Edge length of a patch, one number or (x, y, z).
         off_mask : str
-            'keep' or 'zero', see the class. The paper does not say which.
+            'keep', 'zero' or 'own', see the class. The paper does not say which.
 
         Raises
         ------
@@ -77,9 +78,9 @@ class PatchPlan:
                     f"the mask of {subject} has shape {np.shape(mask)} and {int(np.sum(mask))} voxels, "
                     "expected three axes and at least one voxel; choose another ROI"
                 )
-        if off_mask not in ("keep", "zero"):
+        if off_mask not in ("keep", "zero", "own"):
             raise DataError(
-                f"off_mask is {off_mask!r}, expected 'keep' or 'zero'; choose one of them"
+                f"off_mask is {off_mask!r}, expected 'keep', 'zero' or 'own'; choose one of them"
             )
         target = tuple(int(n) for n in (target or next(iter(masks.values())).shape))
         if len(target) != 3 or min(target) < 1:
@@ -102,7 +103,7 @@ class PatchPlan:
             union |= resize_nearest(np.asarray(mask, bool), target)
         cubes = _cubes(_pad(union, patch), patch)
         kept = np.flatnonzero(cubes.any(axis=1))
-        if off_mask == "zero":
+        if off_mask != "keep":
             region = np.flatnonzero(union)
         else:
             inside = _pad(np.arange(union.size).reshape(target), patch, fill=-1)

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,18 +12,28 @@ from scipy.ndimage import zoom
 from typer.testing import CliRunner
 
 from neurovl import adaptation, figures, pipeline
-from neurovl.adaptation import add_subject, basis_of, pooled_noise
+from neurovl.adaptation import add_subject, basis_of, fine_tune, pooled_noise
 from neurovl.alignment import held_out_voxels, loss_weights, predict
 from neurovl.cli import app
 from neurovl.encoder import BrainEncoder
 from neurovl.errors import ConfigError, DataError, MissingError
-from neurovl.evaluation import adapted
+from neurovl.evaluation import adapted, scores
+from neurovl.evaluation.table import Table
 from neurovl.metrics import protocol
 from neurovl.new_subject import choose_pictures, open_subject, read_trials
 from neurovl.preprocessing import write_store
 from neurovl.recordings import open_recordings
 from neurovl.responses import PRIOR, SHRINKAGE, ResponseModel, TargetBasis
-from neurovl.settings import Alignment, EncoderShape, Evaluation, Preprocessing, Profile
+from neurovl.results import read_results, write_results
+from neurovl.settings import (  # fmt: skip
+    Adaptation,
+    Alignment,
+    EncoderShape,
+    Evaluation,
+    Preprocessing,
+    Profile,
+    Simulation,
+)
 from neurovl.tokens import TokenStore
 
 NETWORK = EncoderShape(width=16, layers=2, heads=2, head_hidden=16, evidence=24)
@@ -34,6 +45,7 @@ PROFILE = Profile(
     encoder=NETWORK,
     alignment=ALIGNMENT,
     evaluation=Evaluation(bootstrap=200),
+    adaptation=Adaptation(subject=2, shares=(0.0, 0.001, 0.25, 1.0)),
 )
 
 
@@ -67,8 +79,8 @@ def before(run):
 
 
 @pytest.fixture(scope="module")
-def curve(run, new, before):
-    return adapted.curve(run, *new, shares=(0.0, 0.001, 0.25, 1.0))
+def curve(run, before):
+    return adapted.curve_of_profile(run)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +182,9 @@ def test_the_adapted_encoder_beats_zero_shot_and_chance(curve):
     assert full.value > ridge.ci_low and ridge.trials == 600
     single = value(curve, system="neurovl", share=1, protocol="single")
     assert single.value < full.value
+    tuned = value(curve, system="fine-tuned", share=1)
+    assert tuned.ci_low > tuned.chance and tuned.trials == 600 and tuned.value != full.value
+    assert not ((curve.system == "fine-tuned") & (curve.share == 0)).any()
 
 
 def test_what_cannot_be_computed_is_empty_with_the_reason(curve):
@@ -258,14 +273,50 @@ def test_subjects_that_cannot_be_added_are_named(run, subject, kind, words):
         open_subject(run, subject)
 
 
-def test_an_encoder_without_evidence_is_refused(run, monkeypatch):
+def test_an_encoder_without_evidence_is_refused(run, new, monkeypatch):
     common = replace(run.profile, encoder=replace(NETWORK, evidence_of="all"))
     with pytest.raises(ConfigError, match="encoder.evidence_of to subject"):
-        open_subject(replace(run, profile=common), 2)
+        adapted.adapt(replace(run, profile=common), *new)
     plain = BrainEncoder(*run.store.shape(), 64, None, "p4", 16, 2, 2)
     monkeypatch.setattr(pipeline.Run, "encoder", lambda *_: plain)
     with pytest.raises(ConfigError, match="encoder.evidence to 128"):
-        open_subject(run, 2)
+        adapted.adapt(run, *new)
+
+
+def test_an_encoder_without_evidence_is_shown_as_it_is_and_fine_tuned(run, new, curve, tmp_path):
+    (tmp_path / "encoders").mkdir()
+    for name in ("tokens", "targets", "targets-subj02"):
+        (tmp_path / name).symlink_to(run.folder / name)
+    plain = replace(PROFILE, encoder=replace(NETWORK, evidence=0), alignment=replace(ALIGNMENT, synthetic=0.0))  # fmt: skip
+    other = replace(run, folder=tmp_path, profile=plain)
+    pipeline.train_encoder(other, "main")
+    pipeline.train_encoder(other, "plain")
+    rows = adapted.curve(other, *new, shares=(0.0, 1.0))
+    none = value(rows, system="neurovl", share=0)
+    empty, tuned = value(rows, system="neurovl", share=1), value(rows, system="fine-tuned", share=1)
+    assert np.isnan(empty.value) and "no linear evidence" in empty.note and empty.trials == 600
+    assert tuned.n == 50 and tuned.value != none.value
+    same = value(rows, system="plain", share=0)  # of the same seed
+    assert same.value == none.value and not ((rows.system == "plain") & (rows.share > 0)).any()
+    ridge = value(rows, system="ridge", share=1)
+    assert ridge.value == value(curve, system="ridge", share=1).value
+
+
+def test_fine_tuning_sees_chosen_trials_alone_and_leaves_the_encoder(run, everything, targets):
+    before = run.encoder("main")
+    encoder = add_subject(run, before, everything, targets, None)
+    start = {name: one.clone() for name, one in encoder.state_dict().items()}
+    test = np.setdiff1d(np.arange(len(everything.trials)), everything.training)
+    stored, seen = everything.stored.copy(), targets.clip.clone()
+    stored[test] = np.nan
+    seen[targets.rows(everything.trials.image_id[test])] = np.nan
+    poisoned = SimpleNamespace(clip=seen, vae=targets.vae, rows=targets.rows, flat=targets.flat)
+    tuned = fine_tune(run, encoder, replace(everything, stored=stored), poisoned)
+    after = tuned.state_dict()
+    assert all(bool(one.isfinite().all()) for one in after.values())
+    assert all(torch.equal(encoder.state_dict()[name], one) for name, one in start.items())
+    same = {name for name, one in start.items() if torch.equal(after[name], one)}
+    assert same == {name for name in start if name.startswith("evidence.")}
 
 
 @pytest.mark.parametrize(
@@ -314,3 +365,84 @@ def test_the_curve_is_drawn_where_the_table_says(curve):
     line = next(x for x in axis.lines if x.get_label() == "neurovl, mean of repeats")
     expected = [value(curve, system="neurovl", share=s).value for s in (0, 0.25, 1)]
     assert line.get_xdata().tolist() == [0, 1, 2] and line.get_ydata().tolist() == expected
+    more = pd.concat([curve, curve[(curve.share == 0) & (curve.system == "neurovl")].assign(system="plain")])  # fmt: skip
+    drawn = figures.adaptation_curve(more, {"two_way_clip": "CLIP"}).axes[0]
+    assert len(drawn.lines) == len(axis.lines)
+
+
+def test_results_have_the_curve_of_the_profile_s_subject_alone(run, curve, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline.Run, "speaks", False)
+    for others in ("concepts", "regions"):
+        monkeypatch.setattr(scores, others, lambda _: {})
+    scores.score([run], tmp_path)
+    found = read_results(tmp_path / "results" / "results.csv")
+    rows = found[found.task == "adaptation"]
+    assert set(rows.subject) == {"subj02"} and "subj02" not in set(found.subject[found.task == "alignment"])  # fmt: skip
+    assert len(rows) == len(curve) and set(rows.data) == {"simulated-nsd"}
+    quarter, own = value(rows, system="ridge share=0.25"), value(curve, system="ridge", share=0.25)
+    assert (quarter.value, quarter.ci_low, quarter.n) == (own.value, own.ci_low, 50)
+    assert quarter.note == "split shared1000; 50 training pictures, 150 trials"
+    empty = value(rows, system="neurovl share=0.001")
+    assert np.isnan(empty.value) and "2 or more" in empty.note
+    table = figures.RunTables(run.folder).adaptation
+    pd.testing.assert_frame_equal(table, curve)
+
+
+def test_each_subject_has_a_curve_of_its_own(run, new, curve, tmp_path):
+    assert (run.folder / "adaptation" / "subj02" / "curve.csv").is_file()
+    rows = adapted.rows_of(curve.assign(subject="subj08"))
+    write_results([*adapted.rows_of(curve), *rows], tmp_path / "results.csv")
+    assert set(read_results(tmp_path / "results.csv").subject) == {"subj02", "subj08"}
+
+
+def test_a_subject_that_is_not_outside_the_run_has_no_curve(run, caplog):
+    def asked(subject):
+        adaptation = Adaptation(subject=subject)
+        return adapted.curve_of_profile(replace(run, profile=replace(PROFILE, adaptation=adaptation)))  # fmt: skip
+
+    assert asked(None) is None and not caplog.text
+    assert asked(1) is None and "subj01 is in this run" in caplog.text
+    assert asked(7) is None and "holds no betas of subj07" in caplog.text
+
+
+def test_the_new_subject_is_simulated_and_kept_out(tiny_nsd, tmp_path, monkeypatch):
+    made = {}
+    monkeypatch.setattr("neurovl.datasets.simulation.simulate", lambda folder, **how: made.update(how, folder=folder))  # fmt: skip
+    world = Simulation(subjects=(1, 5), sessions=1, scale=6.0)
+    profile = Profile("small", simulation=world, adaptation=Adaptation(subject=2))
+    assert pipeline.simulate_for(profile, tmp_path).name == "simulated-nsd-1-5-2-s1-x6"
+    assert made["subjects"] == [1, 5, 2] and made["seed"] == 0
+    monkeypatch.setattr(pipeline, "simulate_for", lambda *_: tiny_nsd)
+    one = replace(profile, simulation=replace(world, subjects=(1,)))
+    run = pipeline.start(None, tmp_path / "run", one)[0]
+    assert run.recordings.subjects == ["subj01"]
+    assert pipeline.open_run(tmp_path / "run").recordings.subjects == ["subj01"]
+    assert open_subject_of(run) == "subj02"
+    given = pipeline.start(tiny_nsd, tmp_path / "given", one)[0]
+    assert given.recordings.subjects == ["subj01", "subj02"]
+
+
+def test_a_profile_that_simulates_nothing_needs_data(tmp_path):
+    with pytest.raises(ConfigError, match="profile small simulates none"):
+        pipeline.start(None, tmp_path / "run", Profile("small", simulation=None))
+
+
+def open_subject_of(run) -> str:
+    pipeline.write_tokens(run)
+    return open_subject(run, run.profile.adaptation.subject)[0]
+
+
+def test_embeddings_are_scored_as_counting_does():
+    rng = np.random.default_rng(0)
+    clip, vae = torch.from_numpy(rng.normal(size=(7, 5))), torch.from_numpy(rng.normal(size=(7, 2, 3, 3)))  # fmt: skip
+    targets = SimpleNamespace(clip=clip, vae=vae, rows=lambda ids: torch.tensor([int(i) for i in ids]))  # fmt: skip
+    ids = ["6", "0", "3", "4"]
+    said = rng.normal(size=(4, 2, 3, 3))
+    table = Table("small", "", seed=0, resamples=50)
+    table.add_embeddings({"a": {"clip": None, "vae": said}}, "adaptation", "single", "s", ids, targets, 5)  # fmt: skip
+    flat, true = said.reshape(4, -1), vae.flatten(1)[[6, 0, 3, 4]].numpy()
+    r = np.corrcoef(flat, true)[:4, 4:]
+    expected = [np.mean([r[i, i] > r[i, j] for j in range(4) if j != i]) for i in range(4)]
+    frame = table.frame()
+    assert set(frame.metric) == {"two_way_vae"} and frame.image_id.tolist() == ids
+    np.testing.assert_allclose(frame.value, expected)

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from toy_store import VAE, E, ToyStore
 
 from neurovl.alignment import (
-    TrainingTrials,
     alignment_loss,
     fit_encoder,
     held_out_voxels,
@@ -20,7 +19,7 @@ from neurovl.alignment import (
     predict,
 )
 from neurovl.encoder import BrainEmbedding, BrainEncoder
-from neurovl.errors import DataError
+from neurovl.errors import ConfigError, DataError
 from neurovl.preprocessing import write_store
 from neurovl.recordings import open_recordings
 from neurovl.responses import ResponseModel, TargetBasis
@@ -28,7 +27,8 @@ from neurovl.settings import Alignment, EncoderShape
 from neurovl.systems import System
 from neurovl.targets import Targets, write_targets
 from neurovl.tokens import TokenStore
-from neurovl.training import batch_rows
+from neurovl.training import Part, batch_rows
+from neurovl.training_trials import Ahead, TrainingTrials, split_pictures
 
 SHAPE = EncoderShape(width=16, layers=2, heads=2, head_hidden=16, evidence=32)
 STILL = Alignment(epochs=1, batch_size=40, lr=0.0, synthetic=0.5, ema=0.9, precision="no")
@@ -130,7 +130,7 @@ def test_drawn_responses_are_the_asked_share_and_of_training_pictures_alone(stor
     trials = training(store)
     measured = {row.tobytes() for row in store.x[trials.index]}
     allowed, seen = set(trials.image_id), set()
-    for step in range(30):
+    for step in range(100):
         x, pictures = data.batch(step)
         is_measured = [row.tobytes() in measured for row in x.numpy()]
         assert sum(is_measured) == 30
@@ -139,7 +139,7 @@ def test_drawn_responses_are_the_asked_share_and_of_training_pictures_alone(stor
         for row in x.numpy()[drawn]:
             # Exactly one subject's voxels.
             assert any(np.array_equal(row != 0, own) for own in store.own.values())
-    assert seen == allowed  # 300 draws of 80 pictures
+    assert seen == allowed  # 1,000 draws of 80 pictures
     test = set(store.trials.image_id[store.trials.split == "test"])
     assert not seen & test
 
@@ -237,11 +237,11 @@ def test_a_killed_training_goes_on_to_the_same_weights(store, targets, tmp_path,
     whole = trained(store, targets, system)
     calls, batch = [], TrainingTrials.batch
 
-    def killed(self, step):
+    def killed(self, step, part):
         calls.append(step)
         if len(calls) == 8:
             raise KeyboardInterrupt
-        return batch(self, step)
+        return batch(self, step, part)
 
     import neurovl.training
 
@@ -363,3 +363,53 @@ def test_an_encoder_keeps_its_evidence_on_disk(store, targets, tmp_path):
     x = store.cut(store.x[::40])
     torch.testing.assert_close(predict(again, x).clip, predict(encoder, x).clip)
     assert (predict(again, x).clip.std(0) > 0.1).all()
+
+
+@pytest.mark.parametrize("synthetic", [0.0, 0.6])
+def test_the_parts_of_a_batch_are_the_batch(store, targets, synthetic):
+    data = trials_for(store, targets, mixup=True, synthetic=synthetic)
+    x, pictures = data.batch(3)
+    parts = [data.batch(3, Part(k, 4)) for k in range(4)]
+    assert torch.equal(torch.cat([p[0] for p in parts]), x)
+    assert torch.equal(torch.cat([p[1] for p in parts]), pictures)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_read_ahead_are_those_read_when_asked(workers):
+    asked = []
+
+    def compute(step, part):
+        asked.append(step)
+        return step, part.index
+
+    ahead = Ahead(compute, workers, steps=6)
+    got = [ahead(step, Part(k, 2)) for step in range(6) for k in range(2)]
+    ahead.close()
+    assert got == [(step, k) for step in range(6) for k in range(2)]
+    assert sorted(asked) == sorted([*range(6), *range(6)])
+
+
+def test_watched_pictures_are_nobody_s_training_pictures(store):
+    trials = training(store)
+    rest, watched = split_pictures(trials, 0.1, seed=4)
+    assert set(watched.image_id) & set(rest.image_id) == set()
+    assert watched.image_id.nunique() == round(0.1 * trials.image_id.nunique())
+    assert set(watched.subject) == set(trials.subject) and len(rest) + len(watched) == len(trials)
+    assert set(split_pictures(trials, 0.1, seed=5)[1].image_id) != set(watched.image_id)
+    with pytest.raises(ConfigError, match="alignment.validation is 0.001"):
+        split_pictures(trials, 0.001, seed=0)
+
+
+def test_the_validation_loss_is_that_of_averaged_repeats_left_out_of_training(store, targets):
+    settings = replace(STILL, validation=0.2, patience=0)
+    encoder, curve = fit_encoder(store, targets, replace(MAIN, settings=settings), seed=0, device="cpu")  # fmt: skip
+    _, watched = split_pictures(training(store), 0.2, seed=0)
+    losses = []
+    for (_, image), own in watched.groupby(["subject", "image_id"]):
+        z = predict(encoder, store.cut(store.rows(own.index).mean(0, keepdims=True)))
+        row = targets.rows([image])
+        clip = (z.clip - targets.clip[row]).square()
+        vae = (z.vae - targets.vae[row]).square()
+        by = {"sum": (clip.sum(), vae.sum()), "mean": (clip.mean(), vae.mean())}[settings.reduction]
+        losses.append(float(by[0] + settings.alpha * by[1]))
+    assert curve[-1]["validation"] == pytest.approx(np.mean(losses), rel=1e-3)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-VERBS = ["doctor", "simulate", "download", "preprocess", "train", "foundation", "caption", "chat", "reconstruct", "locate", "adapt", "evaluate", "reproduce", "book", "explore", "resample", "convert"]  # fmt: skip
+VERBS = ["doctor", "simulate", "download", "preprocess", "train", "foundation", "caption", "chat", "reconstruct", "locate", "adapt", "evaluate", "reproduce", "book", "explore", "resample", "convert", "export"]  # fmt: skip
 
 
 def neurovl(*arguments, cwd=None):
@@ -31,6 +31,7 @@ def test_help_lists_every_verb():
         (["reproduce", "--profile", "demos"], "no profile 'demos'"),
         (["evaluate", "--run", "nothing"], "is not a run folder"),
         (["simulate", "--out", "sim", "--sessions", "99"], "expected 1 to 40"),
+        (["export", "encoder", "--run", "nothing", "--out", "out"], "is not a run folder"),
         (["download", "nsd", "--to", "nsd"], "--accept-terms"),
         (["resample", "--mask", "a.nii", "--like", "b.nii", "--out", "c.nii"], "a.nii"),
     ],

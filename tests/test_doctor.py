@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+from transformers import OPTConfig, OPTForCausalLM
 from typer.testing import CliRunner
 
 from neurovl.config import load_profile
@@ -306,6 +308,31 @@ def test_a_language_model_is_trained_in_four_times_its_weights():
     assert stage("smoke", "train llm 2").device < 1e9
 
 
+def test_captioner_and_detector_are_held_at_the_same_time():
+    # 3.74e9 parameters of BLIP-2 and 41.5e6 of DETR; the detector is too small to be loaded in 16 bits.
+    assert 7.48e9 + 0.16e9 < stage("paper", "annotate").device < 7.5e9 + 0.17e9 + 0.4e9
+    assert (
+        14.96e9 + 0.16e9 < stage("paper", "annotate", half=False).device < 15.0e9 + 0.17e9 + 0.8e9
+    )
+    rows = machine.examine_machine(load_profile("paper"), None, machine=SMALL)
+    assert found(rows, "annotate").stops and "models.captioner" in found(rows, "annotate").fix
+    own = load_profile("demo")
+    assert "annotate" not in [n.stage for n in needs.needs(own, needs.sizes_for(own), True, 2)]
+
+
+def test_a_captioner_of_one_s_own_is_sized_by_its_files(tmp_path):
+    for name, n in (("captioner", 7), ("detector", 3)):
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.zeros(1000, n)}, tmp_path / name / "model.safetensors")
+    paper = load_profile("paper")
+    own = replace(paper.models, captioner=str(tmp_path / "captioner"), detector=str(tmp_path / "detector"))  # fmt: skip
+    need = needs._annotators(replace(paper, models=own), half=True)[0]
+    assert need.device == pytest.approx(4 * 10_000 + needs.CAPTIONS)
+    strange = replace(own, detector="nobody/knows")
+    with pytest.raises(MissingError, match="the size of the detector nobody/knows is not known"):
+        needs._annotators(replace(paper, models=strange), half=True)
+
+
 def test_each_stage_is_held_against_the_machine():
     paper, smoke = load_profile("paper"), load_profile("smoke")
     a100 = Machine("cuda", "A100", 85e9, 2e12, True, 16)
@@ -452,3 +479,20 @@ def test_a_language_model_keeps_what_the_formula_says(monkeypatch, spec, half, t
     assert out.last_hidden_state.shape == embeds.shape
     expected = needs.llm_bytes(config.to_dict(), trained, half)
     assert alive.now / (2 * n * config.num_hidden_layers) == pytest.approx(expected, rel=0.15)
+
+
+def test_captions_take_what_is_said():
+    sizes = {
+        "hidden_size": 2560,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "ffn_dim": 10240,
+    }
+    config = OPTConfig(**sizes, word_embed_proj_dim=2560, vocab_size=50304)
+    with torch.device("meta"):
+        network = OPTForCausalLM(config).eval()
+        # 8 captions: 32 query tokens of the picture and 30 of text.
+        read = torch.empty(8, 32 + 30, 2560)
+    with torch.inference_mode(), Alive(network) as alive:
+        network(inputs_embeds=read, use_cache=True)
+    assert alive.most == pytest.approx(needs.CAPTIONS, rel=0.1)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from neurovl.alignment import alignment_loss, partners, place_evidence, predict
-from neurovl.encoder import Block, BrainEmbedding, BrainEncoder
+from neurovl.alignment import alignment_loss, place_evidence, predict
+from neurovl.encoder import Block, BrainEmbedding, BrainEncoder, _attend
 from neurovl.errors import ConfigError, DataError
 from neurovl.localization import gradcam
 from neurovl.settings import Alignment
+from neurovl.training_trials import partners
 
 SHAPE = {
     "n_tokens": 7,
@@ -278,3 +279,28 @@ def test_an_encoder_without_vae_decodes_clip_alone(linear):
     made = BrainEncoder(**SHAPE | {"vae_shape": None}, evidence=K, n_subjects=1).eval()
     z = made(tokens_of(linear, linear.x[0]))
     assert z.vae is None and made.evidence.components.shape == (K, 10) and z.clip.shape == (6, 10)
+
+
+@pytest.mark.parametrize("precise", [torch.float32, torch.bfloat16])
+def test_attention_is_the_formula_in_either_precision(precise):
+    q, k, v = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0)).to(precise)
+    logits = torch.einsum("bhnd,bhmd->bhnm", q.double(), k.double()) / 8**0.5
+    expected = torch.einsum("bhnm,bhmd->bhnd", logits.exp() / logits.exp().sum(-1, keepdim=True), v.double())  # fmt: skip
+    got = _attend(q, k, v)
+    assert got.dtype == precise
+    torch.testing.assert_close(got.double(), expected, atol=0.02 if precise == torch.bfloat16 else 1e-5, rtol=0)  # fmt: skip
+
+
+def test_the_last_block_s_first_token_is_the_whole_block_s():
+    torch.manual_seed(0)
+    block, x = Block(16, 4, 2.0, 0.0), torch.randn(3, 7, 16)
+    torch.testing.assert_close(block.first(x), block(x)[:, 0])
+
+
+def test_weights_saved_from_python_get_a_card_that_says_what_it_lacks(tmp_path):
+    from huggingface_hub import ModelCard
+
+    BrainEncoder(3, 4, 5, None, width=8, layers=1, heads=2).save_pretrained(tmp_path)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.library_name == "neurovl" and card.data.license is None
+    assert "neurovl export encoder" in card.text and "More Information Needed" not in card.text

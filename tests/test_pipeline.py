@@ -21,6 +21,7 @@ STAGES = [
     "encoders/flat",
     "llm",
     "captions",
+    "importance",
     "reconstructions",
     "localization",
     "results",

@@ -169,7 +169,7 @@ def test_drawn_responses_have_the_model_s_mean_and_the_noise_of_their_repeats(re
     model = ResponseModel(np.insert(x, 4, 0.0, axis=1), f)
     rng = np.random.default_rng(3)
     n = 40_000
-    got = model.sample(np.tile(f[:1], (n, 1)), np.full(n, repeats), rng)
+    got = model.sample(np.tile(f[:1], (n, 1)), np.full(n, repeats), rng.random((n, repeats)))
     assert got.dtype == np.float32 and (got[:, 4] == 0).all()
     got = np.delete(got, 4, axis=1).astype(np.float64)
     ridge = Ridge(alpha=RIDGE * f.shape[1]).fit(f, x)
@@ -184,7 +184,32 @@ def test_each_drawn_response_has_its_own_number_of_repeats():
     f, _, _, _, x = world(300)
     model = ResponseModel(x, f)
     repeats = np.resize([1, 2, 3], 30_000)
-    got = model.sample(np.zeros((30_000, 6)), repeats, np.random.default_rng(0))
+    got = model.sample(np.zeros((30_000, 6)), repeats, np.random.default_rng(0).random((30_000, 3)))
     for k in (1, 2, 3):
         ratio = got[repeats == k].var(0) / model.residuals.var(0)
         np.testing.assert_allclose(ratio, 1 / k, rtol=0.1)
+
+
+def test_components_of_large_targets_are_those_of_the_exact_decomposition(monkeypatch):
+    rng = torch.Generator().manual_seed(1)
+    scale = 0.8 ** torch.arange(150)
+    targets = torch.randn(400, 150, generator=rng) * scale @ torch.randn(150, 150, generator=rng)
+    weights = torch.rand(150, generator=rng) + 0.5
+    exact = TargetBasis.fit(targets, 12, weights)
+    monkeypatch.setattr("neurovl.responses.EXACT", 50)
+    state = torch.random.get_rng_state()
+    found = TargetBasis.fit(targets, 12, weights)
+    assert torch.equal(state, torch.random.get_rng_state())
+    again = TargetBasis.fit(targets, 12, weights)
+    assert torch.equal(found.components, again.components)
+    a, b = exact.features(targets), found.features(targets)
+    sign = (a * b).mean(0).sign()
+    torch.testing.assert_close(a, b * sign, atol=2e-3, rtol=0)
+    torch.testing.assert_close(found.components * sign[:, None], exact.components, atol=2e-3, rtol=1e-3)  # fmt: skip
+
+
+def test_too_many_voxels_for_their_covariance_are_refused(monkeypatch):
+    f, _, _, _, x = world(30)
+    monkeypatch.setattr("neurovl.responses.MOST_VOXELS", x.shape[1] - 1)
+    with pytest.raises(DataError, match="off_mask to own"):
+        ResponseModel(x, f)

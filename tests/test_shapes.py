@@ -297,6 +297,30 @@ def test_the_networks_have_the_sizes_that_were_published(pipeline):
     assert all(p.is_meta for p in pipeline.unet.parameters())
 
 
+def annotator_skeleton(kind):
+    """BLIP-2 with OPT 2.7B (Zhang et al. 2022, table 1), or DETR with ResNet-50 and COCO's 91 numbers of categories."""
+    from transformers import (
+        Blip2Config,
+        Blip2ForConditionalGeneration,
+        DetrConfig,
+        DetrForObjectDetection,
+        ResNetConfig,
+    )
+
+    text = {
+        "model_type": "opt",
+        "hidden_size": 2560,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+    }
+    text |= {"ffn_dim": 10240, "word_embed_proj_dim": 2560, "vocab_size": 50304}
+    with torch.device("meta"):
+        if kind == "captioner":
+            return Blip2ForConditionalGeneration(Blip2Config(text_config=text))
+        backbone = ResNetConfig(out_features=["stage4"])
+        return DetrForObjectDetection(DetrConfig(backbone_config=backbone, num_labels=91))
+
+
 @pytest.mark.parametrize("one", facts.published(), ids=lambda one: one.title)
 def test_stored_sizes_are_those_of_the_networks(one, pipeline):
     spec = one.ids[0]
@@ -304,6 +328,8 @@ def test_stored_sizes_are_those_of_the_networks(one, pipeline):
         built = {name: count(getattr(pipeline, name)) for name in one.parameters}
     elif one.kind == "clip":
         built = {"clip": count(clip_skeleton(spec).model)}
+    elif one.kind in ("captioner", "detector"):
+        built = {one.kind: count(annotator_skeleton(one.kind))}
     else:
         built = {"llm": count(llm_skeleton(spec)[0])}
     assert built == one.parameters

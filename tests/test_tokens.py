@@ -41,6 +41,21 @@ def test_stored_voxels_are_standardised_on_training_trials_and_resized(data, sto
     np.testing.assert_allclose(store.voxels(subject, np.arange(20)), expected, atol=2e-2, rtol=2e-3)
 
 
+def test_own_leaves_voxels_outside_a_subject_s_mask_at_zero(data, store, tmp_path):
+    write_store(data, tmp_path, patches=[5, 4], off_mask="own")
+    own = TokenStore(tmp_path)
+    np.testing.assert_array_equal(own.region, store.region)
+    for subject in store.subjects:
+        mask = data.mask(subject)
+        # The voxel of the mask that holds the centre of each voxel of the common grid.
+        at = [((np.arange(t) + 0.5) * n // t).astype(int) for t, n in zip(own.target, mask.shape, strict=True)]  # fmt: skip
+        inside = mask[np.ix_(*at)].ravel()[own.region]
+        assert 0 < inside.sum() < len(inside)
+        got, all_of_it = own.voxels(subject, range(30)), store.voxels(subject, range(30))
+        np.testing.assert_array_equal(got[:, inside], all_of_it[:, inside])
+        assert (got[:, ~inside] == 0).all()
+
+
 def test_test_trials_do_not_enter_the_statistics(data, store, tmp_path):
     """Changing every test trial leaves the training trials' tokens as they were."""
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from neurovl.training import Schedule, batch_rows, fit
+from neurovl.errors import ConfigError
+from neurovl.training import Part, Schedule, Validation, batch_rows, fit
 
 
 def test_every_row_comes_once_an_epoch():
@@ -32,8 +33,8 @@ def problem():
     )
     x, y = torch.randn(64, 6), torch.randn(64, 2)
 
-    def loss_at(net, step):
-        rows = batch_rows(64, 8, step, seed=1)
+    def loss_at(net, step, part):
+        rows = part.of(batch_rows(64, 8, step, seed=1))
         return (net(x[rows]) - y[rows]).square().mean()
 
     return model, loss_at
@@ -47,10 +48,10 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, ema):
 
     broken, loss_at = problem()
 
-    def killed(net, step):
+    def killed(net, step, part):
         if step == 25:
             raise KeyboardInterrupt
-        return loss_at(net, step)
+        return loss_at(net, step, part)
 
     with pytest.raises(KeyboardInterrupt):
         fit(broken, killed, schedule, seed=5, checkpoint=tmp_path, device="cpu")
@@ -66,10 +67,108 @@ def test_it_learns_a_linear_map():
     model = torch.nn.Linear(5, 3)
     curve = fit(
         model,
-        lambda net, step: (net(x) - x @ w).square().mean(),
+        lambda net, step, part: (net(x) - x @ w).square().mean(),
         Schedule(steps=300, lr=5e-2, weight_decay=0.0, precision="no"),
         seed=0,
         device="cpu",
     )
     torch.testing.assert_close(model.weight.T, w, atol=2e-2, rtol=0)
     assert curve[-1]["loss"] < 1e-3 < curve[0]["loss"]
+
+
+def line(steps=30, **settings):
+    """A linear map learned from batches of 8."""
+    torch.manual_seed(0)
+    x, w, model = torch.randn(64, 5), torch.randn(5, 3), torch.nn.Linear(5, 3)
+
+    def loss_at(net, step, part):
+        rows = part.of(batch_rows(64, 8, step, seed=1))
+        return {
+            "loss": (net(x[rows]) - x[rows] @ w).square().mean(),
+            "rows": torch.tensor(float(len(rows))),
+        }
+
+    return model, loss_at, Schedule(steps, lr=5e-2, precision="no", **settings)
+
+
+def test_accumulated_parts_are_the_whole_batch():
+    whole, loss_at, schedule = line()
+    curve = fit(whole, loss_at, schedule, seed=0, device="cpu")
+    pieces, loss_at, schedule = line(accumulate=4)
+    again = fit(pieces, loss_at, schedule, seed=0, device="cpu")
+    torch.testing.assert_close(whole.weight, pieces.weight)
+    assert [p["loss"] for p in again] == pytest.approx([p["loss"] for p in curve], rel=1e-4)
+    assert {p["rows"] for p in again} == {2.0} and {p["rows"] for p in curve} == {8.0}
+
+
+def test_a_batch_that_cannot_be_divided_is_refused():
+    assert [Part(k, 3).of(range(6)) for k in range(3)] == [range(0, 2), range(2, 4), range(4, 6)]
+    model, loss_at, schedule = line(accumulate=3)
+    with pytest.raises(ConfigError, match="batch size is 8, expected a multiple of 3"):
+        fit(model, loss_at, schedule, seed=0, device="cpu")
+
+
+class Watched:
+    """A validation loss that is given, look by look; it remembers the weights it was asked about."""
+
+    def __init__(self, losses):
+        self.losses, self.seen = list(losses), []
+
+    def __call__(self, model):
+        assert not model.training
+        self.seen.append(model.weight.detach().clone())
+        return self.losses[len(self.seen) - 1]
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_training_ends_early_and_keeps_the_best_weights(ema):
+    model, loss_at, schedule = line(steps=30, ema=ema)
+    watched = Watched([5.0, 3.0, 4.0, 3.5, 9.0, 9.0])
+    curve = fit(model, loss_at, schedule, seed=0, device="cpu", validation=Validation(watched, 5, 2))  # fmt: skip
+    assert len(watched.seen) == 4 and curve[-1]["step"] == 20
+    assert [p["validation"] for p in curve if "validation" in p] == [5.0, 3.0, 4.0, 3.5]
+    assert torch.equal(model.weight, watched.seen[1])
+
+
+def test_without_patience_looks_change_nothing():
+    plain, loss_at, schedule = line(ema=0.9)
+    fit(plain, loss_at, schedule, seed=0, device="cpu")
+    looked, loss_at, schedule = line(ema=0.9)
+    fit(looked, loss_at, schedule, seed=0, device="cpu", validation=Validation(Watched([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), 5))  # fmt: skip
+    assert torch.equal(plain.weight, looked.weight)
+
+
+@pytest.mark.parametrize("killed_at", [12, 22])
+def test_an_early_stop_survives_a_kill(tmp_path, killed_at):
+    losses = [5.0, 3.0, 4.0, 3.5]
+    model, loss_at, schedule = line(checkpoint_every=5)
+    fit(model, loss_at, schedule, seed=0, device="cpu", validation=Validation(Watched(losses), 5, 2))  # fmt: skip
+    broken, loss_at, schedule = line(checkpoint_every=5)
+
+    def killed(net, step, part):
+        if step == killed_at:
+            raise KeyboardInterrupt
+        return loss_at(net, step, part)
+
+    watched = Watched(losses)
+    try:
+        fit(broken, killed, schedule, seed=0, checkpoint=tmp_path, device="cpu", validation=Validation(watched, 5, 2))  # fmt: skip
+    except KeyboardInterrupt:
+        assert killed_at == 12
+    rest = Watched(losses[len(watched.seen) :])
+    again, loss_at, schedule = line(checkpoint_every=5)
+    curve = fit(again, loss_at, schedule, seed=0, checkpoint=tmp_path, device="cpu", validation=Validation(rest, 5, 2))  # fmt: skip
+    assert torch.equal(model.weight, again.weight) and curve[-1]["step"] == 20
+
+
+def test_the_curve_goes_to_a_tracker(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    model, loss_at, schedule = line()
+    curve = fit(
+        model, loss_at, schedule,
+        seed=0, device="cpu", describe="encoder main", trackers=("tensorboard",), logs=tmp_path,
+    )  # fmt: skip
+    read = events.EventAccumulator(str(tmp_path / "encoder-main"))
+    read.Reload()
+    logged = {e.step: e.value for e in read.Scalars("loss")}
+    assert logged == pytest.approx({p["step"]: p["loss"] for p in curve}, rel=1e-5)

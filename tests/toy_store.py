@@ -26,6 +26,7 @@ class ToyStore:
 
     layouts, subjects = ["p3", "flat"], ["a", "b"]
     plans = {"p3": SimpleNamespace()}
+    n_voxels = N_VOXELS
 
     def __init__(self, n_train=80, n_test=30, repeats=3, noise=1.0, seed=0):
         rng = np.random.default_rng(seed)

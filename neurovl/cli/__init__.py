@@ -1,10 +1,11 @@
 """The command line: each verb a few lines around the package; every error one sentence, without a traceback."""
 
 import logging
+import os
 import sys
 
-from ..errors import NeurovlError
-from . import adapt, convert, data, download, models, runs  # noqa: F401  (they register their verbs)
+from ..errors import ConfigError, NeurovlError
+from . import adapt, convert, data, download, export, models, runs  # noqa: F401  (they register their verbs)
 from .options import app
 
 
@@ -14,8 +15,17 @@ def main() -> None:
     for noisy in ("httpx", "root", "papermill", "nilearn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
+        _require_one_process()
         app()
     except NeurovlError as error:
         sys.exit(f"neurovl: {error}")
     except KeyboardInterrupt:
         sys.exit("neurovl: interrupted; the same command continues where it stopped")
+
+
+def _require_one_process() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and sys.argv[1:3] != ["train", "encoder"]:
+        raise ConfigError(
+            f"neurovl {' '.join(sys.argv[1:3])} was started in {os.environ['WORLD_SIZE']} processes, expected one: only train "
+            "encoder shares its work among processes; start this one without accelerate launch"
+        )

@@ -23,7 +23,7 @@ def adapt(
         float | None, typer.Option(help="Share of its training pictures, 0 to 1; by default all.")
     ] = None,
     curve: Annotated[
-        bool, typer.Option("--curve", help="Score 0, 1, 5, 25 and 100 % of its training pictures.")
+        bool, typer.Option("--curve", help="Score the profile's shares: 0, 1, 5, 25 and 100 %.")
     ] = False,
     seed: Seed = None,
 ) -> None:
@@ -40,7 +40,7 @@ def adapt(
     name, recordings = open_subject(opened, subject, data)
     if curve:
         adapted.curve(opened, name, recordings, seed=seed)
-        say(f"wrote {run / 'adaptation' / 'curve.csv'}")
+        say(f"wrote {run / 'adaptation' / name / 'curve.csv'}")
         return
     folder, table = adapted.adapt(opened, name, recordings, share=share, trials=trials, seed=seed)
     say(f"wrote {run / 'encoders' / folder}: {adapted.sentence(table)}")

@@ -33,18 +33,22 @@ def train_encoder(
 ) -> None:
     """Train the encoders of a run."""
     from .. import pipeline
+    from ..devices import leader_first, leads
 
     for fold in folds(run):
-        pipeline.write_tokens(fold)
+        with leader_first(fold.profile.device):
+            pipeline.write_tokens(fold)
         if system is not None and system not in fold.systems():
             raise ConfigError(
                 f"there is no system {system!r} in this run's profile, expected one of "
                 f"{', '.join(fold.systems())}: choose one of them with --system"
             )
-        pipeline.embed_targets(fold)
+        with leader_first(fold.profile.device):
+            pipeline.embed_targets(fold)
         for name in [system] if system else fold.systems():
             pipeline.train_encoder(fold, name)
-    say(f"wrote {run / 'encoders'}")
+    if leads():
+        say(f"wrote {run / 'encoders'}")
 
 
 @train_app.command("llm")

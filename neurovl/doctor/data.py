@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..datasets.base import subject_label
 from ..errors import NeurovlError
 from ..settings import Profile
 from .findings import Finding, readable
@@ -33,6 +34,8 @@ def examine_data(profile: Profile, data) -> list[Finding]:
                 )
             ]  # fmt: skip
         names = ", ".join(f"subj{n:02d}" for n in world.subjects)
+        new = profile.adaptation.subject
+        names += "" if new is None else f" and, to adapt to, {subject_label(new)}"
         made = f"simulated NSD of {names}, {world.sessions} sessions each, is made when needed"
         return [Finding(f"data: {made}", True)]
     try:

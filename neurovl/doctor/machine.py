@@ -14,6 +14,7 @@ FIXES = {
     "preprocess": "run neurovl preprocess with --jobs 1, or take fewer subjects",
     "targets": "use a machine with more memory, or a smaller models.image_size",
     "train encoder": "lower alignment.batch_size or take fewer subjects with preprocessing.subjects",
+    "annotate": "name a smaller models.captioner, or set it to null: captions and boxes are then the data's own",
     "train llm 1": "lower language.batch_size, or name a smaller models.llm",
     "train llm 2": "lower language.batch_size, name a smaller models.llm, or train it on a device with more memory",
     "answers": "name a smaller models.llm",
@@ -48,8 +49,8 @@ def look(device: str = "auto") -> Machine:
     """The machine as it is."""
     import torch
 
+    from ..devices import choose_device
     from ..foundation.source import has_bf16
-    from ..training import choose_device
 
     chosen, cores = choose_device(device), len(_cores())
     if chosen.startswith("cuda") and torch.cuda.is_available():

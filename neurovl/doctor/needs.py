@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import MissingError
 from ..foundation.facts import configurations, parameters
-from ..foundation.source import LARGE
+from ..foundation.source import LARGE, alternatives
 from ..settings import Profile
 from .heads import masks_for, plans_for, union_region
 
@@ -23,6 +23,7 @@ BATCHES = {"targets": 64, "sampling": 64, "answers": 64}  # of the code, where n
 ENCODER_MAPS, DECODER_MAPS = 5.1, 6.1  # of a VAE: first-level maps at full size, float32
 BASIS = 6  # arrays of all targets while their components are computed
 COVARIANCES = 16  # bytes a pair of voxels: two matrices in float64
+CAPTIONS = 0.44e9  # bytes of 8 captions in BLIP-2 (OPT 2.7B) as they are drawn, float32: more than DETR's maps
 UNET_MAPS = 27  # first-level maps at the latent's size, float32
 
 
@@ -119,6 +120,7 @@ def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int) -> list[Need]:
     found.append(_targets(profile, sizes))
     found.append(_encoder(profile, sizes))
     if sizes.has_images:
+        found += _annotators(profile, half)
         found += [*_language(profile, sizes, half), _sampling(profile)]
     return found
 
@@ -243,6 +245,30 @@ def llm_bytes(config: dict, trained: bool, half: bool) -> float:
     kv = (config.get("num_key_value_heads") or heads) * (config.get("head_dim") or h // heads)
     full = 48 * h + 12 * i + 4 * kv if trained else 24 * h + 10 * i + 6 * kv
     return full * (0.57 if half else 1)
+
+
+def _annotators(profile: Profile, half: bool) -> list[Need]:
+    """Captioner and detector, both loaded while training pictures are annotated; nothing where a profile lacks one."""
+    sizes = {}
+    for part in ("captioner", "detector"):
+        spec = getattr(profile.models, part)
+        if spec is None:
+            return []
+        sizes[part] = parameters(spec, part).get(part)
+        if sizes[part] is None:
+            raise MissingError(
+                f"the size of the {part} {alternatives(spec)[0]} is not known, expected weights in safetensors or a "
+                f"published one; fetch it, or name another one with models.{part} of the profile"
+            )
+    weight = F16 if half and F16 * sizes["captioner"] >= LARGE else F32
+    return [
+        Need(
+            "annotate",
+            device=weight * sizes["captioner"] + F32 * sizes["detector"] + CAPTIONS * weight / F32,
+            how=f"captioner {sizes['captioner'] / 1e6:,.1f} M parameters at {weight} bytes, detector "
+            f"{sizes['detector'] / 1e6:,.1f} M",
+        )
+    ]
 
 
 def _language(profile: Profile, s: Sizes, half: bool) -> list[Need]:

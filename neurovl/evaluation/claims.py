@@ -136,6 +136,16 @@ def comparisons(betas: list[float], plain: str, late: str) -> list[Comparison]:
             _one("pattern"),
             _one("random-voxels"),
         ),
+        *(
+            Comparison(
+                "early visual areas weigh more for the layout than for the content (ours)",
+                "importance",
+                metric,
+                _one("vae-head"),
+                _one("clip-head"),
+            )
+            for metric in ("early_minus_ventral", "drop_early_minus_ventral")
+        ),
         Comparison(
             "captions depend on the brain",
             "caption",

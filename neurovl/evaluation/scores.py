@@ -6,23 +6,31 @@ from ..alignment import held_out_voxels
 from ..metrics import protocol
 from ..results import Row, paper_value, stage, write_claims, write_results
 from ..targets import label_text
+from .adapted import curve_of_profile, rows_of
 from .brains import derangement, fit_ridge, held_out, linear_part
 from .claims import claims
+from .importance import regions, score_importance, with_p
 from .maps import concepts, score_maps
 from .pictures import score_pictures
+from .repeats import score_repeats
 from .table import Table
 from .text import score_text
 
 
 def score(runs, out) -> None:
-    """RUN/results: score all folds of a run together."""
+    """RUN/results: score all folds of a run together, and the curve of the new subject that the profile names."""
     from ..results import provenance_key
 
     first = runs[0]
     p, names = first.profile, ["tokens", "targets", *(f"encoders/{s}" for s in first.systems())]
     names += ["llm", "captions", "reconstructions"] if first.speaks else []
     names += ["localization"] if concepts(first) else []
+    weighed = bool(regions(first))
+    names += ["importance"] if weighed else []
     keys = {f"{k}/{n}": provenance_key(run.folder / n) for k, run in enumerate(runs) for n in names}
+    curve = curve_of_profile(first)
+    if curve is not None:
+        keys["adaptation"] = provenance_key(first.folder / "adaptation" / curve.subject[0])
     with stage(
         out / "results",
         {"evaluation": p.evaluation},
@@ -41,15 +49,21 @@ def score(runs, out) -> None:
             _classification(runs, table)
         else:
             _alignment(first, table)
+            score_repeats(first, table)
         if first.speaks:
             score_text(first, table)
             score_pictures(first, table)
         if concepts(first):
             score_maps(first, table)
+        if weighed:
+            score_importance(first, table)
         table.add_all_subjects()
+        if curve is not None:
+            table.rows += rows_of(curve)
         images = table.frame()
         images.to_csv(s.dir / "per_image.csv", index=False)
-        write_results([_with_paper(r) for r in table.rows], s.dir / "results.csv")
+        rows = with_p(table.rows, first) if weighed else table.rows
+        write_results([_with_paper(r) for r in rows], s.dir / "results.csv")
         write_claims(
             claims(images, table.data, p.seed, p.evaluation.bootstrap), s.dir / "claims.csv"
         )
@@ -81,31 +95,13 @@ def _alignment(run, table: Table) -> None:
                 if system == "main" and (linear := linear_part(run, z)) is not None:
                     predicted["evidence"] = linear
             predicted["ridge"] = _predict_ridge(ridge, run, subject, proto)
-            rows = run.targets.rows(ids)
-            true = {"clip": run.targets.clip[rows]}
-            if run.targets.vae is not None:
-                true["vae"] = run.targets.vae[rows]
             order = derangement(len(ids), run.profile.seed)
             predicted["shuffled"] = {
                 k: None if v is None else v[order] for k, v in predicted["neurovl"].items()
             }
-            for name, parts in predicted.items():
-                for part, values in parts.items():
-                    if values is None:
-                        continue
-                    a, b = np.asarray(values).reshape(len(ids), -1), true[part].flatten(1).numpy()
-                    chance = protocol.two_way_chance(a, b, run.profile.seed, permutations).value
-                    table.add(
-                        name,
-                        "alignment",
-                        proto,
-                        subject,
-                        f"two_way_{part}",
-                        ids,
-                        protocol.two_way(a, b),
-                        chance,
-                        1.0,
-                    )
+            table.add_embeddings(
+                predicted, "alignment", proto, subject, ids, run.targets, permutations
+            )
 
 
 def _fit_ridge(run, subject: str) -> dict:

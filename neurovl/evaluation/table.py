@@ -47,6 +47,31 @@ class Table:
         )
         self._row(fields, values, chance, ceiling)
 
+    def add_embeddings(self, said, task, proto, subject, ids, targets, permutations: int) -> None:
+        """Two-way identification of predicted embeddings among the test pictures, for each system and target.
+
+        Parameters
+        ----------
+        said : dict of str to dict
+            System to its embeddings of the pictures, 'clip' (n, E) and 'vae' (n, c, h, w) or flat; None where it has none.
+        ids : list of str
+            The pictures, in the same order.
+        targets : Targets
+        permutations : int
+            For chance, see `protocol.two_way_chance`.
+        """
+        rows = targets.rows(ids)
+        true = {part: getattr(targets, part) for part in ("clip", "vae")}
+        true = {k: v[rows].flatten(1).numpy() for k, v in true.items() if v is not None}
+        for system, parts in said.items():
+            for part, values in parts.items():
+                if values is None:
+                    continue
+                a, b = np.asarray(values).reshape(len(ids), -1), true[part]
+                chance = protocol.two_way_chance(a, b, self.seed, permutations).value
+                scores = protocol.two_way(a, b)
+                self.add(system, task, proto, subject, f"two_way_{part}", ids, scores, chance, 1.0)
+
     def _row(self, fields, values, chance, ceiling):
         mean, low, high = protocol.bootstrap(values, self.seed, self.resamples)
         self.rows.append(

@@ -15,6 +15,7 @@ from neurovl.figures.data import (
     splits,
     tokens,
 )
+from neurovl.figures.importance import importance_slices, region_importance
 from neurovl.figures.pictures import grid, seen, seen_and_made, similarity
 from neurovl.figures.scores import (
     CAPTION_SCORES,
@@ -46,9 +47,11 @@ __all__ = [
     "contact_sheet",
     "grid",
     "heat_slices",
+    "importance_slices",
     "language_curve",
     "patches",
     "real_brains",
+    "region_importance",
     "resize",
     "roi_heat",
     "scores",

@@ -15,19 +15,22 @@ def adaptation_curve(rows: pd.DataFrame, metrics: dict[str, str], source: str = 
     Parameters
     ----------
     rows : DataFrame
-        RUN/adaptation/curve.csv. Shares stand at equal distances; numbers without a value are left out.
+        RUN/adaptation/SUBJECT/curve.csv. Shares stand at equal distances; numbers without a value, and systems that were
+        not adapted, are left out.
     metrics : dict of str to str
         Metric to the title of its panel.
     """
     known = rows[rows.value.notna() & rows.metric.isin(metrics)]
+    known = known[known.system.isin(known.system[known.share > 0])]
     shown = [m for m in metrics if m in set(known.metric)]
     shares = sorted(known.share.unique())
     counts = known.groupby("share").trials.max()
     labels = [f"{100 * s:.3g} %\n{counts[s]:.0f} trials" for s in shares]
     with theme():
         figure, axes = plt.subplots(
-            1, len(shown), figsize=(WIDTH, 3.6), squeeze=False, layout="constrained"
+            1, len(shown), figsize=(WIDTH, 3.6), squeeze=False, sharey=True, layout="constrained"
         )
+        figure.get_layout_engine().set(wspace=0.08)
         for axis, metric in zip(axes[0], shown, strict=True):
             own = known[known.metric == metric]
             for system in dict.fromkeys(own.system):

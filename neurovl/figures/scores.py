@@ -13,6 +13,7 @@ from neurovl.figures.theme import CYCLE, INK, WIDTH, colour, finish, name, theme
 
 SYSTEMS = (
     "neurovl",
+    "embeddings-averaged",
     "evidence",
     "per-subject",
     "common",
@@ -70,6 +71,7 @@ def training_curves(curves: pd.DataFrame, columns: list[str], source: str = "") 
         )
         for axis, column in zip(axes.flat, columns, strict=True):
             for number, (system, part) in enumerate(curves.groupby("system", sort=False)):
+                part = part[part[column].notna()]
                 smooth = part[column].rolling(8, min_periods=1).mean()
                 shade = CYCLE[number % len(CYCLE)]
                 axis.plot(part.step, smooth, color=shade, lw=1.6, label=system)

@@ -5,6 +5,7 @@ Left out: the recordings and the networks of a run, which `neurovl.open_run` giv
 
 import html
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,6 +91,18 @@ class RunTables:
         return pd.read_csv(self.folder / "localization" / "scores.csv")
 
     @cached_property
+    def adaptation(self) -> pd.DataFrame:
+        """Scores over the share of new subjects' training pictures; no rows where none was adapted to."""
+        files = sorted(self.folder.glob("adaptation/*/curve.csv"))
+        return pd.concat([pd.read_csv(f) for f in files]) if files else pd.DataFrame()
+
+    @cached_property
+    def importance(self) -> pd.DataFrame:
+        """regions.csv: what share each head reads of each region; no rows where the stage was not run."""
+        file = self.folder / "importance" / "regions.csv"
+        return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["subject", "metric"])
+
+    @cached_property
     def curves(self) -> pd.DataFrame:
         """Training curves of all encoders and folds, with a column `system`."""
         parts = []
@@ -98,6 +111,25 @@ class RunTables:
             system = path.parent.name if fold == "encoders" else f"{path.parent.name} {fold}"
             parts.append(pd.read_csv(path).assign(system=system))
         return pd.concat(parts, ignore_index=True)
+
+    @cached_property
+    def trainings(self) -> pd.DataFrame:
+        """One row an encoder: trained parameters, tokens, steps, seconds, peak memory."""
+        rows = []
+        for path in sorted(self.folder.glob("**/encoders/*/curve.csv")):
+            about = json.loads((path.parent / "provenance.json").read_text())
+            shape = json.loads((path.parent / "config.json").read_text())
+            rows.append(
+                {
+                    "encoder": path.parent.relative_to(self.folder).as_posix(),
+                    "parameters": _trained(path.parent / "model.safetensors"),
+                    "tokens": shape["n_tokens"],
+                    "steps": int(pd.read_csv(path).step.iloc[-1]),
+                    "seconds": about["seconds"],
+                    "peak memory (MB)": about["peak_memory_mb"],
+                }
+            )
+        return pd.DataFrame(rows)
 
     @cached_property
     def language_curve(self) -> pd.DataFrame:
@@ -133,6 +165,14 @@ class RunTables:
 
         file = f"{subject}_{concept.replace(' ', '-')}.nii.gz"
         return nibabel.load(self.folder / "localization" / file)
+
+    def token_maps(self, subject: str) -> dict:
+        """The importance of a subject's tokens for each head as nibabel images."""
+        import nibabel
+
+        start, end = f"{subject}_", "_tokens.nii.gz"
+        files = sorted((self.folder / "importance").glob(f"{start}*{end}"))
+        return {f.name.removeprefix(start).removesuffix(end): nibabel.load(f) for f in files}
 
     def _text(self, file: str) -> pd.DataFrame:
         return pd.read_csv(self.folder / file, dtype={"image_id": str}, keep_default_na=False)
@@ -184,3 +224,13 @@ def show_table(table: pd.DataFrame, caption: str, digits: int = 3):
     if longest <= 30:
         style += "; white-space:nowrap"
     return Html(f'<div style="{style}" tabindex="0" role="region" aria-label="table">{body}</div>')
+
+
+def _trained(weights: Path) -> int:
+    """Parameters of an encoder that training moves: all but its evidence."""
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        names = file.keys()
+        shapes = [file.get_slice(n).get_shape() for n in names if not n.startswith("evidence")]
+    return sum(math.prod(shape) for shape in shapes)

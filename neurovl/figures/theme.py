@@ -25,11 +25,13 @@ _COLOURS = {
     "per-subject": "#56B4E9",
     "no-vae": "#009E73",
     "no-llm": "#CC79A7",
+    "fine-tuned": "#009E73",
     "ridge": "#D55E00",
     "true-embedding": "#B0A000",
 }
 _NAMES = {
     "neurovl": "neurovl",
+    "embeddings-averaged": "embeddings averaged",
     "evidence": "linear part alone",
     "common": "nothing per subject",
     "plain": "ViT3D as published",

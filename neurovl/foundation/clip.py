@@ -197,9 +197,9 @@ def train_clip(
     ]
     ids = ids.view(pictures.n, -1, ids.shape[-1])
 
-    def loss_at(model, step):
-        rows = torch.from_numpy(batch_rows(pictures.n, batch_size, step, seed))
-        which = torch.randint(ids.shape[1], (batch_size,))
+    def loss_at(model, step, part):
+        rows = torch.from_numpy(part.of(batch_rows(pictures.n, batch_size, step, seed)))
+        which = torch.randint(ids.shape[1], (len(rows),))
         x = pictures.images(rows)
         device = model.logit_scale.device
         image = model.encode_image(x.to(device), normalize=True).float()

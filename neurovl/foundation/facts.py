@@ -23,6 +23,8 @@ COMPONENTS = {
     ),
     "llm": ("llm",),
     "metric": ("metric",),
+    "captioner": ("captioner",),
+    "detector": ("detector",),
 }  # fmt: skip
 _FILES = {
     "clip": "open_clip_config.json",
@@ -46,7 +48,7 @@ class Facts:
     ids : tuple of str
         Names by which a profile may call it.
     kind : str
-        'clip', 'unclip' or 'llm'.
+        'clip', 'unclip', 'llm', 'captioner' or 'detector'.
     gated : bool
         Whether its licence must be accepted on the hub first.
     source : tuple of str

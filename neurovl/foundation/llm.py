@@ -101,10 +101,10 @@ def train_llm(
         )
     )
 
-    def loss_at(model, step):
+    def loss_at(model, step, part):
         rng = np.random.default_rng([seed, step])
         encoded = []
-        for i in rng.integers(len(talk), size=batch_size):
+        for i in part.of(rng.integers(len(talk), size=batch_size)):
             seen = context(pictures.scenes[i], rng) if rng.random() < CONTEXT else ""
             encoded.append(
                 encode_dialogue(tokenizer, talk[i][rng.integers(len(talk[i]))], context=seen)

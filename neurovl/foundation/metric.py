@@ -164,8 +164,8 @@ def train_metric(
     targets = [attributes(s) for s in pictures.scenes]
     present, place = torch.stack([t[0] for t in targets]), torch.tensor([t[1] for t in targets])
 
-    def loss_at(model, step):
-        rows = batch_rows(pictures.n, batch_size, step, seed)
+    def loss_at(model, step, part):
+        rows = part.of(batch_rows(pictures.n, batch_size, step, seed))
         device = next(model.parameters()).device
         x = pictures.images(rows).to(device)
         x = torch.where(torch.rand(len(x), 1, 1, 1, device=device) < 0.5, x.flip(-1), x)

@@ -121,7 +121,7 @@ def load_or_explain(load: Callable, spec: str | Sequence[str], part: str):
 
 def device_for(device: str, what: str) -> str:
     """Name of the device to compute on. Where it was left to us ('auto'), the log says what was taken, and why."""
-    from ..training import choose_device
+    from ..devices import choose_device
 
     name = choose_device(device)
     if device == "auto":

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..training import Schedule, batch_rows, choose_device, fit
+from ..devices import choose_device
+from ..training import Schedule, batch_rows, fit
 from .clip import load_clip, texts_of, vision_to_transformers
 from .pictures import Pictures
 from .source import alternatives, device_for, load_or_explain, resolve
@@ -168,21 +169,20 @@ def train_unclip(
     snr = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
     share = snr.clamp(max=MIN_SNR) / (snr + 1) + FLOOR
 
-    def loss_at(model, step):
-        rows = torch.from_numpy(batch_rows(pictures.n, batch_size, step, seed))
+    def loss_at(model, step, part):
+        rows = torch.from_numpy(part.of(batch_rows(pictures.n, batch_size, step, seed)))
+        n = len(rows)
         z = latents[rows].float().to(place)
-        draw = torch.rand(batch_size)
+        draw = torch.rand(n)
         no_both = draw < DROP["both"]
         no_text = no_both | (draw > 1 - DROP["text"])
         no_image = no_both | ((draw > 0.5) & (draw < 0.5 + DROP["image"]))
-        tokens = torch.where(
-            no_text[:, None], empty, ids[rows, torch.randint(ids.shape[1], (batch_size,))]
-        )
+        tokens = torch.where(no_text[:, None], empty, ids[rows, torch.randint(ids.shape[1], (n,))])
         hidden = model["text"](tokens.to(place)).last_hidden_state
-        level = torch.randint(0, 400, (batch_size,)) * (torch.rand(batch_size) < NOISY)
+        level = torch.randint(0, 400, (n,)) * (torch.rand(n) < NOISY)
         condition = noisy_embedding(embeds[rows].to(place), level.to(place), normalizer, levels)
         condition = condition * (~no_image[:, None]).to(place)
-        t = torch.multinomial(share, batch_size, replacement=True).to(place)
+        t = torch.multinomial(share, n, replacement=True).to(place)
         noise = torch.randn_like(z)
         noisy, target = schedule.add_noise(z, noise, t), schedule.get_velocity(z, noise, t)
         v = model["unet"](

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from ..training import Schedule, batch_rows, choose_device, fit
+from ..devices import choose_device
+from ..training import Schedule, batch_rows, fit
 from .pictures import Pictures, images_to_tensor
 from .source import alternatives, device_for, load_or_explain, resolve
 
@@ -104,8 +105,8 @@ def train_vae(
     torch.manual_seed(seed)
     vae = AutoencoderKL(**TINY_CONFIG)
 
-    def loss_at(model, step):
-        rows = batch_rows(pictures.n, batch_size, step, seed)
+    def loss_at(model, step, part):
+        rows = part.of(batch_rows(pictures.n, batch_size, step, seed))
         x = pictures.images(rows).to(next(model.parameters()).device)
         posterior = model.encode(x).latent_dist
         error = model.decode(posterior.sample()).sample.float() - x

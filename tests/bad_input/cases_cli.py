@@ -38,7 +38,7 @@ COMMAND = [
     ("no patches", preprocessing("patches: []"), "preprocessing.patches", "is empty", "one patch size or more", "add some"),
     ("a grid of two axes", preprocessing("target: [3, 3]"), "target", r"\[3, 3\]", "3 times", "correct it"),
     ("a grid below zero", preprocessing("target: [3, 3, -1]"), "target", "-1", "three sizes", "correct"),
-    ("an unknown off_mask", preprocessing("patches: [4], off_mask: half"), "off_mask", "'half'", "'keep' or 'zero'", "choose one"),
+    ("an unknown off_mask", preprocessing("patches: [4], off_mask: half"), "off_mask", "'half'", "'keep', 'zero' or 'own'", "choose one"),
     ("a split of NSD", preprocessing("split: shared982"), "split 'shared982'", "was asked for", "one only", "remove it"),
     ("a patch of 0", nothing, "patch", "0, 0, 0", "positive edge", "--patch", f"{PREPROCESS} --patch 0"),
     ("a patch beyond the grid", nothing, "patch", "100000, 100000", "a smaller patch", "--patch", f"{PREPROCESS} --patch 100000"),

@@ -1,0 +1,44 @@
+"""Verbs that hand parts of a run to others."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import RunDir, app, say
+
+export_app = typer.Typer(no_args_is_help=True, help="Hand a part of a run to others.")
+app.add_typer(export_app, name="export")
+
+
+@export_app.command("encoder")
+def export_encoder(
+    run: RunDir,
+    out: Annotated[Path, typer.Option(help="New folder, ready for the hub.")],
+    system: Annotated[str, typer.Option(help="Which encoder of the run.")] = "main",
+    fold: Annotated[
+        int, typer.Option(help="Train/test partition, where the data set has several.")
+    ] = 0,
+    push: Annotated[
+        str | None, typer.Option(help="Send the folder to this hub repository: owner/name.")
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Push to a private repository.")
+    ] = False,
+    accept_terms: Annotated[
+        bool,
+        typer.Option(
+            "--accept-terms",
+            help="The terms of the recordings allow to publish what is made from them.",
+        ),
+    ] = False,
+) -> None:
+    """Weights, patch plan and model card of a trained encoder, which `neurovl.load_published` opens."""
+    from ..hub import export_encoder as export
+    from ..hub import push_encoder
+
+    export(run, out, system, fold, push)
+    say(f"wrote {out}: read README.md, the model card, before you pass it on")
+    if push:
+        address = push_encoder(out, push, private=private, accept_terms=accept_terms)
+        say(f"sent {out} to {address}")

@@ -1,0 +1,104 @@
+"""What a training is at a step, kept in a checkpoint: weights, moving average, optimizer, curve, the best look so far."""
+
+import contextlib
+import json
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+log = logging.getLogger(__name__)
+
+
+class TrainingState:
+    """The state of one training; `resume` and `save` are the only way in and out.
+
+    The average is w <- d w + (1 - d) w_new with d = min(decay, (1 + n) / (10 + n)) at update n.
+    """
+
+    def __init__(self, model, optimizer, decay: float):
+        self.model, self.optimizer, self.decay = model, optimizer, decay
+        self.count, self.curve = 0, []
+        self.average = self._copy() if decay else {}
+        self.best = {"loss": float("inf"), "looks": 0, "weights": {}}
+
+    def _trained(self):
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    def _copy(self):
+        return {n: p.detach().clone() for n, p in self._trained().items()}
+
+    @torch.no_grad()
+    def _place(self, weights) -> None:
+        for name, p in self._trained().items():
+            p.copy_(weights[name])
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the weights into the average."""
+        if self.average:
+            self.count += 1
+            decay = min(self.decay, (1 + self.count) / (10 + self.count))
+            now = self._trained()
+            torch._foreach_lerp_(
+                list(self.average.values()), [now[n] for n in self.average], 1 - decay
+            )
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """The model holds the averaged weights within the body, and is in evaluation mode."""
+        now = self._copy() if self.average else {}
+        self._place(self.average or self._trained())
+        self.model.eval()
+        try:
+            yield
+        finally:
+            if now:
+                self._place(now)
+
+    def judge(self, step: int, loss: float, patience: int) -> bool:
+        """Remember the weights of the smallest validation loss; whether training should end."""
+        self.best["looks"] += 1
+        if patience and loss < self.best["loss"]:
+            weights = {n: w.clone() for n, w in (self.average or self._copy()).items()}
+            self.best = {"loss": loss, "looks": 0, "weights": weights}
+        ends = bool(patience) and self.best["looks"] >= patience
+        if ends:
+            log.info("no smaller validation loss for %d looks: training ends at step %d", patience, step)  # fmt: skip
+        return ends
+
+    def finish(self, keep_best: bool) -> None:
+        """The model holds the result: the best weights, or the average, or the last."""
+        weights = self.best["weights"] if keep_best else self.average
+        if weights:
+            self._place(weights)
+
+    def save(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "count": self.count,
+            "best": self.best,
+            "curve": json.dumps(self.curve),
+            "step": step,
+        }
+        torch.save(content, folder / "checkpoint.pt.partial")
+        os.replace(folder / "checkpoint.pt.partial", folder / "checkpoint.pt")
+
+    def resume(self, folder: Path | None) -> int:
+        """Continue from a checkpoint, where there is one; the step to go on with."""
+        if folder is None or not (folder / "checkpoint.pt").exists():
+            return 0
+        device = next(self.model.parameters()).device
+        state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = {n: w.to(device) for n, w in state["average"].items()}
+        weights = {n: w.to(device) for n, w in state["best"]["weights"].items()}
+        self.count, self.best = state["count"], state["best"] | {"weights": weights}
+        self.curve = json.loads(state["curve"])
+        log.info("continuing %s from step %d", folder.name, state["step"])
+        return state["step"]

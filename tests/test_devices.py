@@ -1,0 +1,101 @@
+"""Training as it is started from the command line: killed with SIGKILL, and in two processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from neurovl import pipeline
+from neurovl.alignment import predict
+from neurovl.config import load_profile
+from neurovl.devices import accelerator_for
+from neurovl.errors import ConfigError
+
+PROFILE = """
+device: cpu
+preprocessing: {{patches: [5], off_mask: own}}
+encoder: {{width: 32, layers: 2, heads: 2, head_hidden: 32, evidence: 16}}
+alignment: {{epochs: {epochs}, batch_size: 32, lr: 1.0e-3, synthetic: 0.5, precision: "no", ema: 0.9, systems: [main]}}
+"""
+EPOCHS = 12  # 450 steps, a checkpoint every 200
+
+
+def prepared(tiny_nsd, out, epochs=EPOCHS):
+    profile = out.with_name(f"{epochs}.yaml")
+    profile.write_text(PROFILE.format(epochs=epochs))
+    (run,) = pipeline.start(tiny_nsd, out, load_profile(str(profile)))
+    pipeline.write_tokens(run)
+    pipeline.embed_targets(run)
+    return run
+
+
+def start(*launcher, run, verb=("train", "encoder"), **more):
+    command = [sys.executable, *launcher, "-m", "neurovl", *verb, "--run", str(run.folder)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"} | more
+    return subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def launcher(n):
+    return (
+        *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"),
+        *("--num_processes", str(n), "--mixed_precision", "no", "--dynamo_backend", "no"),
+    )
+
+
+@pytest.mark.slow
+def test_a_training_killed_with_sigkill_ends_with_the_same_weights(tiny_nsd, tmp_path):
+    whole, killed = (prepared(tiny_nsd, tmp_path / name) for name in ("whole", "killed"))
+    first = start(run=killed)
+    checkpoint = killed.folder / "encoders" / ".main.partial" / "checkpoint" / "checkpoint.pt"
+    end = time.monotonic() + 120
+    while not checkpoint.exists() and first.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL  # else it had ended already
+    again = start(run=killed)
+    said = again.communicate()[0]
+    assert again.returncode == 0, said
+    undisturbed = start(run=whole)
+    assert undisturbed.wait() == 0
+    weights = [(r.folder / "encoders/main/model.safetensors").read_bytes() for r in (whole, killed)]
+    assert weights[0] == weights[1]
+    curves = [(r.folder / "encoders/main/curve.csv").read_text() for r in (whole, killed)]
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(tiny_nsd, tmp_path):
+    one, two = (prepared(tiny_nsd, tmp_path / name, epochs=2) for name in ("one", "two"))
+    pipeline.train_encoder(one, "main")
+    both = start(*launcher(2), run=two)
+    said = both.communicate(timeout=300)[0]
+    assert both.returncode == 0, said
+    assert said.count("wrote") == 1  # the leader's
+    curves = [pd.read_csv(r.folder / "encoders/main/curve.csv") for r in (one, two)]
+    assert len(curves[0]) > 50
+    pd.testing.assert_frame_equal(*curves, rtol=1e-4)
+    tokens = one.store.batch(1, range(50))
+    a, b = (predict(r.encoder("main"), tokens) for r in (one, two))
+    torch.testing.assert_close(a.clip, b.clip, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(a.vae, b.vae, rtol=1e-3, atol=1e-4)
+
+
+def test_other_verbs_refuse_several_processes(tiny_nsd, tmp_path):
+    (run,) = pipeline.start(tiny_nsd, tmp_path / "run", load_profile("smoke"))
+    one = start(run=run, verb=("evaluate",), WORLD_SIZE="2", RANK="0")
+    said = one.communicate()[0]
+    assert one.returncode == 1
+    assert "neurovl evaluate" in said and "expected one" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("name, words", [("tensorbord", "no tracker"), ("swanlab", "pip install")])
+def test_a_tracker_that_is_not_there_is_refused(name, words, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        accelerator_for("no", "cpu", (name,), tmp_path)
