@@ -1,0 +1,364 @@
+"""The encoder's speed: ours against the plain way and against PyTorch's own layers, at the paper's and the demo's size.
+
+    python benchmarks/encoder.py                   both sizes on the CPU: about 8 minutes on 2 cores
+    python benchmarks/encoder.py --device cuda     the same on a GPU, and the paper's training at the GPU's limit
+    python benchmarks/encoder.py --small           every part in seconds, to see that it works; the figures mean nothing
+
+Training steps on the same trials in turns (a, b, c, a, b, c, ...), the first step of each not counted:
+
+- the plain way: float32 volumes read from the disk, all patches of the padded grid, attention written out, full last
+  layer, `torch.optim.AdamW` as it comes, nothing else (`encoder_models.PlainViT`);
+- PyTorch's layers: the package's own training with `torch.nn.TransformerEncoder` for the blocks, on the kept patches;
+- ours: `neurovl.alignment.fit_encoder` as it is: token store, MixUp, loss, clipping, schedule, average of weights.
+
+The second and third are timed from one request for a loss to the next. Inference is `neurovl.alignment.predict` on tokens
+in memory, in float32. Masks are simulated nsdgeneral masks with the real numbers of voxels, volumes are random numbers.
+On the CPU a batch of the paper's size is 8 trials instead of 32.
+
+Results go to encoder.csv and, what the machine is and can do, to machines.csv; rows of other devices stay. `samples/s` is
+a median, `from` and `to` the extremes; `ours is` says how many times as fast the comparison's last row is. `of peak` is the
+matrix products' share of the matrix peak: the operations of a sample, forward and backward (`encoder_models.flops`), times
+samples/s, over the maker's figure for the GPUs of `PEAKS`, elsewhere over the best large product in the same run. On a GPU,
+`schedule, min` is the paper's training, 99,920 trials 30 times, projected from a minute at batch 256, bf16, compiled.
+"""
+
+import argparse
+import contextlib
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import torch
+from encoder_inputs import SEED, Size, World
+from encoder_models import LibraryEncoder, PlainViT
+from preprocessing import best_of, copy_bandwidth
+
+from neurovl import alignment
+from neurovl.encoder import BrainEncoder
+from neurovl.systems import System
+
+SCHEDULE = 99_920 * 30  # samples
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 by the makers' sheets, SXM
+PRECISION = {"bf16": ("bfloat16", torch.bfloat16), "no": ("float32", torch.float32)}
+TARGETS = {"plain": 4.0, "library": 1.0}  # ours is at least so many times as fast
+PEAK_SHARE, MINUTES = 0.45, 20  # of the matrix peak; for the paper's training
+
+
+PAPER = Size("paper", 32, 8, 3, 2, 768, (4, 64, 64), {1: 10, 32: 3, 256: 2})
+SIZES = {"cpu": [PAPER, Size("demo", 256, 64, 5, 10)],
+         "cuda": [replace(PAPER, batch=32, steps=10), Size("demo", 256, 64, 5, 10)]}  # fmt: skip
+SMALL = [Size("smoke", 64, 16, 2, 2, 8, (2, 4, 4), {1: 2, 32: 2})]
+
+
+class Clock:
+    """Seconds between moments, the device's work done."""
+
+    def __init__(self, device: str):
+        self.device, self.moments = device, []
+
+    def tick(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        self.moments.append(time.perf_counter())
+
+
+class _Enough(Exception):
+    """A training was timed for as long as wanted."""
+
+
+def package_steps(
+    world: World,
+    system: System,
+    device: str,
+    steps: int,
+    encoder=BrainEncoder,
+    warm: int = 1,
+    block: int = 1,
+    seconds: float = 0.0,
+) -> np.ndarray:
+    """Seconds of each step of the package's own training: at least so many steps, for at least so many seconds.
+
+    Parameters
+    ----------
+    encoder : class
+        Stands for BrainEncoder.
+    warm : int
+        Steps before the clock starts.
+    block : int
+        Steps between two looks at the clock, for which a GPU's queue is emptied.
+    """
+    clock, fit, asked = Clock(device), alignment.fit, 0
+    system = replace(system, settings=replace(system.settings, epochs=10_000))  # no end
+
+    def timed_fit(model, loss_at, schedule, **settings):
+        def timed_loss(*arguments):
+            nonlocal asked
+            if asked >= warm and (asked - warm) % block == 0:
+                clock.tick()
+                over = clock.moments[-1] - clock.moments[0]
+                if asked - warm >= steps and over >= seconds:
+                    raise _Enough
+            asked += 1
+            return loss_at(*arguments)
+
+        return fit(model, timed_loss, schedule, **settings)
+
+    patched = mock.patch.multiple(alignment, fit=timed_fit, BrainEncoder=encoder)
+    with patched, contextlib.suppress(_Enough):
+        alignment.fit_encoder(world.store, world.targets, system, seed=SEED, device=device)
+    return np.diff(clock.moments) / block
+
+
+class PlainTraining:
+    """The plain way's training; each call does a turn of steps and returns their seconds."""
+
+    def __init__(self, world: World, device: str):
+        size, store = world.size, world.store
+        self.device, self.targets, self.settings = device, world.targets, world.profile.alignment
+        self.grid, self.step = world.volumes.grid, 0
+        trials = store.trials[store.trials.split == "train"]
+        self.data = alignment.TrainingTrials(
+            world.volumes, trials, world.targets, size.batch, mixup=True, synthetic=0.0, seed=SEED
+        )
+        torch.manual_seed(SEED)
+        self.model = PlainViT(
+            self.grid, world.volumes.patch, size.clip_width, size.vae_shape, world.paper_way.shape
+        ).to(device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.settings.lr)
+
+    def __call__(self, steps: int) -> np.ndarray:
+        clock, warm = Clock(self.device), int(self.step == 0)
+        for _ in range(warm + steps):
+            clock.tick()
+            voxels, pictures = self.data.batch(self.step)
+            predicted = self.model(voxels.to(self.device).unflatten(1, self.grid))
+            clip, vae = (t[pictures].to(self.device) for t in (self.targets.clip, self.targets.vae))
+            alignment.alignment_loss(predicted, clip, vae, self.settings)["loss"].backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.step += 1
+        clock.tick()
+        return np.diff(clock.moments)[warm:]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the things compared: `turn()` returns seconds a batch; `target` is how many times as fast ours shall be."""
+
+    what: str
+    precision: str
+    turn: Callable[[], np.ndarray]
+    flops: int | None = None
+    target: float | None = None
+
+
+def measure(task: str, profile: str, batch: int, turns: int, arms: list[Arm], peaks) -> list[dict]:  # fmt: skip
+    """Rows of a comparison; the last arm is ours."""
+    seconds = [[] for _ in arms]
+    for _ in range(turns):
+        for arm, taken in zip(arms, seconds, strict=True):
+            taken.append(arm.turn())
+    seconds = [np.concatenate(taken) for taken in seconds]
+    ours = np.median(seconds[-1])
+    rows = []
+    for arm, taken in zip(arms, seconds, strict=True):
+        rate = batch / np.array([np.median(taken), taken.max(), taken.min()])
+        ratio = np.median(taken) / ours
+        precision = PRECISION[arm.precision][0]
+        row = {"size": profile, "task": task, "what": f"{arm.what}, {precision}"}
+        row |= {"batch": batch, "n": len(taken)}
+        row |= dict(zip(("samples/s", "from", "to"), map(_short, rate), strict=True))
+        if arm is not arms[-1]:
+            row["ours is"] = _short(ratio)
+        if arm.target:
+            row |= {"target": f"≥ {arm.target:g}", "met": _yes(ratio >= arm.target)}
+        if arm.flops:
+            row["of peak"] = _short(arm.flops * rate[0] / peaks[precision])
+        rows.append(row)
+    return rows
+
+
+def compare_training(world: World, device: str, peaks) -> list[dict]:
+    size, paper_way = world.size, world.paper_way
+    own = paper_way.settings.precision
+    in_float32 = replace(paper_way, settings=replace(paper_way.settings, precision="no"))
+    kept, ours = sum(world.flops()), f"ours, {world.n_tokens} tokens"
+    run = partial(package_steps, world, device=device, steps=size.steps)
+    arms = [
+        Arm(
+            f"plain way, {world.n_patches} tokens",
+            "no",
+            partial(PlainTraining(world, device), size.steps),
+            sum(world.flops(every_patch=True, last_layer="all tokens")),
+            TARGETS["plain"],
+        ),
+        Arm(
+            f"TransformerEncoder, {world.n_tokens} tokens",
+            own,
+            partial(run, paper_way, encoder=LibraryEncoder),
+            sum(world.flops(last_layer="all tokens")),
+            TARGETS["library"],
+        ),
+    ]
+    if own != "no":
+        arms.append(Arm(ours, "no", partial(run, in_float32), kept))
+    if world.main.shape != paper_way.shape:
+        arms.append(Arm(f"{ours}, with evidence", own, partial(run, world.main)))
+    arms.append(Arm(ours, own, partial(run, paper_way), kept))
+    return measure("training", size.profile, size.batch, size.turns, arms, peaks)
+
+
+def compare_inference(world: World, device: str, peaks) -> list[dict]:
+    """Trials per second of `alignment.predict`, tokens in memory; a single trial is a batch of 1."""
+    rows = []
+    library, ours = (
+        world.encoder(kind).to(device).eval() for kind in (LibraryEncoder, BrainEncoder)
+    )
+    for batch, turns in world.size.inference.items():
+        tokens = world.store.cut(world.store.rows(np.arange(batch) % len(world.store.trials)))
+
+        def turn(encoder, tokens=tokens):
+            clock = Clock(device)
+            clock.tick()
+            alignment.predict(encoder, tokens)
+            clock.tick()
+            return np.diff(clock.moments)
+
+        if batch < 256:
+            turn(library), turn(ours)
+        count = [world.flops(last_layer=last)[0] for last in ("all tokens", "class token")]
+        arms = [
+            Arm("TransformerEncoder", "no", partial(turn, library), count[0], TARGETS["library"]),
+            Arm("ours", "no", partial(turn, ours), count[1]),
+        ]
+        rows += measure("inference", world.size.profile, batch, turns, arms, peaks)
+    return rows
+
+
+def measure_limit(world: World, device: str, peaks, batch: int, seconds: float) -> list[dict]:
+    """The paper's training as fast as the device can: large batches, bf16, compiled (on a GPU)."""
+    settings = replace(world.paper_way.settings, batch_size=batch, precision="bf16", compile=True)
+    settings = replace(settings, workers=min(8, os.cpu_count() or 1))
+    system = replace(world.paper_way, settings=settings)
+    taken = package_steps(
+        world, system, device, steps=20, warm=20 if device == "cuda" else 1,
+        block=10 if device == "cuda" else 1, seconds=seconds,
+    )  # fmt: skip
+    what = f"ours, {world.n_tokens} tokens" + (", compiled" if device == "cuda" else "")
+    arm = Arm(what, "bf16", lambda: taken, sum(world.flops()))
+    (row,) = measure("training", world.size.profile, batch, 1, [arm], peaks)
+    minutes = SCHEDULE / row["samples/s"] / 60
+    met = row["of peak"] >= PEAK_SHARE and minutes <= MINUTES
+    wanted = f"≥ {PEAK_SHARE:g} of peak, ≤ {MINUTES} min"
+    return [row | {"schedule, min": _short(minutes), "target": wanted, "met": _yes(met)}]
+
+
+def matrix_rate(dtype: torch.dtype, device: str) -> float:
+    """Operations a second of large matrix products, the best of several."""
+    n = 8192 if device == "cuda" else 2048
+    a, b = torch.randn(2, n, n, device=device, dtype=dtype)
+
+    def multiply():
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    multiply()
+    return 2 * n**3 / best_of(multiply, 7)
+
+
+def describe_machine(device: str) -> tuple[dict, dict]:
+    """What it is and what it can do, measured now; and the matrix peak by precision, operations a second."""
+    rates = {name: matrix_rate(dtype, device) for name, dtype in PRECISION.values()}
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+        known = [peak for key, peak in PEAKS.items() if key in name]
+        peaks = rates | ({"bfloat16": known[0]} if known else {})
+    else:
+        name, peaks = processor(), rates
+    return {
+        "device": name,
+        "CPU cores": torch.get_num_threads(),
+        "memory copy, GB/s": _short(copy_bandwidth() / 1e9),
+        "float32 matrices, GFLOP/s": _short(rates["float32"] / 1e9),
+        "bfloat16 matrices, GFLOP/s": _short(rates["bfloat16"] / 1e9),
+        "bfloat16 peak, GFLOP/s": _short(peaks["bfloat16"] / 1e9),
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }, peaks
+
+
+def processor() -> str:
+    """Model of the CPU."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def record(file: Path, rows: list[dict]) -> pd.DataFrame:
+    """Put rows in a table on disk in place of those of the same device, at once or not at all."""
+    table = _texts(rows)
+    if file.exists():
+        before = pd.read_csv(file, dtype=str, keep_default_na=False)
+        others = before[~before.device.isin(table.device)]
+        table = pd.concat([others, table], ignore_index=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    table.fillna("").to_csv(beside, index=False)
+    os.replace(beside, file)
+    return table
+
+
+def _texts(rows: list[dict]) -> pd.DataFrame:
+    """A table of text: 1240, not 1240.0; empty where a row has no value."""
+    table = [{k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in r.items()} for r in rows]
+    return pd.DataFrame(table).fillna("")
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _yes(met: bool) -> str:
+    return "yes" if met else "no"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--small", action="store_true", help="every part in seconds")
+    parser.add_argument("--out", type=Path, help="folder of the two tables; with --small none")
+    settings = parser.parse_args(arguments)
+    device = settings.device
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device is here; leave --device out to measure the CPU")
+    machine, peaks = describe_machine(device)
+    rows = []
+    for size in SMALL if settings.small else SIZES[device]:
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(size, Path(folder))
+            rows += compare_training(world, device, peaks)
+            rows += compare_inference(world, device, peaks)
+            if settings.small or (device == "cuda" and size.profile == "paper"):
+                batch, seconds = (32, 0.0) if settings.small else (256, 60.0)
+                rows += measure_limit(world, device, peaks, batch, seconds)
+    rows = [row | {"device": machine["device"]} for row in rows]
+    print(pd.DataFrame([machine]).T.to_string(header=False))
+    print(_texts(rows).to_string(index=False))
+    out = settings.out or (None if settings.small else Path(__file__).parent)
+    if out:
+        record(out / "encoder.csv", rows)
+        record(out / "machines.csv", [machine])
+
+
+if __name__ == "__main__":
+    main()
