@@ -26,6 +26,7 @@ _COLOURS = {
     "no-vae": "#009E73",
     "no-llm": "#CC79A7",
     "fine-tuned": "#009E73",
+    "embeddings-averaged": "#56B4E9",
     "ridge": "#D55E00",
     "true-embedding": "#B0A000",
 }
