@@ -93,6 +93,17 @@ def comparisons(betas: list[float], plain: str, late: str) -> list[Comparison]:
             _one("neurovl", "single"),
         ),
     ]
+    if 1.0 in betas:
+        # The other reading of "without the VAE feature": the same encoder, nothing of its latent kept.
+        out.append(
+            Comparison(
+                "the VAE feature improves the layout",
+                "reconstruction",
+                "pixcorr",
+                _one("neurovl"),
+                _one("neurovl beta=1"),
+            )
+        )
     if len(betas) >= 3:
         at = [(f"neurovl beta={b:g}", "average") for b in betas]
         ends, middle = (at[0], at[-1]), tuple(at[1:-1])
