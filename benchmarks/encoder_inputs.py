@@ -11,8 +11,8 @@ from encoder_models import flops
 from safetensors.torch import save_file
 
 from neurovl.config import load_profile
-from neurovl.datasets.anatomy import make_anatomy
 from neurovl.datasets.base import Recordings
+from neurovl.datasets.simulation.anatomy import make_anatomy
 from neurovl.encoder import BrainEncoder
 from neurovl.preprocessing import write_store
 from neurovl.systems import System, describe

@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from neurovl.datasets.anatomy import make_anatomy
 from neurovl.datasets.base import Recordings
 from neurovl.datasets.betas import open_betas
+from neurovl.datasets.simulation.anatomy import make_anatomy
 from neurovl.preprocessing import write_store
 from neurovl.volumes import PatchPlan
 

@@ -96,12 +96,12 @@ def test_data_after_extensions(tmp_path, values, ending):
 
 
 def test_blocks_of_several_volumes(tmp_path, values, monkeypatch):
-    from neurovl.datasets import betas_nifti
+    from neurovl.datasets.betas import nifti
 
     for ending in ("nii", "nii.gz"):
         path = save(tmp_path / f"a.{ending}", values)
         for n in (1, 3, 4):
-            monkeypatch.setattr(betas_nifti, "BLOCK", n * 5 * 4 * 3 * 2 + 7)
+            monkeypatch.setattr(nifti, "BLOCK", n * 5 * 4 * 3 * 2 + 7)
             check(path)
 
 
@@ -148,9 +148,9 @@ def test_volumes_into_rows_of_an_array(tmp_path, values):
 )
 @pytest.mark.parametrize("box", [64 << 20, 50])
 def test_hdf5_of_any_chunks(tmp_path, values, layout, box, monkeypatch):
-    from neurovl.datasets import betas_hdf5
+    from neurovl.datasets.betas import hdf5
 
-    monkeypatch.setattr(betas_hdf5, "BOX", box)
+    monkeypatch.setattr(hdf5, "BOX", box)
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         file.create_dataset("betas", data=values.T.astype(np.int16), **layout)
     betas = open_betas(tmp_path / "a.hdf5")

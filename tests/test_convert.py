@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from neurovl.cli.options import app
 from neurovl.datasets.bids import BidsChoice, convert_bids
-from neurovl.datasets.haxby_table import convert_haxby
+from neurovl.datasets.haxby.convert import convert_haxby
 from neurovl.datasets.splits import Split
-from neurovl.datasets.table_writer import new_table, place, write_tables
+from neurovl.datasets.table.writer import new_table, place, write_tables
 from neurovl.errors import ConfigError, DataError, MissingError, NeurovlError
 from neurovl.recordings import open_recordings
 

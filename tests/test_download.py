@@ -24,8 +24,9 @@ from typer.testing import CliRunner
 
 from neurovl.cli import app
 from neurovl.cli.download import session_numbers
-from neurovl.datasets import coco, download
+from neurovl.datasets import download
 from neurovl.datasets.download import download_nsd, fetch_plan, nsd_files, plan_nsd
+from neurovl.datasets.nsd import coco
 from neurovl.datasets.transfer import checksums
 from neurovl.datasets.transfer import engine as transfer
 from neurovl.datasets.transfer.checksums import MANIFEST, Manifest, examine, possible_parts

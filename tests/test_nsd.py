@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from scipy.io import savemat
 
-from neurovl.datasets import betas_hdf5, nsd_stimuli
-from neurovl.datasets.nsd import NSDRecordings
+from neurovl.datasets.betas import hdf5
+from neurovl.datasets.nsd import NSDRecordings, stimuli
 from neurovl.errors import ConfigError, DataError, MissingError
 
 GRID = (6, 5, 4)
@@ -242,7 +242,7 @@ def test_a_broken_end_is_found_whatever_is_read(root):
 
 @pytest.mark.parametrize("ending", ["nii.gz", "hdf5"])
 def test_few_rows_need_little_memory(root, ending, monkeypatch):
-    monkeypatch.setattr(betas_hdf5, "BOX", 4 << 20)
+    monkeypatch.setattr(hdf5, "BOX", 4 << 20)
     grid = (30, 28, 26)
     values = np.random.default_rng(0).normal(0, 300, (*grid, 750)).astype(np.int16)
     labels = np.zeros(grid, np.int16)
@@ -317,7 +317,7 @@ def test_masks_without_voxels(root):
     ],
 )
 def test_boxes_in_the_crop_by_hand(box, size, crop, expected):
-    found = nsd_stimuli.crop_box(box, size, crop)
+    found = stimuli.crop_box(box, size, crop)
     if expected is None:
         assert found is None
     else:

@@ -100,8 +100,9 @@ def test_code_hash_of_a_module_covers_what_it_imports_and_no_more(tmp_path, monk
     (package / "deep").mkdir(parents=True)
     files = {
         "top.py": "from .near import x\n",
-        "near.py": "def f():\n    from .deep import inner\n",
-        "deep/__init__.py": "",
+        "near.py": "def f():\n    from .deep import inner, z\n",
+        "deep/__init__.py": "from .shown import z\n",
+        "deep/shown.py": "z = 1\n",
         "deep/inner.py": "from ..far import y\nimport numpy\n",
         "far.py": "y = 1\n",
         "other.py": "from . import top\n",
@@ -121,6 +122,19 @@ def test_code_hash_of_a_module_covers_what_it_imports_and_no_more(tmp_path, monk
     before = provenance.code_hash("neurovl.top")
     assert {n for n in files if after_editing(n) != before} == set(files) - {"other.py"}
     provenance.code_hash.cache_clear()
+
+
+def test_preprocessing_rests_on_the_readers_and_on_no_simulation():
+    reached = provenance._reachable(("neurovl.preprocessing", "neurovl.recordings"))
+    reached = {path.relative_to(provenance._PACKAGE / "datasets").as_posix()
+               for path in reached if "datasets" in path.parts}  # fmt: skip
+    readers = {f"{name}/{module}.py" for name in ("nsd", "haxby", "table")
+               for module in ("__init__", "recordings")}  # fmt: skip
+    others = {"nsd/design.py", "nsd/files.py", "nsd/regions.py", "nsd/stimuli.py", "table/files.py"}
+    betas = {f"betas/{name}.py" for name in ("stream", "nifti", "hdf5", "volumes")}
+    assert readers | others | betas <= reached
+    folders = {name.split("/")[0] for name in reached if "/" in name}
+    assert folders == {"nsd", "haxby", "table", "betas"}
 
 
 def test_code_hash_leaves_rendering_out(tmp_path, monkeypatch):

@@ -12,9 +12,12 @@ import pandas as pd
 import pytest
 from scipy.io import loadmat
 
-from neurovl.datasets import scenes, simulated_experiment, simulation, voxel_model
-from neurovl.datasets.anatomy import NSDGENERAL, grid, make_anatomy
+from neurovl.datasets import scenes, simulation
 from neurovl.datasets.base import noise_ceiling
+from neurovl.datasets.nsd.regions import NSDGENERAL, grid
+from neurovl.datasets.simulation import experiment, voxel_model
+from neurovl.datasets.simulation.anatomy import make_anatomy
+from neurovl.datasets.simulation.subjects import voxel_reliability
 from neurovl.errors import ConfigError
 from neurovl.recordings import open_recordings
 
@@ -215,8 +218,8 @@ def test_shuffled_pictures_carry_no_signal(data):
     trials, mask = data.subject_trials(1), data.mask(1)
     betas = data.volumes(1)[:, mask]
     shuffled = np.random.default_rng(0).permutation(trials.image_id)
-    true = simulation.voxel_reliability(betas, trials.session, trials.image_id)
-    null = simulation.voxel_reliability(betas, trials.session, shuffled)
+    true = voxel_reliability(betas, trials.session, trials.image_id)
+    null = voxel_reliability(betas, trials.session, shuffled)
     assert np.median(true) > 3 * np.median(null)
 
 
@@ -247,9 +250,9 @@ def test_gabor_energy_prefers_its_orientation():
 
 
 def test_same_seed_same_data(tiny_nsd, tmp_path):
-    design = simulated_experiment.make_design(1, 0)
-    again = simulated_experiment.make_design(1, 0)
-    other = simulated_experiment.make_design(1, 1)
+    design = experiment.make_design(1, 0)
+    again = experiment.make_design(1, 0)
+    other = experiment.make_design(1, 1)
     for name in design:
         np.testing.assert_array_equal(design[name], again[name])
     assert (design["masterordering"] != other["masterordering"]).any()
@@ -302,7 +305,7 @@ def test_settings_out_of_range(tmp_path, settings, message):
 
 
 def test_thirty_seven_sessions_hold_every_shared_picture():
-    order = simulated_experiment.make_design(37, 0)["masterordering"][0, : 37 * 750]
+    order = experiment.make_design(37, 0)["masterordering"][0, : 37 * 750]
     assert np.isin(np.arange(1, 1001), order).all() and (np.bincount(order)[order] == 3).all()
 
 

@@ -102,7 +102,7 @@ def convert_haxby(
     ] = None,
 ) -> None:
     """Haxby et al. 2001 to a table of block means."""
-    from ..datasets.haxby_table import convert_haxby as convert
+    from ..datasets.haxby.convert import convert_haxby as convert
 
     convert(data, out, fold, subjects.split(",") if subjects else None)
     say(f"wrote a table to {out}: neurovl preprocess --data {out} --out RUN --profile haxby")

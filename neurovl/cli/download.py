@@ -57,8 +57,8 @@ def download_nsd(
 
     A broken transfer goes on where it stopped: run the same command again.
     """
-    from ..datasets.coco import COCO
     from ..datasets.download import TERMS, fetch_plan, plan_nsd
+    from ..datasets.nsd.coco import COCO
     from ..datasets.transfer.servers import Settings
 
     say(TERMS)

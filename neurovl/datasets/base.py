@@ -1,7 +1,7 @@
 """What every data set looks like from above: trials, volumes, masks, pictures and words.
 
 Holds the base class of the readers and the checks that all of them share. It reads no particular
-layout: that is done by ``nsd.py``, ``haxby.py`` and ``table.py``.
+layout: that is done in ``nsd/``, ``haxby/`` and ``table/``.
 """
 
 import hashlib

@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
-from neurovl.datasets.anatomy import ATLASES
 from neurovl.datasets.base import subject_label
-from neurovl.datasets.coco import COCO, UNPACKED, coco_items, unpack_coco
-from neurovl.datasets.nsd import EXPERIMENT, STIMULI
+from neurovl.datasets.nsd.coco import COCO, UNPACKED, coco_items, unpack_coco
+from neurovl.datasets.nsd.design import EXPERIMENT, SESSIONS
+from neurovl.datasets.nsd.files import BETAS, VERSIONS
+from neurovl.datasets.nsd.regions import ATLASES
+from neurovl.datasets.nsd.stimuli import STIMULI
 from neurovl.datasets.transfer.checksums import Manifest
 from neurovl.datasets.transfer.crew import Crew
 from neurovl.datasets.transfer.engine import (
@@ -33,8 +35,6 @@ from neurovl.errors import ConfigError, MissingError
 logger = logging.getLogger(__name__)
 
 BUCKET, REGION = "natural-scenes-dataset", "us-east-2"
-SESSIONS = {1: 40, 2: 40, 3: 32, 4: 30, 5: 40, 6: 32, 7: 40, 8: 30}
-BETA_VERSIONS = ("betas_fithrf_GLMdenoise_RR", "betas_fithrf")
 FORMATS = ("nii.gz", "hdf5")
 TERMS = """\
 NSD is open to those who accepted its terms (facts in our words; the text on the site is what binds):
@@ -80,7 +80,7 @@ class File:
 
 
 def nsd_files(
-    subjects, sessions: int | Sequence[int] | None = None, betas: str = BETA_VERSIONS[0],
+    subjects, sessions: int | Sequence[int] | None = None, betas: str = BETAS,
     form: str = "nii.gz",
 ) -> list[File]:  # fmt: skip
     """Files of NSD that the reader uses.
@@ -100,7 +100,7 @@ def nsd_files(
     ------
     ConfigError
     """
-    for what, came, known in (("betas", betas, BETA_VERSIONS), ("format", form, FORMATS)):
+    for what, came, known in (("betas", betas, VERSIONS), ("format", form, FORMATS)):
         if came not in known:
             raise ConfigError(f"the {what} are {came!r}, expected one of {', '.join(known)}")
     files = [File(EXPERIMENT / name, "design", True)
@@ -168,7 +168,7 @@ class Plan:
 
 def plan_nsd(
     to, subjects=(1, 2, 5, 7), sessions: int | Sequence[int] | None = None, *,
-    betas: str = BETA_VERSIONS[0], form: str = "nii.gz", verify: bool = False,
+    betas: str = BETAS, form: str = "nii.gz", verify: bool = False,
     annotations: bool = True, endpoint: str | None = None, coco: str = COCO,
     settings: Settings | None = None,
 ) -> Plan:  # fmt: skip

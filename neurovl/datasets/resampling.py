@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neurovl.datasets.table_volumes import open_volumes
+from neurovl.datasets.betas.volumes import open_volumes
 from neurovl.errors import DataError
 
 logger = logging.getLogger(__name__)

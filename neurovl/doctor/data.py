@@ -57,8 +57,7 @@ def examine_data(profile: Profile, data) -> list[Finding]:
 def _nsd(profile: Profile, found, root: Path) -> list[Finding]:
     """Sessions of each subject against those that its split uses; regions, pictures and annotations."""
     from ..datasets.download import nsd_files
-    from ..datasets.nsd_design import SESSIONS, last_session
-    from ..datasets.nsd_files import fetch_command
+    from ..datasets.nsd import SESSIONS, fetch_command, last_session
     from ..datasets.transfer.checksums import Manifest
 
     rows, manifest = [], Manifest(root)
@@ -94,7 +93,7 @@ def _nsd(profile: Profile, found, root: Path) -> list[Finding]:
 
 def _broken(found, subject: str, here: dict, manifest, root: Path) -> list[str]:
     """What headers and sizes say of a subject's sessions."""
-    from ..datasets.nsd_files import open_session
+    from ..datasets.nsd import open_session
 
     mask, texts = found.mask(subject), []
     usual = float(np.median([path.stat().st_size for path in here.values()]))
@@ -113,7 +112,7 @@ def _broken(found, subject: str, here: dict, manifest, root: Path) -> list[str]:
 
 
 def _words(root: Path) -> Finding:
-    from ..datasets.coco import FILES, FOLDER
+    from ..datasets.nsd.coco import FILES, FOLDER
 
     absent = [name for name in FILES if not (root / FOLDER / name).is_file()]
     return Finding(

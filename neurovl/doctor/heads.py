@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..datasets.anatomy import GRIDS, NSDGENERAL, VOXEL_MM, grid
+from ..datasets.nsd.regions import GRIDS, NSDGENERAL, VOXEL_MM, grid
 from ..errors import ConfigError, NeurovlError
 from ..preprocessing import patch_in_voxels
 from ..settings import Profile

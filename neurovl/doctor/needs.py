@@ -87,7 +87,7 @@ def sizes_for(profile: Profile, recordings=None) -> Sizes:
 
 
 def _trials(profile: Profile, recordings, n_subjects: int) -> tuple[int, int, int]:
-    from ..datasets.nsd_design import TRIALS, last_session
+    from ..datasets.nsd import TRIALS, last_session
 
     if recordings is not None:
         table = recordings.trials
@@ -126,7 +126,7 @@ def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int) -> list[Need]:
 
 
 def _preprocess(s: Sizes, jobs: int) -> Need:
-    from ..datasets.nsd_design import TRIALS
+    from ..datasets.nsd import TRIALS
 
     session = TRIALS * s.region * F32
     return Need(

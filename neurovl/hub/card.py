@@ -3,7 +3,7 @@
 Everything is taken from the run's records and results.csv; nothing is computed anew.
 """
 
-from ..datasets.nsd_files import BETAS
+from ..datasets.nsd import BETAS
 from .facts import OWN_TASKS, REFERENCES, TrainedEncoder, public_models
 
 

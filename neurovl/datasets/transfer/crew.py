@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from neurovl.datasets.transfer.servers import Stopped
 
+PAUSE = 0.05  # seconds between two looks at whether all is done
 PATIENCE = 2.0  # seconds that a thread gets to end by itself
 
 
@@ -60,10 +61,10 @@ class Crew:
         for thread in threads:
             thread.start()
         try:
-            with self._changed:
-                while self._pending and self._error is None:
-                    self._changed.wait(0.2)
-                    tick()
+            # Asleep, not waiting for a lock: Ctrl-C while a lock is taken again would leave it untaken.
+            while self._pending and self._error is None:
+                time.sleep(PAUSE)
+                tick()
         finally:
             self.stop.set()
             with self._changed:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from neurovl.datasets.table_files import read_table
-from neurovl.datasets.table_volumes import Volumes, open_volumes
+from neurovl.datasets.betas.volumes import Volumes, open_volumes
+from neurovl.datasets.table.files import read_table
 from neurovl.errors import DataError, MissingError
 
 SUFFIXES = ("betas", "beta", "betaseries")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neurovl.datasets.betas import Betas, next_step
+from neurovl.datasets.betas.stream import Betas, next_step
 from neurovl.errors import DataError
 
 BLOCK = 4 << 20  # bytes of whole volumes at a time: more than that leaves the cache

@@ -14,7 +14,7 @@ import zlib
 from functools import partial
 from pathlib import Path
 
-from neurovl.datasets.nsd import STIMULI
+from neurovl.datasets.nsd.stimuli import STIMULI
 from neurovl.datasets.transfer.checksums import Manifest, examine
 from neurovl.datasets.transfer.engine import AGAIN, Item, disk_error
 from neurovl.datasets.transfer.servers import Refused, Settings, Web, insist

@@ -1,7 +1,7 @@
 """Single-trial betas of one session, read as a stream: only what is asked for stays in memory.
 
-`open_betas` opens a series of volumes, in a NIfTI file (``betas_nifti.py``) or an HDF5 file
-(``betas_hdf5.py``), and reads some voxels of all volumes, or some volumes.
+`open_betas` opens a series of volumes, in a NIfTI file (``nifti.py``) or an HDF5 file
+(``hdf5.py``), and reads some voxels of all volumes, or some volumes.
 Leaves out pairs of .hdr and .img.
 """
 
@@ -36,8 +36,8 @@ def open_betas(path, hint: str = "", dataset: str = "betas") -> "Betas":
         If its header cannot be read or promises what cannot be: no or more than one series of
         volumes, numbers that are not real.
     """
-    from neurovl.datasets.betas_hdf5 import Hdf5Betas
-    from neurovl.datasets.betas_nifti import NiftiBetas
+    from neurovl.datasets.betas.hdf5 import Hdf5Betas
+    from neurovl.datasets.betas.nifti import NiftiBetas
 
     path = Path(path)
     if not path.is_file():

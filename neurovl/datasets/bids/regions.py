@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from neurovl.datasets.bids_files import brain_masks, matching, open_here
-from neurovl.datasets.table_volumes import Volumes, apart, lie_alike, same_voxels
+from neurovl.datasets.betas.volumes import Volumes, apart, lie_alike, same_voxels
+from neurovl.datasets.bids.files import brain_masks, matching, open_here
 from neurovl.errors import DataError, MissingError
 
 

@@ -16,12 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-GRIDS = {
-    1: (81, 104, 83), 2: (82, 106, 84), 3: (81, 106, 82), 4: (85, 99, 80),
-    5: (79, 97, 78), 6: (85, 113, 83), 7: (78, 95, 81), 8: (80, 103, 78),
-}  # fmt: skip
-VOXEL_MM = 1.8
-NSDGENERAL = {1: 15724, 2: 14278, 3: 15226, 4: 13153, 5: 13039, 6: 17907, 7: 12682, 8: 14386}
+from neurovl.datasets.nsd.regions import ATLASES, NSDGENERAL, VOXEL_MM, grid
+
 CENTRE = (0.0, -17.0, 5.0)  # MNI mm; the middle of NSD's field of view
 
 # right-hemisphere centre (mirrored for the left) and radius, mm
@@ -46,19 +42,6 @@ LAYERS = {"V1": (0.0, 7.5), "V2": (7.5, 10.5), "V3": (10.5, 13.0)}  # mm from th
 FOVEA, PERIPHERY = 0.25, 5.5  # degrees at the two ends of the sulcus; the picture's radius is 4.2
 PRF_SIZE = {"V1": (0.17, 0.3), "V2": (0.2, 0.45), "V3": (0.26, 0.6), "hV4": (0.45, 0.9)}
 
-# NSD's own label tables
-ATLASES = {
-    "nsdgeneral": ("nsdgeneral",),
-    "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
-    "prf-eccrois": ("ecc0pt5", "ecc1", "ecc2", "ecc4", "ecc4+"),
-    "floc-faces": ("OFA", "FFA-1", "FFA-2", "mTL-faces", "aTL-faces"),
-    "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
-    "floc-places": ("OPA", "PPA", "RSC"),
-    "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
-    "streams": (
-        "early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal",
-    ),
-}  # fmt: skip
 _AREAS_OF = {  # which patch carries which label of a functional localizer
     "floc-faces": {"OFA": "OFA", "FFA-1": "FFA"},
     "floc-bodies": {"EBA": "EBA", "FBA-1": "FBA"},
@@ -93,11 +76,6 @@ class Anatomy:
     area: np.ndarray
     prf: np.ndarray
     affinity: dict
-
-
-def grid(subject: int, scale: float) -> tuple[int, int, int]:
-    """NSD's func1pt8mm grid of a subject, divided by `scale`."""
-    return tuple(max(4, round(size / scale)) for size in GRIDS[subject])
 
 
 def make_anatomy(subject: int, scale: float, seed: int) -> Anatomy:

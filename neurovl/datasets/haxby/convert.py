@@ -1,4 +1,4 @@
-"""From a Haxby folder to the table of ``table.py``: the block means of ``haxby.py``, as NIfTI files.
+"""From a Haxby folder to a table: the block means of ``recordings.py``, as NIfTI files.
 
 One partition is written, because a table has one; whole runs are tested, so voxels are scaled over all
 training runs of a subject.
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from neurovl.datasets import haxby
-from neurovl.datasets.table_writer import new_table, write_tables
+from neurovl.datasets.haxby.recordings import HINT, HaxbyRecordings, find
+from neurovl.datasets.table.writer import new_table, write_tables
 from neurovl.errors import ConfigError, MissingError
 
 
@@ -20,7 +20,7 @@ def convert_haxby(data: Path, out: Path, fold: int, subjects=None) -> Path:
     Parameters
     ----------
     data : Path
-        Folder as `haxby.HaxbyRecordings` takes it.
+        Folder as `HaxbyRecordings` takes it.
     out : Path
         New folder; it appears when it is whole.
     fold : int
@@ -36,12 +36,12 @@ def convert_haxby(data: Path, out: Path, fold: int, subjects=None) -> Path:
     """
     import nibabel
 
-    n_folds = haxby.HaxbyRecordings.n_folds
-    if not haxby.find(data):
-        raise MissingError(f"{data} holds no subj*/bold.nii.gz: {haxby.HINT}")
+    n_folds = HaxbyRecordings.n_folds
+    if not find(data):
+        raise MissingError(f"{data} holds no subj*/bold.nii.gz: {HINT}")
     if not 0 <= fold < n_folds:
         raise ConfigError(f"fold {fold} was asked for, expected 0 to {n_folds - 1}: choose one")
-    source = haxby.HaxbyRecordings(data, subjects=subjects, fold=fold)
+    source = HaxbyRecordings(data, subjects=subjects, fold=fold)
     rows, files = [], []
     with new_table(out) as table:
         for folder in ("betas", "masks"):

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from neurovl.datasets.table import TableRecordings
+from neurovl.datasets.table.recordings import TableRecordings
 from neurovl.errors import DataError
 
 COLUMNS = ["subject", "session", "volume", "index", "image_id", "repeat", "split"]

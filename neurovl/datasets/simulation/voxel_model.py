@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurovl.datasets import scenes
-from neurovl.datasets.anatomy import Anatomy
+from neurovl.datasets.simulation.anatomy import Anatomy
 
 PIXELS, FIELD = 64, 8.4  # pictures are seen at 64 x 64 and span 8.4 degrees, as in NSD
 POOL = 32  # resolution at which receptive fields are laid over the feature maps

@@ -14,7 +14,7 @@ Values are taken to be percent signal change unless dataset.json says otherwise;
 later in any case, by the training trials of each session, or of all sessions with ``"zscore":
 "subject"``, as it should be where whole sessions are held out. Every subject is on a grid of its own,
 the mask's, with the axes turned to run as in the first subject's mask; volumes stored in any other
-orientation are read as if turned too. The text files are checked in ``table_files.py``, the volumes read in ``table_volumes.py``. Leaves out resampling: a volume
+orientation are read as if turned too. The text files are checked in ``files.py``, the volumes read by `Volumes`. Leaves out resampling: a volume
 on another grid is refused.
 """
 
@@ -33,14 +33,7 @@ from neurovl.datasets.base import (
     find_subject,
     fingerprint,
 )
-from neurovl.datasets.table_files import (
-    inside,
-    read_about,
-    read_captions,
-    read_subjects,
-    read_trials,
-)
-from neurovl.datasets.table_volumes import (
+from neurovl.datasets.betas.volumes import (
     Frame,
     Volumes,
     apart,
@@ -48,6 +41,13 @@ from neurovl.datasets.table_volumes import (
     number_type,
     open_volumes,
     same_voxels,
+)
+from neurovl.datasets.table.files import (
+    inside,
+    read_about,
+    read_captions,
+    read_subjects,
+    read_trials,
 )
 from neurovl.errors import DataError, MissingError
 

@@ -1,7 +1,7 @@
 """The text files of one's own table: read, and refused in one sentence where they are not as agreed.
 
 Every message counts lines as an editor does, the header being line 1. Leaves out the volumes, masks and
-pictures that the tables name: those are read by ``table.py``.
+pictures that the tables name: those are read by ``recordings.py``.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""From BIDS derivatives with single-trial betas to the table of ``table.py``.
+"""From BIDS derivatives with single-trial betas to a table.
 
 A beta file (x, y, z, trials) of a run or a session and the table of its trials give rows of trials.tsv;
 subjects, sessions and runs come from the entities in the names. Files are linked, not changed. Leaves out
@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from neurovl.datasets.bids_files import (
+from neurovl.datasets.betas.volumes import Volumes, apart, lie_alike
+from neurovl.datasets.bids.files import (
     NIFTI,
     BidsFile,
     derivative_folder,
@@ -25,12 +26,11 @@ from neurovl.datasets.bids_files import (
     picture_column,
     scan,
 )
-from neurovl.datasets.bids_pictures import find_pictures, image_ids, write_picture
-from neurovl.datasets.bids_regions import masks_of, on_grid, write_region
+from neurovl.datasets.bids.pictures import find_pictures, image_ids, write_picture
+from neurovl.datasets.bids.regions import masks_of, on_grid, write_region
 from neurovl.datasets.splits import Split
-from neurovl.datasets.table_files import read_about
-from neurovl.datasets.table_volumes import Volumes, apart, lie_alike
-from neurovl.datasets.table_writer import new_table, place, write_tables
+from neurovl.datasets.table.files import read_about
+from neurovl.datasets.table.writer import new_table, place, write_tables
 from neurovl.errors import DataError, MissingError
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def convert_bids(
         Which pictures are tested; by default those that the tables of trials mark as test.
     choice : BidsChoice
     zscore : str
-        'session' or 'subject', see ``table.py``.
+        'session' or 'subject', see `TableRecordings`.
 
     Raises
     ------

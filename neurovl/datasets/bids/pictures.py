@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from neurovl.datasets.table import PICTURES
-from neurovl.datasets.table_writer import place
+from neurovl.datasets.table.recordings import PICTURES
+from neurovl.datasets.table.writer import place
 from neurovl.errors import DataError, MissingError
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from neurovl.datasets.anatomy import ATLASES
 from neurovl.datasets.base import (
     Recordings,
     check_grid,
@@ -24,34 +23,25 @@ from neurovl.datasets.base import (
     load_nifti,
     nifti_array,
 )
-from neurovl.datasets.betas import Betas
-from neurovl.datasets.nsd_design import (
-    EXPERIMENT,
-    SESSIONS,
-    SHARED,
+from neurovl.datasets.betas.stream import Betas
+from neurovl.datasets.nsd.design import (
     SPLITS,
-    TRIALS,
     last_session,
     make_trials,
     read_design,
     require_split,
 )
-from neurovl.datasets.nsd_files import (
+from neurovl.datasets.nsd.files import (
     BETAS,
-    VERSIONS,
     fetch_command,
     label_names,
     open_session,
     require_betas,
 )
-from neurovl.datasets.nsd_stimuli import STIMULI, Stimuli
+from neurovl.datasets.nsd.regions import ATLASES
+from neurovl.datasets.nsd.stimuli import Stimuli
 from neurovl.datasets.reliability import noise_ceiling
 from neurovl.errors import DataError, MissingError
-
-__all__ = [
-    "BETAS", "EXPERIMENT", "SESSIONS", "SHARED", "SPLITS", "STIMULI", "TRIALS", "UNIT", "VERSIONS",
-    "NSDRecordings",
-]  # fmt: skip
 
 UNIT = 300  # counts of one percent signal change
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neurovl.datasets.betas import Betas, next_step
+from neurovl.datasets.betas.stream import Betas, next_step
 from neurovl.errors import DataError
 
 BOX = 64 << 20  # bytes read at a time

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from neurovl.datasets.base import check_grid, subject_label
-from neurovl.datasets.betas import Betas, open_betas
-from neurovl.datasets.nsd_design import TRIALS
+from neurovl.datasets.betas.stream import Betas, open_betas
+from neurovl.datasets.nsd.design import TRIALS
 from neurovl.errors import ConfigError, DataError, MissingError
 
 BETAS = "betas_fithrf_GLMdenoise_RR"

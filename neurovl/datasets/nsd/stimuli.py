@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from neurovl.datasets.nsd_design import EXPERIMENT
+from neurovl.datasets.nsd.design import EXPERIMENT
 from neurovl.errors import DataError, MissingError
 
 STIMULI = Path("nsddata_stimuli/stimuli/nsd")

@@ -2,7 +2,7 @@
 
 A file that holds the same voxels in another order (axes swapped or turned round) is read through a
 permutation of the voxels' indices; its volumes are never copied to be turned. A file on another grid is
-told apart, by shape and in millimetres. Reading itself is done by ``betas.py``: only the wanted voxels of
+told apart, by shape and in millimetres. Reading itself is done by ``stream.py``: only the wanted voxels of
 the wanted volumes are kept.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neurovl.datasets.betas import Betas, open_betas
+from neurovl.datasets.betas.stream import Betas, open_betas
 from neurovl.errors import DataError
 
 FIT = 0.1  # share of a voxel's edge by which two grids may differ: headers are rounded

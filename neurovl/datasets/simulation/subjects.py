@@ -1,6 +1,6 @@
 """Simulated subjects seeing rendered scenes, in NSD's own folder layout and file formats.
 
-`simulate` writes what a program for NSD opens: the experiment (``simulated_experiment.py``), each
+`simulate` writes what a program for NSD opens: the experiment (``experiment.py``), each
 subject's anatomy and regions (``anatomy.py``), and betas of ``betas_fithrf_GLMdenoise_RR`` computed by
 an encoding model (``voxel_model.py``) with spatially correlated noise and drifts between sessions.
 ``SIMULATED.json`` at the root says so. Leaves out surfaces, time series and other versions of betas.
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from neurovl.datasets import scenes, voxel_model
-from neurovl.datasets import simulated_experiment as experiment
-from neurovl.datasets.anatomy import ATLASES, Anatomy, make_anatomy
+from neurovl.datasets import scenes
 from neurovl.datasets.base import subject_label
+from neurovl.datasets.nsd.regions import ATLASES
+from neurovl.datasets.simulation import experiment, voxel_model
+from neurovl.datasets.simulation.anatomy import Anatomy, make_anatomy
 from neurovl.errors import ConfigError, MissingError
 
 logger = logging.getLogger(__name__)
