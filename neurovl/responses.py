@@ -169,5 +169,7 @@ class ResponseModel:
         for k in range(int(repeats.max(initial=0))):
             drawn = (draws[:, k] * len(self.residuals)).astype(int)
             noise += self.residuals[drawn] * ((k < repeats) / repeats)[:, None].astype(np.float32)
-        out[:, self.measured] = self.mean + features @ self.weights + noise
+        # By torch: numpy's threads spin on after a product, and would slow each training step that follows.
+        seen = torch.from_numpy(np.asarray(features, np.float32)) @ torch.from_numpy(self.weights)
+        out[:, self.measured] = self.mean + seen.numpy() + noise
         return out
