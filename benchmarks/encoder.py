@@ -52,7 +52,7 @@ TARGETS = {"plain": 4.0, "library": 1.0}  # ours is at least so many times as fa
 PEAK_SHARE, MINUTES = 0.45, 20  # of the matrix peak; for the paper's training
 
 
-PAPER = Size("paper", 32, 8, 3, 2, 768, (4, 64, 64), {1: 10, 32: 3, 256: 2})
+PAPER = Size("paper", 32, 8, 3, 2, 768, (4, 64, 64), {1: 20, 32: 8, 256: 3})
 SIZES = {"cpu": [PAPER, Size("demo", 256, 64, 5, 10)],
          "cuda": [replace(PAPER, batch=32, steps=10), Size("demo", 256, 64, 5, 10)]}  # fmt: skip
 SMALL = [Size("smoke", 64, 16, 2, 2, 8, (2, 4, 4), {1: 2, 32: 2})]

@@ -93,6 +93,16 @@ def comparisons(betas: list[float], plain: str, late: str) -> list[Comparison]:
             _one("neurovl", "single"),
         ),
     ]
+    out += [
+        Comparison(
+            "averaging volumes beats averaging embeddings (ours)",
+            "alignment",
+            m,
+            _one("neurovl"),
+            _one("embeddings-averaged"),
+        )
+        for m in ("correlation_clip", "correlation_vae")
+    ]
     if 1.0 in betas:
         # The other reading of "without the VAE feature": the same encoder, nothing of its latent kept.
         out.append(
