@@ -1,6 +1,6 @@
 """The encoder's speed: ours against the plain way and against PyTorch's own layers, at the paper's and the demo's size.
 
-    python benchmarks/encoder.py                   both sizes on the CPU: about 8 minutes on 2 cores
+    python benchmarks/encoder.py                   both sizes on the CPU: about 7 minutes on 2 cores
     python benchmarks/encoder.py --device cuda     the same on a GPU, and the paper's training at the GPU's limit
     python benchmarks/encoder.py --small           every part in seconds, to see that it works; the figures mean nothing
 
