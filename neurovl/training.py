@@ -38,7 +38,7 @@ class Schedule:
     precision : str
         'bf16' or 'no' (float32), as Accelerate names them.
     checkpoint_every : int
-        Steps between checkpoints.
+        Steps between checkpoints, or a multiple of it, so that writing them takes at most a twentieth of the time.
     clip_norm : float
         Largest norm of the gradient.
     accumulate : int
@@ -215,8 +215,6 @@ def fit(
     first = accelerator.process_index * schedule.accumulate
     parts = [Part(first + k, count) for k in range(schedule.accumulate)]
     every, look = max(1, schedule.steps // 200), validation.every if validation else 0
-    sums: dict[str, torch.Tensor] = {}
-    since = 0
     wrapped.train()
     steps = range(start, schedule.steps)
     for step in tqdm(steps, describe, initial=start, total=schedule.steps, disable=None):
@@ -230,17 +228,16 @@ def fit(
                     losses = loss_at(wrapped, step, part)
                 losses = losses if isinstance(losses, dict) else {"loss": losses}
                 accelerator.backward(losses["loss"] / len(parts))
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0) + value.detach() / len(parts)
+            state.add({name: value.detach() / len(parts) for name, value in losses.items()})
         accelerator.clip_grad_norm_(model.parameters(), schedule.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state.update()
-        since, done = since + 1, step + 1
+        done = step + 1
         ends = done == schedule.steps
         looks = validation is not None and (done % look == 0 or ends)
         if done % every == 0 or ends or looks:
-            means = {k: float(accelerator.reduce(v, "mean")) / since for k, v in sums.items()}
+            means = {k: float(accelerator.reduce(v, "mean")) for k, v in state.means().items()}
             point = {"step": done, "lr": optimizer.param_groups[0]["lr"], **means}
             if looks:
                 with state.averaged():
@@ -249,9 +246,8 @@ def fit(
                 ends = state.judge(done, point["validation"], validation.patience) or ends
             state.curve.append(point)
             accelerator.log({k: v for k, v in point.items() if k != "step"}, step=done)
-            sums, since = {}, 0
         saves = accelerator.is_main_process and checkpoint
-        if saves and (done % schedule.checkpoint_every == 0 or ends):
+        if saves and (ends or (done % schedule.checkpoint_every == 0 and state.may_save())):
             state.save(checkpoint, done)
         if ends:
             break

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ class TrainingState:
     def __init__(self, model, optimizer, decay: float):
         self.model, self.optimizer, self.decay = model, optimizer, decay
         self.count, self.curve = 0, []
+        self.sums, self.steps = {}, 0  # losses since the last point of the curve
+        self.saved, self.seconds = 0.0, 0.0  # when, and how long it took
         self.average = self._copy() if decay else {}
         self.best = {"loss": float("inf"), "looks": 0, "weights": {}}
 
@@ -36,7 +39,8 @@ class TrainingState:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights into the average."""
+        """A step is done: take the weights into the average."""
+        self.steps += 1
         if self.average:
             self.count += 1
             decay = min(self.decay, (1 + self.count) / (10 + self.count))
@@ -57,6 +61,17 @@ class TrainingState:
             if now:
                 self._place(now)
 
+    def add(self, losses: dict[str, torch.Tensor]) -> None:
+        """Take a loss into the next point of the curve."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def means(self) -> dict[str, torch.Tensor]:
+        """Mean losses over the steps since the last call."""
+        found = {name: value / self.steps for name, value in self.sums.items()}
+        self.sums, self.steps = {}, 0
+        return found
+
     def judge(self, step: int, loss: float, patience: int) -> bool:
         """Remember the weights of the smallest validation loss; whether training should end."""
         self.best["looks"] += 1
@@ -74,7 +89,13 @@ class TrainingState:
         if weights:
             self._place(weights)
 
+    def may_save(self) -> bool:
+        """Whether 20 times as much time has gone by since the last checkpoint as it took to write."""
+        return time.monotonic() - self.saved >= 20 * self.seconds
+
     def save(self, folder: Path, step: int) -> None:
+        """Write a checkpoint, which takes the place of the one before when it is whole."""
+        start = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         content = {
             "model": self.model.state_dict(),
@@ -83,10 +104,14 @@ class TrainingState:
             "count": self.count,
             "best": self.best,
             "curve": json.dumps(self.curve),
+            "sums": self.sums,
+            "steps": self.steps,
             "step": step,
         }
         torch.save(content, folder / "checkpoint.pt.partial")
         os.replace(folder / "checkpoint.pt.partial", folder / "checkpoint.pt")
+        self.saved = time.monotonic()
+        self.seconds = self.saved - start
 
     def resume(self, folder: Path | None) -> int:
         """Continue from a checkpoint, where there is one; the step to go on with."""
@@ -99,6 +124,7 @@ class TrainingState:
         self.average = {n: w.to(device) for n, w in state["average"].items()}
         weights = {n: w.to(device) for n, w in state["best"]["weights"].items()}
         self.count, self.best = state["count"], state["best"] | {"weights": weights}
-        self.curve = json.loads(state["curve"])
+        self.sums = {n: value.to(device) for n, value in state["sums"].items()}
+        self.curve, self.steps = json.loads(state["curve"]), state["steps"]
         log.info("continuing %s from step %d", folder.name, state["step"])
         return state["step"]

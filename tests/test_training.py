@@ -6,6 +6,7 @@ import torch
 
 from neurovl.errors import ConfigError
 from neurovl.training import Part, Schedule, Validation, batch_rows, fit
+from neurovl.training_state import TrainingState
 
 
 def test_every_row_comes_once_an_epoch():
@@ -41,22 +42,25 @@ def problem():
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, ema):
-    schedule = Schedule(steps=40, lr=1e-2, precision="no", checkpoint_every=10, ema=ema)
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, ema, monkeypatch):
+    # A point of the curve is the mean of 3 steps, so the checkpoint at 20 x 31 lies within one.
+    schedule = Schedule(steps=640, lr=1e-2, precision="no", checkpoint_every=31, ema=ema)
+    monkeypatch.setattr(TrainingState, "may_save", lambda self: True)
     whole, loss_at = problem()
-    fit(whole, loss_at, schedule, seed=5, device="cpu")
+    curve = fit(whole, loss_at, schedule, seed=5, device="cpu")
 
     broken, loss_at = problem()
 
     def killed(net, step, part):
-        if step == 25:
+        if step == 625:
             raise KeyboardInterrupt
         return loss_at(net, step, part)
 
     with pytest.raises(KeyboardInterrupt):
         fit(broken, killed, schedule, seed=5, checkpoint=tmp_path, device="cpu")
     resumed, loss_at = problem()
-    fit(resumed, loss_at, schedule, seed=5, checkpoint=tmp_path, device="cpu")
+    again = fit(resumed, loss_at, schedule, seed=5, checkpoint=tmp_path, device="cpu")
+    assert again == curve
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
@@ -139,7 +143,8 @@ def test_without_patience_looks_change_nothing():
 
 
 @pytest.mark.parametrize("killed_at", [12, 22])
-def test_an_early_stop_survives_a_kill(tmp_path, killed_at):
+def test_an_early_stop_survives_a_kill(tmp_path, monkeypatch, killed_at):
+    monkeypatch.setattr(TrainingState, "may_save", lambda self: True)
     losses = [5.0, 3.0, 4.0, 3.5]
     model, loss_at, schedule = line(checkpoint_every=5)
     fit(model, loss_at, schedule, seed=0, device="cpu", validation=Validation(Watched(losses), 5, 2))  # fmt: skip
@@ -172,3 +177,24 @@ def test_the_curve_goes_to_a_tracker(tmp_path):
     read.Reload()
     logged = {e.step: e.value for e in read.Scalars("loss")}
     assert logged == pytest.approx({p["step"]: p["loss"] for p in curve}, rel=1e-5)
+
+
+def test_writing_checkpoints_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+    now, written = [100.0], []
+    monkeypatch.setattr("neurovl.training_state.time.monotonic", lambda: now[0])
+    save = torch.save
+
+    def slow(content, path):
+        now[0] += 3.0
+        written.append(content["step"])
+        save(content, path)
+
+    monkeypatch.setattr("neurovl.training_state.torch.save", slow)
+    model, loss_at, schedule = line(steps=300, checkpoint_every=10)
+
+    def second(net, step, part):
+        now[0] += 1.0
+        return loss_at(net, step, part)
+
+    fit(model, second, schedule, seed=0, checkpoint=tmp_path, device="cpu")
+    assert written == [10, 70, 130, 190, 250, 300]  # 60 s between two of 3 s, and the last step
