@@ -30,6 +30,9 @@ SYSTEMS = (
     "no-brain",
     "random-voxels",
     "true-embedding",
+    "clip-head",
+    "vae-head",
+    "vae-minus-clip",
 )  # from the top of a figure to its foot
 PICTURE_SCORES = {
     "pixcorr": "PixCorr",

@@ -42,6 +42,9 @@ _NAMES = {
     "no-llm": "without LLM",
     "true-embedding": "true embedding",
     "no-brain": "without a brain",
+    "clip-head": "CLIP head",
+    "vae-head": "VAE head",
+    "vae-minus-clip": "VAE head − CLIP head",
     "random-voxels": "random voxels",
 }
 
