@@ -12,7 +12,7 @@ import pandas as pd
 
 from .datasets.base import Recordings, digest, find_subject
 from .errors import ConfigError, DataError
-from .preprocessing import MIN_TRAINING_TRIALS, all_moments, own_columns, standardisation
+from .preprocessing import MIN_TRAINING_TRIALS, all_moments, own_columns, pack, standardisation
 from .recordings import open_recordings
 from .resize import Resizer
 from .targets import Targets, write_targets
@@ -143,9 +143,7 @@ def read_trials(recordings, subject: str, store, choices: list[list[str]]) -> li
                 is_train = used
             block, of = values[used], is_train[used]
             scale, shift = standardisation(block, of, moments[k])
-            packed = np.zeros((len(block), len(inside)), np.float16)
-            packed[:, inside] = resizer.from_inputs(block, scale, shift)
-            voxels[k].append(packed)
+            voxels[k].append(pack(resizer, inside, block, scale, shift))
             rows[k].append(own[used])
     return [
         NewTrials(pd.concat(r, ignore_index=True).astype({"image_id": str}), np.concatenate(v), a)

@@ -141,6 +141,24 @@ def own_columns(mask: np.ndarray, target, region: np.ndarray, off_mask: str) -> 
     return inside
 
 
+def pack(resizer: Resizer, inside: np.ndarray, values, scale, mean) -> np.ndarray:
+    """z-scores of the region as they are stored, float16 (n, V): resized where a subject has values, 0 elsewhere.
+
+    Parameters
+    ----------
+    resizer : Resizer
+        To the voxels of the region that are `inside`, see `own_columns`.
+    values : array, shape (n, n_inputs)
+        At `resizer.inputs`.
+    scale, mean : array, shape (n_inputs,)
+        See `standardisation`. What float16 cannot hold is infinite.
+    """
+    packed = np.zeros((len(values), len(inside)), "<f2")
+    with np.errstate(over="ignore"):
+        packed[:, inside] = resizer.from_inputs(values, scale, mean)
+    return packed
+
+
 def patch_in_voxels(patch, voxel_mm):
     """A patch size in voxels: '25.2mm' is (14, 14, 14) of 1.8 mm, at least 1 each; numbers of voxels stay as they are.
 
@@ -195,10 +213,7 @@ def _write_session(
         about = {"descr": "<f2", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(out, about)
         for start in range(0, len(values), rows):
-            block = resizer.from_inputs(values[start : start + rows], scale, mean)
-            packed = np.zeros((len(block), len(inside)), "<f2")
-            with np.errstate(over="ignore"):
-                packed[:, inside] = block
+            packed = pack(resizer, inside, values[start : start + rows], scale, mean)
             if not np.isfinite(packed).all():
                 trial = start + int(np.argmin(np.isfinite(packed).all(axis=1)))
                 raise DataError(

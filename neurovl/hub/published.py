@@ -13,7 +13,7 @@ from ..datasets.base import clean_voxels
 from ..encoder import BrainEmbedding, BrainEncoder, load_encoder
 from ..errors import DataError, MissingError, NeurovlError
 from ..foundation.source import cached_snapshot, fetch_command
-from ..preprocessing import own_columns, standardisation
+from ..preprocessing import own_columns, pack, standardisation
 from ..resize import Resizer
 from ..tokens import TokenPlan
 
@@ -87,9 +87,7 @@ class PublishedEncoder:
             measured = mask.ravel(order="F")[resizer.inputs]
         values = clean_voxels(values, measured, "the image")
         scale, shift = standardisation(values, _chosen(train, len(values)))
-        stored = np.zeros((len(values), len(inside)), np.float16)
-        with np.errstate(over="ignore"):
-            stored[:, inside] = resizer.from_inputs(values, scale, shift)
+        stored = pack(resizer, inside, values, scale, shift)
         if not np.isfinite(stored).all():
             trial = int(np.argmin(np.isfinite(stored).all(axis=1)))
             raise DataError(
