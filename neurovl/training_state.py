@@ -53,7 +53,8 @@ class TrainingState:
     def averaged(self):
         """The model holds the averaged weights within the body, and is in evaluation mode."""
         now = self._copy() if self.average else {}
-        self._place(self.average or self._trained())
+        if self.average:
+            self._place(self.average)
         self.model.eval()
         try:
             yield
