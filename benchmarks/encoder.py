@@ -9,9 +9,9 @@ Training steps on the same trials in turns (a, b, c, a, b, c, ...), the first st
 - the plain way: float32 volumes read from the disk, all patches of the padded grid, attention written out, full last
   layer, `torch.optim.AdamW` as it comes, nothing else (`encoder_models.PlainViT`);
 - PyTorch's layers: the package's own training with `torch.nn.TransformerEncoder` for the blocks, on the kept patches;
-- ours: `neurovl.alignment.fit_encoder` as it is: token store, MixUp, loss, clipping, schedule, average of weights.
+- ours: `neurovl.encoder.alignment.fit_encoder` as it is: token store, MixUp, loss, clipping, schedule, average of weights.
 
-The second and third are timed from one request for a loss to the next. Inference is `neurovl.alignment.predict` on tokens
+The second and third are timed from one request for a loss to the next. Inference is `neurovl.encoder.alignment.predict` on tokens
 in memory, in float32. Masks are simulated nsdgeneral masks with the real numbers of voxels, volumes are random numbers.
 On the CPU a batch of the paper's size is 8 trials instead of 32.
 
@@ -41,9 +41,9 @@ from encoder_inputs import SEED, Size, World
 from encoder_models import LibraryEncoder, PlainViT
 from preprocessing import best_of, copy_bandwidth
 
-from neurovl import alignment
-from neurovl.encoder import BrainEncoder
-from neurovl.systems import System
+from neurovl.encoder import alignment
+from neurovl.encoder.variants import Variant
+from neurovl.encoder.vit3d import BrainEncoder
 
 SCHEDULE = 99_920 * 30  # samples
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 by the makers' sheets, SXM
@@ -53,8 +53,10 @@ PEAK_SHARE, MINUTES = 0.45, 20  # of the matrix peak; for the paper's training
 
 
 PAPER = Size("paper", 32, 8, 3, 2, 768, (4, 64, 64), {1: 20, 32: 8, 256: 3})
-SIZES = {"cpu": [PAPER, Size("demo", 256, 64, 5, 10)],
-         "cuda": [replace(PAPER, batch=32, steps=10), Size("demo", 256, 64, 5, 10)]}  # fmt: skip
+SIZES = {
+    "cpu": [PAPER, Size("demo", 256, 64, 5, 10)],
+    "cuda": [replace(PAPER, batch=32, steps=10), Size("demo", 256, 64, 5, 10)],
+}
 SMALL = [Size("smoke", 64, 16, 2, 2, 8, (2, 4, 4), {1: 2, 32: 2})]
 
 
@@ -76,7 +78,7 @@ class _Enough(Exception):
 
 def package_steps(
     world: World,
-    system: System,
+    system: Variant,
     device: str,
     steps: int,
     encoder=BrainEncoder,
@@ -160,7 +162,7 @@ class Arm:
     target: float | None = None
 
 
-def measure(task: str, profile: str, batch: int, turns: int, arms: list[Arm], peaks) -> list[dict]:  # fmt: skip
+def measure(task: str, profile: str, batch: int, turns: int, arms: list[Arm], peaks) -> list[dict]:
     """Rows of a comparison; the last arm is ours."""
     seconds = [[] for _ in arms]
     for _ in range(turns):
@@ -211,7 +213,7 @@ def compare_training(world: World, device: str, peaks) -> list[dict]:
     if own != "no":
         arms.append(Arm(ours, "no", partial(run, in_float32), kept))
     if world.main.shape != paper_way.shape:
-        arms.append(Arm(f"{ours}, with evidence", own, partial(run, world.main)))
+        arms.append(Arm(f"{ours}, with readout", own, partial(run, world.main)))
     arms.append(Arm(ours, own, partial(run, paper_way), kept))
     return measure("training", size.profile, size.batch, size.turns, arms, peaks)
 
@@ -223,7 +225,7 @@ def compare_inference(world: World, device: str, peaks) -> list[dict]:
         world.encoder(kind).to(device).eval() for kind in (LibraryEncoder, BrainEncoder)
     )
     for batch, turns in world.size.inference.items():
-        tokens = world.store.cut(world.store.rows(np.arange(batch) % len(world.store.trials)))
+        tokens = world.store.cut(world.store.voxels_at(np.arange(batch) % len(world.store.trials)))
 
         def turn(encoder, tokens=tokens):
             clock = Clock(device)
@@ -249,9 +251,14 @@ def measure_limit(world: World, device: str, peaks, batch: int, seconds: float) 
     settings = replace(settings, workers=min(8, os.cpu_count() or 1))
     system = replace(world.paper_way, settings=settings)
     taken = package_steps(
-        world, system, device, steps=20, warm=20 if device == "cuda" else 1,
-        block=10 if device == "cuda" else 1, seconds=seconds,
-    )  # fmt: skip
+        world,
+        system,
+        device,
+        steps=20,
+        warm=20 if device == "cuda" else 1,
+        block=10 if device == "cuda" else 1,
+        seconds=seconds,
+    )
     what = f"ours, {world.n_tokens} tokens" + (", compiled" if device == "cuda" else "")
     arm = Arm(what, "bf16", lambda: taken, sum(world.flops()))
     (row,) = measure("training", world.size.profile, batch, 1, [arm], peaks)

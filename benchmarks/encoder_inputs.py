@@ -10,14 +10,14 @@ import torch
 from encoder_models import flops
 from safetensors.torch import save_file
 
-from neurovl.config import load_profile
-from neurovl.datasets.base import Recordings
-from neurovl.datasets.simulation.anatomy import make_anatomy
-from neurovl.encoder import BrainEncoder
-from neurovl.preprocessing import write_store
-from neurovl.systems import System, describe
-from neurovl.targets import Targets
-from neurovl.tokens import TokenStore
+from neurovl.encoder.targets import Targets
+from neurovl.encoder.variants import Variant, describe
+from neurovl.encoder.vit3d import BrainEncoder
+from neurovl.recordings.base import Recordings
+from neurovl.settings.profile_files import load_profile
+from neurovl.smallworld.subjects.anatomy import make_anatomy
+from neurovl.tokens.store import TokenStore
+from neurovl.tokens.writing import write_store
 
 SEED = 0
 SUBJECTS = (1, 2, 5, 7)
@@ -48,10 +48,11 @@ class Trials(Recordings):
         self._affines = {f"subj{s:02d}": heads[s].affine for s in SUBJECTS}
         k = np.arange(n_trials)
         tables = [
-            pd.DataFrame({"subject": s, "session": 1, "trial": k, "repeat": k % 2})
-            .assign(image_id=1000 * i + k // 2, split="train")
+            pd.DataFrame({"subject": s, "session": 1, "trial": k, "repeat": k % 2}).assign(
+                image_id=1000 * i + k // 2, split="train"
+            )
             for i, s in enumerate(self._masks)
-        ]  # fmt: skip
+        ]
         super().__init__(folder, list(self._masks), pd.concat(tables))
 
     def mask(self, subject):
@@ -77,11 +78,11 @@ class Volumes:
         inside = np.ravel_multi_index(np.unravel_index(store.region, store.target), self.grid)
         out = np.lib.format.open_memmap(file, "w+", np.float32, (len(store.trials), self.n_voxels))
         for rows in np.array_split(np.arange(len(out)), len(out) // 16):
-            out[rows[:, None], inside] = store.rows(rows)
+            out[rows[:, None], inside] = store.voxels_at(rows)
         out.flush()
         self.values = np.load(file, mmap_mode="r")
 
-    def rows(self, index) -> np.ndarray:
+    def voxels_at(self, index) -> np.ndarray:
         return self.values[np.asarray(index)]
 
 
@@ -95,8 +96,13 @@ class World:
         )
         simulation, preprocessing = self.profile.simulation, self.profile.preprocessing
         trials = Trials(folder, simulation.scale if simulation else 1.0, size.trials)
-        write_store(trials, folder, patches=preprocessing.patches[:1],
-                    target=preprocessing.target, off_mask=preprocessing.off_mask)  # fmt: skip
+        write_store(
+            trials,
+            folder,
+            patches=preprocessing.patches[:1],
+            target=preprocessing.target,
+            off_mask=preprocessing.off_mask,
+        )
         self.store = TokenStore(folder)
         self.volumes = Volumes(self.store, folder / "volumes.npy")
         ids = sorted(set(self.store.trials.image_id))
@@ -106,8 +112,8 @@ class World:
         save_file({"clip": clip, "vae": vae}, folder / "targets.safetensors")
         (folder / "image_ids.json").write_text(json.dumps(ids))
         self.targets = Targets(folder)
-        self.paper_way: System = describe("plain", self.profile, self.store)
-        self.main: System = describe("main", self.profile, self.store)
+        self.paper_way: Variant = describe("plain", self.profile, self.store)
+        self.main: Variant = describe("main", self.profile, self.store)
         self.n_tokens, self.token_size = self.store.shape(self.store.layouts[0])
         self.n_patches = int(np.prod(self.store.plans[self.store.layouts[0]].candidates))
 
@@ -120,6 +126,10 @@ class World:
     def encoder(self, kind=BrainEncoder) -> BrainEncoder:
         torch.manual_seed(SEED)
         return kind(
-            self.n_tokens, self.token_size, self.size.clip_width, self.size.vae_shape,
-            self.store.layouts[0], **self.paper_way.shape.network(),
-        )  # fmt: skip
+            self.n_tokens,
+            self.token_size,
+            self.size.clip_width,
+            self.size.vae_shape,
+            self.store.layouts[0],
+            **self.paper_way.shape.network(),
+        )

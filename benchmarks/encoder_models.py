@@ -9,8 +9,8 @@ import math
 import torch
 from torch import nn
 
-from neurovl.encoder import BrainEmbedding, BrainEncoder
-from neurovl.settings import EncoderShape
+from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder
+from neurovl.settings.sections import EncoderShape
 
 
 class PlainViT(nn.Module):
@@ -74,7 +74,7 @@ class PlainLayer(nn.Module):
 
 
 class LibraryEncoder(BrainEncoder):
-    """BrainEncoder with `torch.nn.TransformerEncoder` for its blocks; the rest is the same, evidence is not supported."""
+    """BrainEncoder with `torch.nn.TransformerEncoder` for its blocks; the rest is the same, readout is not supported."""
 
     def __init__(self, *args, width=768, layers=16, heads=12, mlp_ratio=4.0, dropout=0.0, **rest):
         super().__init__(

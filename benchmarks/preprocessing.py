@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from neurovl.datasets.base import Recordings
-from neurovl.datasets.betas import open_betas
-from neurovl.datasets.simulation.anatomy import make_anatomy
-from neurovl.preprocessing import write_store
-from neurovl.volumes import PatchPlan
+from neurovl.recordings.base import Recordings
+from neurovl.recordings.betas import open_betas
+from neurovl.smallworld.subjects.anatomy import make_anatomy
+from neurovl.tokens.patch_plan import PatchPlan
+from neurovl.tokens.writing import write_store
 
 PATCH = 14
 SUBJECTS = (1, 2, 5, 7)
@@ -86,7 +86,7 @@ def compare_tokens(plan, grids, n: int) -> None:
             [
                 peers_tokens(v, plan.target, plan.kept, grid_mode=True, mode="nearest")
                 for v in volumes[:2]
-            ]  # fmt: skip
+            ]
         )
         out = np.zeros((n, plan.n_tokens, PATCH**3), np.float32)
         for order, given in (("z first", volumes), ("x first", in_file_order)):
@@ -100,9 +100,11 @@ def compare_tokens(plan, grids, n: int) -> None:
                     best_of(
                         lambda few=few: [peers_tokens(v, plan.target, plan.kept) for v in few], 1
                     )
-                    / 8,  # fmt: skip
+                    / 8,
                 )
-                ours = min(ours, best_of(lambda given=given, out=out: plan.tokens(given, out), 5) / n)  # fmt: skip
+                ours = min(
+                    ours, best_of(lambda given=given, out=out: plan.tokens(given, out), 5) / n
+                )
             limit = (2 * np.prod(shape) + 4 * out[0].size) / bandwidth
             print(
                 f"subj{subject:02d} {order:15s} {1 / theirs:9.0f} {1 / ours:9.0f} {theirs / ours:7.0f}"
@@ -135,7 +137,9 @@ def compare_files(plan, shape, folder: Path, n: int) -> None:
     slow, fast, plain = best_of(peers, 1), best_of(ours, 3), best_of(decompress, 1)
     size = path.stat().st_size / 1e6
     print(f"\n.nii.gz to tokens, {n} volumes of {shape}, {size:.0f} MB: volumes/s, one core each")
-    print(f"peers {n / slow:.1f}, ours {n / fast:.1f}, ratio {slow / fast:.1f}; gzip alone {n / plain:.1f}")  # fmt: skip
+    print(
+        f"peers {n / slow:.1f}, ours {n / fast:.1f}, ratio {slow / fast:.1f}; gzip alone {n / plain:.1f}"
+    )
 
 
 class Sessions(Recordings):
@@ -148,7 +152,9 @@ class Sessions(Recordings):
         trial = np.arange(n_sessions * TRIALS)
         table = pd.DataFrame({"subject": "subj01", "session": trial // TRIALS + 1, "trial": trial})
         split = np.where(trial % 10 == 0, "test", "train")
-        super().__init__(path.parent, ["subj01"], table.assign(image_id=trial, repeat=0, split=split))  # fmt: skip
+        super().__init__(
+            path.parent, ["subj01"], table.assign(image_id=trial, repeat=0, split=split)
+        )
 
     def mask(self, subject):
         return self._mask

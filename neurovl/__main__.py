@@ -1,5 +1,5 @@
 """`python -m neurovl` is the command `neurovl`."""
 
-from .cli import main
+from neurovl.cli import main
 
 main()

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .config import Profile, load_profile, read_run, write_run
-from .errors import ConfigError
-from .recordings import Recordings, open_recordings, require_both_splits
-from .results import provenance_key, stage
+from neurovl.errors import ConfigError
+from neurovl.recordings.opening import Recordings, open_recordings, require_both_splits
+from neurovl.results import provenance_key, stage
+from neurovl.settings.profile_files import Profile, load_profile, read_run, write_run
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Edits elsewhere leave the store, and the encoders, as they are.
-TOKENS_CODE = ("neurovl.preprocessing", "neurovl.recordings")
-TARGETS_CODE = ("neurovl.targets", "neurovl.foundation.clip", "neurovl.foundation.vae")
-ENCODER_CODE = ("neurovl.alignment", "neurovl.systems")
+TOKENS_CODE = ("neurovl.tokens.writing", "neurovl.recordings.opening")
+TARGETS_CODE = ("neurovl.encoder.targets", "neurovl.foundation.clip", "neurovl.foundation.vae")
+ENCODER_CODE = ("neurovl.encoder.alignment", "neurovl.encoder.variants")
 
 
 @dataclass
@@ -60,30 +60,30 @@ class Run:
 
     @cached_property
     def store(self):
-        from .tokens import TokenStore
+        from neurovl.tokens.store import TokenStore
 
         return TokenStore(self.folder / "tokens")
 
     @cached_property
     def targets(self):
-        from .targets import Targets
+        from neurovl.encoder.targets import Targets
 
         return Targets(self.folder / "targets")
 
     def encoder(self, system: str):
         """A trained encoder by its system: 'main', 'p4', 'flat', 'no-vae', 'per-subject-subj01'."""
-        from .encoder import load_encoder
+        from neurovl.encoder.vit3d import load_encoder
 
         return load_encoder(self.folder / "encoders" / system)
 
     def systems(self) -> list[str]:
-        """Names of the encoders of the profile, see `systems.describe`."""
-        from .systems import expand
+        """Names of the encoders of the profile, see `encoder.variants.describe`."""
+        from neurovl.encoder.variants import expand
 
-        return expand(self.profile.alignment.systems, self.store)
+        return expand(self.profile.alignment.variants, self.store)
 
     @property
-    def speaks(self) -> bool:
+    def has_captions(self) -> bool:
         """Whether the pictures have captions, from which the language model learns."""
         first = self.recordings.trials.image_id.iloc[0]
         return self.recordings.has_images and bool(self.recordings.captions(first))
@@ -113,7 +113,7 @@ def _run(out: Path, profile: Profile, recordings: Recordings, fold: int) -> Run:
 
 def simulate_for(profile: Profile, beside: Path) -> Path:
     """The profile's simulated data folder, with the new subject where one is named; made where it is not there yet."""
-    from .datasets.simulation import simulate
+    from neurovl.smallworld.subjects import simulate
 
     world, new = profile.simulation, profile.adaptation.subject
     if world is None:
@@ -194,7 +194,7 @@ def write_tokens(run: Run, n_jobs: int = 1) -> None:
 
     Sessions that the store had already are kept where nothing that they rest on changed.
     """
-    from .preprocessing import write_store
+    from neurovl.tokens.writing import write_store
 
     settings = run.profile.preprocessing
     with run.stage("tokens", settings, code=TOKENS_CODE) as s:
@@ -212,9 +212,9 @@ def write_tokens(run: Run, n_jobs: int = 1) -> None:
 
 def embed_targets(run: Run) -> None:
     """RUN/targets: CLIP and VAE embeddings of the pictures."""
-    from .foundation.clip import load_clip
-    from .foundation.vae import load_vae
-    from .targets import write_targets
+    from neurovl.encoder.targets import write_targets
+    from neurovl.foundation.clip import load_clip
+    from neurovl.foundation.vae import load_vae
 
     models, device = run.profile.models, run.profile.device
     with run.stage("targets", {}, code=TARGETS_CODE) as s:
@@ -229,12 +229,15 @@ def embed_targets(run: Run) -> None:
 
 def train_encoder(run: Run, name: str) -> None:
     """RUN/encoders/NAME: one encoder and its training curve; the processes of `accelerate launch` train it together."""
-    from .alignment import fit_encoder
-    from .devices import agree, leads
-    from .systems import describe
+    from neurovl.encoder.alignment import fit_encoder
+    from neurovl.encoder.variants import describe
+    from neurovl.training.devices import agree, leads
 
     p, system = run.profile, describe(name, run.profile, run.store)
-    settings = {**asdict(system), "settings": {**asdict(system.settings), "systems": None, "workers": None}}  # fmt: skip
+    settings = {
+        **asdict(system),
+        "settings": {**asdict(system.settings), "variants": None, "workers": None},
+    }
     stage = run.stage(f"encoders/{name}", settings, ("tokens", "targets"), ENCODER_CODE)
     with stage if leads() else nullcontext() as s:
         folder = agree(None if s is None or s.done else s.dir, p.device)
@@ -260,11 +263,11 @@ def train_language(run: Run) -> None:
     """RUN/llm: projector and language model, stage 1 then stage 2 (paper section 3.2)."""
     import torch
 
-    from .alignment import predict
-    from .devices import accelerator_for
-    from .foundation.llm import load_llm
-    from .instruction_data import talks
-    from .language import BrainLLM, Projector, fit_language
+    from neurovl.encoder.alignment import predict
+    from neurovl.foundation.llm import load_llm
+    from neurovl.language import BrainLLM, Projector, fit_language
+    from neurovl.language.talks import talks
+    from neurovl.training.devices import accelerator_for
 
     p, settings = run.profile, run.profile.language
     with run.stage("llm", settings, ("tokens", "targets", "encoders/main")) as s:
@@ -276,7 +279,7 @@ def train_language(run: Run) -> None:
         blocks = np.array_split(rows, max(1, len(rows) // 1024))
         hidden = torch.cat(
             [
-                predict(encoder, store.cut(store.rows(b), encoder.layout)).hidden.half()
+                predict(encoder, store.cut(store.voxels_at(b), encoder.layout)).hidden.half()
                 for b in blocks
             ]
         )
@@ -318,24 +321,24 @@ def train(run: Run) -> None:
     """Tokens, targets, every encoder of the profile, and the language model where there are captions."""
     write_tokens(run, os.cpu_count() or 1)
     embed_targets(run)
-    for system in run.systems():
+    for system in run.variants():
         train_encoder(run, system)
-    if run.speaks:
+    if run.has_captions:
         train_language(run)
 
 
 def evaluate(runs: list[Run], out) -> None:
     """Answers, pictures, maps and the importance of regions of every fold of a trained run, the new subject's curve, results.csv and claims.csv."""
-    from . import evaluation
+    from neurovl import evaluation
 
     for run in runs:
-        if run.speaks:
+        if run.has_captions:
             evaluation.answer(run)
             evaluation.reconstruct(run)
         if evaluation.concepts(run):
             evaluation.localize(run)
         if evaluation.regions(run):
-            evaluation.weigh(run)
+            evaluation.measure_importance(run)
     evaluation.score(runs, Path(out))
 
 

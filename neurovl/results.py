@@ -11,19 +11,38 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from neurovl.errors import DataError, MissingError
-from neurovl.provenance import Stage, code_hash, provenance_key, stage
+from neurovl.stages import Stage, code_hash, provenance_key, stage
 
 __all__ = [
-    "PAPER_FILE", "Claim", "Row", "Stage", "code_hash", "paper_results", "paper_value",
-    "provenance_key", "read_claims", "read_results", "stage", "verdict", "write_claims",
+    "PAPER_FILE",
+    "Claim",
+    "Row",
+    "Stage",
+    "code_hash",
+    "paper_results",
+    "paper_value",
+    "provenance_key",
+    "read_claims",
+    "read_results",
+    "stage",
+    "verdict",
+    "write_claims",
     "write_results",
-]  # fmt: skip
+]
 
 PAPER_FILE = Path(__file__).parent / "paper_results.csv"
 TASKS = (
-    "alignment", "caption", "description", "dialogue", "reasoning", "reconstruction",
-    "localization", "classification", "importance", "adaptation",
-)  # fmt: skip
+    "alignment",
+    "caption",
+    "description",
+    "dialogue",
+    "reasoning",
+    "reconstruction",
+    "localization",
+    "classification",
+    "importance",
+    "adaptation",
+)
 PROTOCOLS = ("average", "single")
 VERDICTS = ("holds", "fails", "undecided")
 _AT_MOST_ONE = ("two_way", "accuracy", "pixcorr", "ssim", "bleu", "meteor", "rouge", "spice")

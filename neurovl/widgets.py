@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from neurovl.figures.tables import Html
+from neurovl.figures.paper_tables import Html
 
 _STYLE = """
 #{id} {{margin: 0; color: inherit}}
@@ -83,8 +83,10 @@ def picture_table(rows: dict[str, Sequence], below: Sequence[str] = (), size: in
     """
     lines = []
     for label, pictures in rows.items():
-        cells = [f"<td>{picture_tag(p, f'{label}, picture {i + 1}', size)}</td>"
-                 for i, p in enumerate(pictures)]  # fmt: skip
+        cells = [
+            f"<td>{picture_tag(p, f'{label}, picture {i + 1}', size)}</td>"
+            for i, p in enumerate(pictures)
+        ]
         lines.append(f'<tr><th scope="row">{html.escape(label)}</th>{"".join(cells)}</tr>')
     if below:
         cells = "".join(f'<td style="max-width:{size}px">{html.escape(t)}</td>' for t in below)
@@ -164,7 +166,7 @@ class LiveDecoder:
     recordings : Recordings
         The run's data.
     find : callable, optional
-        ``find(concept, subject)`` gives the heatmap of a concept as a `neurovl.localization.Heat`.
+        ``find(concept, subject)`` gives the heatmap of a concept as a `neurovl.localization.concept_maps.Heat`.
     """
 
     def __init__(self, run, recordings, find: Callable | None = None):
@@ -174,14 +176,14 @@ class LiveDecoder:
     @cached_property
     def store(self):
         """The token store."""
-        from neurovl.tokens import TokenStore
+        from neurovl.tokens.store import TokenStore
 
         return TokenStore(self.run / "tokens")
 
     @cached_property
     def encoder(self):
         """The main encoder."""
-        from neurovl.encoder import BrainEncoder
+        from neurovl.encoder.vit3d import BrainEncoder
 
         return BrainEncoder.from_pretrained(self.run / "encoders" / "main").eval()
 
@@ -195,7 +197,7 @@ class LiveDecoder:
     @cached_property
     def painter(self):
         """The diffusion model with the profile's settings."""
-        from neurovl.reconstruction import Reconstructor
+        from neurovl.reconstruction.reconstructor import Reconstructor
 
         return Reconstructor.from_pretrained(self.run)
 
@@ -235,7 +237,7 @@ class LiveDecoder:
 
     def prompt(self, subject: str, image_id: str) -> str:
         """The language model's prompt for the diffusion model."""
-        from neurovl.instructions import PROMPTS
+        from neurovl.language.dialogues import PROMPTS
 
         talk = self.language.chat(self.read(subject, image_id))
         return talk.ask(PROMPTS["reconstruction"][0])
@@ -328,8 +330,14 @@ def explorer(live: LiveDecoder, beta: float = 0.93, question: str = "What is in 
         w.VBox([w.HTML(f"<b>{t}</b>"), i])
         for t, i in (("seen", seen), ("painted from the brain", made))
     ]
-    parts = [w.HBox([subject, image]), w.HBox(titled), w.HBox([strength, paint, worded]), prompt,
-             w.HBox([asked, ask]), talk]  # fmt: skip
+    parts = [
+        w.HBox([subject, image]),
+        w.HBox(titled),
+        w.HBox([strength, paint, worded]),
+        prompt,
+        w.HBox([asked, ask]),
+        talk,
+    ]
     if live.find is not None:
         parts += [w.HBox([concept, locate]), heat]
     return w.VBox(parts)

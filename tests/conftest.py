@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from neurovl.datasets.simulation import simulate
+from neurovl.smallworld.subjects import simulate
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -11,21 +11,22 @@ import torch
 from scipy.ndimage import zoom
 from typer.testing import CliRunner
 
-from neurovl import adaptation, figures, pipeline
-from neurovl.adaptation import add_subject, basis_of, fine_tune, pooled_noise
-from neurovl.alignment import held_out_voxels, loss_weights, predict
+from neurovl import figures, pipeline
+from neurovl.adaptation import adapting as adaptation
+from neurovl.adaptation.adapting import add_subject, basis_of, fine_tune, pooled_noise
+from neurovl.adaptation.new_subject import choose_pictures, open_subject, read_trials
 from neurovl.cli import app
-from neurovl.encoder import BrainEncoder
+from neurovl.encoder.alignment import held_out_voxels, loss_weights, predict
+from neurovl.encoder.encoding_models import PRIOR, SHRINKAGE, ResponseModel, TargetBasis
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import ConfigError, DataError, MissingError
-from neurovl.evaluation import adapted, scores
-from neurovl.evaluation.table import Table
+from neurovl.evaluation import new_subject_curve as adapted
+from neurovl.evaluation import scoring as scores
+from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
-from neurovl.new_subject import choose_pictures, open_subject, read_trials
-from neurovl.preprocessing import write_store
-from neurovl.recordings import open_recordings
-from neurovl.responses import PRIOR, SHRINKAGE, ResponseModel, TargetBasis
+from neurovl.recordings.opening import open_recordings
 from neurovl.results import read_results, write_results
-from neurovl.settings import (  # fmt: skip
+from neurovl.settings.sections import (
     Adaptation,
     Alignment,
     EncoderShape,
@@ -34,10 +35,11 @@ from neurovl.settings import (  # fmt: skip
     Profile,
     Simulation,
 )
-from neurovl.tokens import TokenStore
+from neurovl.tokens.store import TokenStore
+from neurovl.tokens.writing import write_store
 
-NETWORK = EncoderShape(width=16, layers=2, heads=2, head_hidden=16, evidence=24)
-ALIGNMENT = Alignment(epochs=1, batch_size=64, synthetic=0.5, precision="no", systems=("main",))
+NETWORK = EncoderShape(width=16, layers=2, heads=2, head_hidden=16, readout=24)
+ALIGNMENT = Alignment(epochs=1, batch_size=64, synthetic=0.5, precision="no", variants=("main",))
 PROFILE = Profile(
     "small",
     device="cpu",
@@ -58,7 +60,9 @@ def train(folder, data, profile):
 
 
 def contents(folder) -> dict[str, str]:
-    files = [p for name in ("tokens", "targets", "encoders/main") for p in (folder / name).rglob("*")]  # fmt: skip
+    files = [
+        p for name in ("tokens", "targets", "encoders/main") for p in (folder / name).rglob("*")
+    ]
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files if p.is_file()}
 
 
@@ -92,7 +96,7 @@ def everything(run, new):
 
 @pytest.fixture(scope="module")
 def targets(run, new, curve):
-    from neurovl.targets import Targets
+    from neurovl.encoder.targets import Targets
 
     return Targets(run.folder / f"targets-{new[0]}")
 
@@ -111,7 +115,9 @@ def two_way(run, network, trials, targets) -> np.ndarray:
     return protocol.two_way(z.clip.numpy(), targets.clip[targets.rows(ids)].numpy())
 
 
-def test_all_trials_are_read_as_the_store_of_both_subjects_has_them(run, everything, tiny_nsd, tmp_path):  # fmt: skip
+def test_all_trials_are_read_as_the_store_of_both_subjects_has_them(
+    run, everything, tiny_nsd, tmp_path
+):
     write_store(open_recordings(tiny_nsd), tmp_path, patches=[4], target=run.store.target)
     both = TokenStore(tmp_path)
     shared = np.searchsorted(both.region, run.store.region)
@@ -202,7 +208,7 @@ def test_the_run_stays_as_it_was(run, new, before, curve):
     quarter = value(curve, system="neurovl", share=0.25)
     assert quarter.value == value(table, system="neurovl", trials=150).value
     loaded = run.encoder(name)
-    assert loaded.evidence.offset.shape == (1, 24)  # the masks are the same but for some voxels
+    assert loaded.readout.offset.shape == (1, 24)  # the masks are the same but for some voxels
 
 
 def test_shuffled_pictures_fall_to_chance(run, everything, targets):
@@ -213,18 +219,20 @@ def test_shuffled_pictures_fall_to_chance(run, everything, targets):
         other = dict(zip(ids, np.random.default_rng(seed).permutation(ids), strict=True))
         trials = everything.trials.assign(image_id=everything.trials.image_id.replace(other))
         wrong = replace(everything, trials=trials)
-        scores.append(two_way(run, add_subject(run, encoder, wrong, targets, None), wrong, targets).mean())  # fmt: skip
+        scores.append(
+            two_way(run, add_subject(run, encoder, wrong, targets, None), wrong, targets).mean()
+        )
     assert abs(np.mean(scores) - 0.5) < 0.08
     right = add_subject(run, encoder, everything, targets, None)
     assert two_way(run, right, everything, targets).mean() > max(scores)
 
 
-def test_evidence_is_appended_where_a_volume_says_whose_it_is(run, everything, targets, monkeypatch):  # fmt: skip
+def test_readout_is_appended_where_a_volume_says_whose_it_is(run, everything, targets, monkeypatch):
     encoder = run.encoder("main")
     alone = add_subject(run, encoder, everything, targets, None)
     monkeypatch.setattr(adaptation, "APART", 1)
     both = add_subject(run, encoder, everything, targets, None)
-    assert len(both.evidence.offset) == 2 and len(alone.evidence.offset) == 1
+    assert len(both.readout.offset) == 2 and len(alone.readout.offset) == 1
     old = run.store.batch(1, np.arange(20))
     torch.testing.assert_close(predict(both, old).clip, predict(encoder, old).clip)
     fresh = run.store.cut(everything.voxels("", np.arange(20)))
@@ -257,7 +265,7 @@ def test_noise_of_others_counts_like_some_trials():
 def test_pooled_noise_is_a_covariance_and_unknown_voxels_are_alone(run):
     noise = pooled_noise(run, run.encoder("main"))
     train = run.store.trials.index[run.store.trials.split == "train"]
-    silent = run.store.rows(train.to_numpy()).std(0) < 1e-6
+    silent = run.store.voxels_at(train.to_numpy()).std(0) < 1e-6
     assert np.linalg.eigvalsh(noise).min() > -1e-9
     np.testing.assert_array_equal(noise[silent], np.eye(len(noise))[silent])
     # z-scores have variance 1, of which pictures explain a part.
@@ -273,28 +281,30 @@ def test_subjects_that_cannot_be_added_are_named(run, subject, kind, words):
         open_subject(run, subject)
 
 
-def test_an_encoder_without_evidence_is_refused(run, new, monkeypatch):
-    common = replace(run.profile, encoder=replace(NETWORK, evidence_of="all"))
-    with pytest.raises(ConfigError, match="encoder.evidence_of to subject"):
+def test_an_encoder_without_readout_is_refused(run, new, monkeypatch):
+    common = replace(run.profile, encoder=replace(NETWORK, readout_of="all"))
+    with pytest.raises(ConfigError, match="encoder.readout_of to subject"):
         adapted.adapt(replace(run, profile=common), *new)
     plain = BrainEncoder(*run.store.shape(), 64, None, "p4", 16, 2, 2)
     monkeypatch.setattr(pipeline.Run, "encoder", lambda *_: plain)
-    with pytest.raises(ConfigError, match="encoder.evidence to 128"):
+    with pytest.raises(ConfigError, match="encoder.readout to 128"):
         adapted.adapt(run, *new)
 
 
-def test_an_encoder_without_evidence_is_shown_as_it_is_and_fine_tuned(run, new, curve, tmp_path):
+def test_an_encoder_without_readout_is_shown_as_it_is_and_fine_tuned(run, new, curve, tmp_path):
     (tmp_path / "encoders").mkdir()
     for name in ("tokens", "targets", "targets-subj02"):
         (tmp_path / name).symlink_to(run.folder / name)
-    plain = replace(PROFILE, encoder=replace(NETWORK, evidence=0), alignment=replace(ALIGNMENT, synthetic=0.0))  # fmt: skip
+    plain = replace(
+        PROFILE, encoder=replace(NETWORK, readout=0), alignment=replace(ALIGNMENT, synthetic=0.0)
+    )
     other = replace(run, folder=tmp_path, profile=plain)
     pipeline.train_encoder(other, "main")
     pipeline.train_encoder(other, "plain")
     rows = adapted.curve(other, *new, shares=(0.0, 1.0))
     none = value(rows, system="neurovl", share=0)
     empty, tuned = value(rows, system="neurovl", share=1), value(rows, system="fine-tuned", share=1)
-    assert np.isnan(empty.value) and "no linear evidence" in empty.note and empty.trials == 600
+    assert np.isnan(empty.value) and "no linear readout" in empty.note and empty.trials == 600
     assert tuned.n == 50 and tuned.value != none.value
     same = value(rows, system="plain", share=0)  # of the same seed
     assert same.value == none.value and not ((rows.system == "plain") & (rows.share > 0)).any()
@@ -316,12 +326,17 @@ def test_fine_tuning_sees_chosen_trials_alone_and_leaves_the_encoder(run, everyt
     assert all(bool(one.isfinite().all()) for one in after.values())
     assert all(torch.equal(encoder.state_dict()[name], one) for name, one in start.items())
     same = {name for name, one in start.items() if torch.equal(after[name], one)}
-    assert same == {name for name in start if name.startswith("evidence.")}
+    assert same == {name for name in start if name.startswith("readout.")}
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"), [({"trials": 5}, "5 trials hold 1 of the 200"), ({"share": 0.002}, "share of 0.002 holds 0 of"), ({"share": 1.5}, "at most 1")]
-)  # fmt: skip
+    ("wanted", "words"),
+    [
+        ({"trials": 5}, "5 trials hold 1 of the 200"),
+        ({"share": 0.002}, "share of 0.002 holds 0 of"),
+        ({"share": 1.5}, "at most 1"),
+    ],
+)
 def test_too_few_pictures_are_refused(new, wanted, words):
     with pytest.raises(ConfigError, match=words):
         choose_pictures(new[1], new[0], 0, **wanted)
@@ -349,13 +364,17 @@ def test_categories_are_refused(run, new, monkeypatch):
 def test_the_verb_says_what_it_wrote_and_how_good_it_is(run, new, curve):
     _, table = adapted.adapt(run, *new, share=0.25)
     own = value(table, system="neurovl", trials=150)
-    done = CliRunner().invoke(app, ["adapt", "--run", str(run.folder), "--subject", "2", "--share", ".25"])  # fmt: skip
+    done = CliRunner().invoke(
+        app, ["adapt", "--run", str(run.folder), "--subject", "2", "--share", ".25"]
+    )
     line = done.output.splitlines()[-1]
     assert done.exit_code == 0 and line.startswith("wrote ") and "adapted-subj02-25: " in line
     assert f"50 test pictures {own.value:.3f} ({own.ci_low:.3f} to {own.ci_high:.3f})" in line
     assert f"ridge on the same trials {value(table, system='ridge', trials=150).value:.3f}" in line
     assert f"without any {value(table, system='neurovl', trials=0).value:.3f}" in line
-    both = CliRunner().invoke(app, ["adapt", "--run", str(run.folder), "--subject", "2", "--trials", "9", "--curve"])  # fmt: skip
+    both = CliRunner().invoke(
+        app, ["adapt", "--run", str(run.folder), "--subject", "2", "--trials", "9", "--curve"]
+    )
     assert isinstance(both.exception, ConfigError) and "--curve" in str(both.exception)
 
 
@@ -365,7 +384,9 @@ def test_the_curve_is_drawn_where_the_table_says(curve):
     line = next(x for x in axis.lines if x.get_label() == "neurovl, mean of repeats")
     expected = [value(curve, system="neurovl", share=s).value for s in (0, 0.25, 1)]
     assert line.get_xdata().tolist() == [0, 1, 2] and line.get_ydata().tolist() == expected
-    more = pd.concat([curve, curve[(curve.share == 0) & (curve.system == "neurovl")].assign(system="plain")])  # fmt: skip
+    more = pd.concat(
+        [curve, curve[(curve.share == 0) & (curve.system == "neurovl")].assign(system="plain")]
+    )
     drawn = figures.adaptation_curve(more, {"two_way_clip": "CLIP"}).axes[0]
     assert len(drawn.lines) == len(axis.lines)
 
@@ -377,7 +398,9 @@ def test_results_have_the_curve_of_the_profile_s_subject_alone(run, curve, tmp_p
     scores.score([run], tmp_path)
     found = read_results(tmp_path / "results" / "results.csv")
     rows = found[found.task == "adaptation"]
-    assert set(rows.subject) == {"subj02"} and "subj02" not in set(found.subject[found.task == "alignment"])  # fmt: skip
+    assert set(rows.subject) == {"subj02"} and "subj02" not in set(
+        found.subject[found.task == "alignment"]
+    )
     assert len(rows) == len(curve) and set(rows.data) == {"simulated-nsd"}
     quarter, own = value(rows, system="ridge share=0.25"), value(curve, system="ridge", share=0.25)
     assert (quarter.value, quarter.ci_low, quarter.n) == (own.value, own.ci_low, 50)
@@ -398,7 +421,9 @@ def test_each_subject_has_a_curve_of_its_own(run, new, curve, tmp_path):
 def test_a_subject_that_is_not_outside_the_run_has_no_curve(run, caplog):
     def asked(subject):
         adaptation = Adaptation(subject=subject)
-        return adapted.curve_of_profile(replace(run, profile=replace(PROFILE, adaptation=adaptation)))  # fmt: skip
+        return adapted.curve_of_profile(
+            replace(run, profile=replace(PROFILE, adaptation=adaptation))
+        )
 
     assert asked(None) is None and not caplog.text
     assert asked(1) is None and "subj01 is in this run" in caplog.text
@@ -407,7 +432,10 @@ def test_a_subject_that_is_not_outside_the_run_has_no_curve(run, caplog):
 
 def test_the_new_subject_is_simulated_and_kept_out(tiny_nsd, tmp_path, monkeypatch):
     made = {}
-    monkeypatch.setattr("neurovl.datasets.simulation.simulate", lambda folder, **how: made.update(how, folder=folder))  # fmt: skip
+    monkeypatch.setattr(
+        "neurovl.smallworld.subjects.simulate",
+        lambda folder, **how: made.update(how, folder=folder),
+    )
     world = Simulation(subjects=(1, 5), sessions=1, scale=6.0)
     profile = Profile("small", simulation=world, adaptation=Adaptation(subject=2))
     assert pipeline.simulate_for(profile, tmp_path).name == "simulated-nsd-1-5-2-s1-x6"
@@ -434,12 +462,19 @@ def open_subject_of(run) -> str:
 
 def test_embeddings_are_scored_as_counting_does():
     rng = np.random.default_rng(0)
-    clip, vae = torch.from_numpy(rng.normal(size=(7, 5))), torch.from_numpy(rng.normal(size=(7, 2, 3, 3)))  # fmt: skip
-    targets = SimpleNamespace(clip=clip, vae=vae, rows=lambda ids: torch.tensor([int(i) for i in ids]))  # fmt: skip
+    clip, vae = (
+        torch.from_numpy(rng.normal(size=(7, 5))),
+        torch.from_numpy(rng.normal(size=(7, 2, 3, 3))),
+    )
+    targets = SimpleNamespace(
+        clip=clip, vae=vae, rows=lambda ids: torch.tensor([int(i) for i in ids])
+    )
     ids = ["6", "0", "3", "4"]
     said = rng.normal(size=(4, 2, 3, 3))
     table = Table("small", "", seed=0, resamples=50)
-    table.add_embeddings({"a": {"clip": None, "vae": said}}, "adaptation", "single", "s", ids, targets, 5)  # fmt: skip
+    table.add_embeddings(
+        {"a": {"clip": None, "vae": said}}, "adaptation", "single", "s", ids, targets, 5
+    )
     flat, true = said.reshape(4, -1), vae.flatten(1)[[6, 0, 3, 4]].numpy()
     r = np.corrcoef(flat, true)[:4, 4:]
     expected = [np.mean([r[i, i] > r[i, j] for j in range(4) if j != i]) for i in range(4)]

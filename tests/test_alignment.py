@@ -1,4 +1,4 @@
-"""Training batches, evidence in a trained encoder, and targets made of words, on toy brains linear in their targets."""
+"""Training batches, readout in a trained encoder, and targets made of words, on toy brains linear in their targets."""
 
 import json
 from dataclasses import replace
@@ -11,28 +11,29 @@ import torch
 from safetensors.torch import load_file
 from toy_store import VAE, E, ToyStore
 
-from neurovl.alignment import (
+from neurovl.encoder.alignment import (
     alignment_loss,
     fit_encoder,
     held_out_voxels,
     loss_weights,
     predict,
 )
-from neurovl.encoder import BrainEmbedding, BrainEncoder
+from neurovl.encoder.batches import TrainingTrials, split_pictures
+from neurovl.encoder.encoding_models import ResponseModel, TargetBasis
+from neurovl.encoder.targets import Targets, write_targets
+from neurovl.encoder.variants import Variant
+from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder
 from neurovl.errors import ConfigError, DataError
-from neurovl.preprocessing import write_store
-from neurovl.recordings import open_recordings
-from neurovl.responses import ResponseModel, TargetBasis
-from neurovl.settings import Alignment, EncoderShape
-from neurovl.systems import System
-from neurovl.targets import Targets, write_targets
-from neurovl.tokens import TokenStore
-from neurovl.training import Part, batch_rows
-from neurovl.training_trials import Ahead, TrainingTrials, split_pictures
+from neurovl.recordings.opening import open_recordings
+from neurovl.settings.sections import Alignment, EncoderShape
+from neurovl.tokens.store import TokenStore
+from neurovl.tokens.writing import write_store
+from neurovl.training.loop import Part, batch_rows
+from neurovl.training.prefetch import Prefetcher
 
-SHAPE = EncoderShape(width=16, layers=2, heads=2, head_hidden=16, evidence=32)
+SHAPE = EncoderShape(width=16, layers=2, heads=2, head_hidden=16, readout=32)
 STILL = Alignment(epochs=1, batch_size=40, lr=0.0, synthetic=0.5, ema=0.9, precision="no")
-MAIN = System("main", "p3", SHAPE, STILL)
+MAIN = Variant("main", "p3", SHAPE, STILL)
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,9 @@ def test_without_mixup_an_epoch_holds_every_training_trial_once(store, targets):
     batches = [data.batch(step) for step in range(len(trials) // 40)]
     x, pictures = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
     expected = {
-        row.tobytes(): image for row, image in zip(store.x[trials.index], trials.image_id, strict=True)
-    }  # fmt: skip
+        row.tobytes(): image
+        for row, image in zip(store.x[trials.index], trials.image_id, strict=True)
+    }
     got = {row.tobytes(): targets.image_ids[p] for row, p in zip(x, pictures, strict=True)}
     assert len(expected) == len(trials) and got == expected
 
@@ -161,25 +163,25 @@ def test_drawn_responses_are_those_of_the_picture_and_the_trial_s_subject(store,
     assert np.mean(spread) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3, rel=0.1)
 
 
-# Evidence in an encoder
+# LinearReadout in an encoder
 
 
 @pytest.mark.parametrize("system", ["main", "common", "no-vae", "b"])
 def test_before_training_the_encoder_is_the_linear_decoder(store, targets, system):
     changed = {
         "main": MAIN,
-        "common": replace(MAIN, shape=replace(SHAPE, evidence_of="all")),
+        "common": replace(MAIN, shape=replace(SHAPE, readout_of="all")),
         "no-vae": replace(MAIN, use_vae=False),
         "b": replace(MAIN, subjects=["b"]),
     }[system]
     encoder = trained(store, targets, changed)
     values = targets.flat(changed.use_vae)
-    assert len(encoder.evidence.weight) == (2 if system in ("main", "no-vae") else 1)
+    assert len(encoder.readout.weight) == (2 if system in ("main", "no-vae") else 1)
     for subject in changed.subjects or store.subjects:
         rows = store.trials.index[
             (store.trials.subject == subject) & (store.trials.split == "test")
         ]
-        x = store.rows(rows)
+        x = store.voxels_at(rows)
         fitted_to = store.subjects if system == "common" else [subject]
         expected = linear_decoder(store, targets, fitted_to, x, values)
         z = predict(encoder, store.cut(x))
@@ -222,7 +224,7 @@ def test_shuffled_brains_fall_to_chance_on_held_out_pictures(targets):
     assert abs(identified(shuffled, targets, trained(shuffled, targets, system)) - 0.5) < 0.15
 
 
-def test_training_lowers_the_loss_and_leaves_the_evidence(store, targets):
+def test_training_lowers_the_loss_and_leaves_the_readout(store, targets):
     still = trained(store, targets, MAIN)
     moved = trained(
         store, targets, replace(MAIN, settings=replace(STILL, lr=3e-3, epochs=4, synthetic=0.25))
@@ -243,11 +245,11 @@ def test_a_killed_training_goes_on_to_the_same_weights(store, targets, tmp_path,
             raise KeyboardInterrupt
         return batch(self, step, part)
 
-    import neurovl.training
+    import neurovl.training.loop
 
-    schedule = neurovl.training.Schedule
+    schedule = neurovl.training.loop.Schedule
     monkeypatch.setattr(
-        "neurovl.alignment.Schedule", lambda *a, **k: schedule(*a, **k, checkpoint_every=5)
+        "neurovl.encoder.alignment.Schedule", lambda *a, **k: schedule(*a, **k, checkpoint_every=5)
     )
     monkeypatch.setattr(TrainingTrials, "batch", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -271,11 +273,11 @@ def test_the_shipped_layouts_tell_simulated_subjects_apart(tiny_nsd, tmp_path):
     made.rows = lambda images: torch.tensor([ids.index(i) for i in images])
     settings = replace(STILL, synthetic=0.0, batch_size=1200)
     for layout in real.layouts:
-        encoder = trained(real, made, System("main", layout, SHAPE, settings))
+        encoder = trained(real, made, Variant("main", layout, SHAPE, settings))
         for number, subject in enumerate(real.subjects):
             x = real.voxels(subject, np.arange(60))
             x[30:, rng.permutation(x.shape[1])[: round(0.15 * x.shape[1])]] = 0
-            assert (encoder.evidence.subject(real.cut(x, layout)) == number).all()
+            assert (encoder.readout.subject(real.cut(x, layout)) == number).all()
 
 
 def test_a_subject_whose_voxels_are_all_constant_is_named(targets):
@@ -285,15 +287,15 @@ def test_a_subject_whose_voxels_are_all_constant_is_named(targets):
         trained(flat, targets, MAIN)
 
 
-def test_subjects_whose_volumes_cannot_be_told_apart_share_their_evidence(targets, caplog):
+def test_subjects_whose_volumes_cannot_be_told_apart_share_their_readout(targets, caplog):
     alike = ToyStore()
     alike.x[:, (alike.own["a"] & alike.own["b"]) == 0] = 0
     encoder = trained(alike, targets, MAIN)
     assert "a and b measured the same voxels" in caplog.text
-    common = trained(alike, targets, replace(MAIN, shape=replace(SHAPE, evidence_of="all")))
-    assert len(encoder.evidence.weight) == len(common.evidence.weight) == 1
-    torch.testing.assert_close(encoder.evidence.weight, common.evidence.weight)
-    assert len(trained(ToyStore(), targets, MAIN).evidence.weight) > 1
+    common = trained(alike, targets, replace(MAIN, shape=replace(SHAPE, readout_of="all")))
+    assert len(encoder.readout.weight) == len(common.readout.weight) == 1
+    torch.testing.assert_close(encoder.readout.weight, common.readout.weight)
+    assert len(trained(ToyStore(), targets, MAIN).readout.weight) > 1
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
@@ -355,11 +357,11 @@ def test_a_picture_of_which_nothing_is_known_is_named(tmp_path):
         write_targets(told({7: ["a dog"], 9: []}), tmp_path, Words())
 
 
-def test_an_encoder_keeps_its_evidence_on_disk(store, targets, tmp_path):
+def test_an_encoder_keeps_its_readout_on_disk(store, targets, tmp_path):
     encoder = trained(store, targets, MAIN)
     encoder.save_pretrained(tmp_path)
     again = BrainEncoder.from_pretrained(tmp_path).eval()
-    assert torch.equal(again.evidence.measured, encoder.evidence.measured)
+    assert torch.equal(again.readout.measured, encoder.readout.measured)
     x = store.cut(store.x[::40])
     torch.testing.assert_close(predict(again, x).clip, predict(encoder, x).clip)
     assert (predict(again, x).clip.std(0) > 0.1).all()
@@ -382,7 +384,7 @@ def test_batches_read_ahead_are_those_read_when_asked(workers):
         asked.append(step)
         return step, part.index
 
-    ahead = Ahead(compute, workers, steps=6)
+    ahead = Prefetcher(compute, workers, steps=6)
     got = [ahead(step, Part(k, 2)) for step in range(6) for k in range(2)]
     ahead.close()
     assert got == [(step, k) for step in range(6) for k in range(2)]
@@ -402,11 +404,13 @@ def test_watched_pictures_are_nobody_s_training_pictures(store):
 
 def test_the_validation_loss_is_that_of_averaged_repeats_left_out_of_training(store, targets):
     settings = replace(STILL, validation=0.2, patience=0)
-    encoder, curve = fit_encoder(store, targets, replace(MAIN, settings=settings), seed=0, device="cpu")  # fmt: skip
+    encoder, curve = fit_encoder(
+        store, targets, replace(MAIN, settings=settings), seed=0, device="cpu"
+    )
     _, watched = split_pictures(training(store), 0.2, seed=0)
     losses = []
     for (_, image), own in watched.groupby(["subject", "image_id"]):
-        z = predict(encoder, store.cut(store.rows(own.index).mean(0, keepdims=True)))
+        z = predict(encoder, store.cut(store.voxels_at(own.index).mean(0, keepdims=True)))
         row = targets.rows([image])
         clip = (z.clip - targets.clip[row]).square()
         vae = (z.vae - targets.vae[row]).square()

@@ -111,8 +111,11 @@ def test_the_same_through_a_real_process(worlds, world, name, options, tmp_path)
     case[1](folder)
     done = subprocess.run(
         [sys.executable, "-m", "neurovl", *command.split()],
-        capture_output=True, text=True, cwd=folder, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=120,
+    )
     *_, last = done.stderr.splitlines()
     judge(Done(done.returncode, last, ""), folder, *case[2:6])
     assert "Traceback" not in done.stderr and done.stderr.count("neurovl: ") == 1

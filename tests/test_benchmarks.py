@@ -10,9 +10,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from neurovl import alignment
-from neurovl.encoder import BrainEncoder
-from neurovl.settings import EncoderShape
+from neurovl.encoder import alignment
+from neurovl.encoder.vit3d import BrainEncoder
+from neurovl.settings.sections import EncoderShape
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SHAPE = EncoderShape(width=24, layers=3, heads=4, mlp_ratio=3.0, head_hidden=20)
@@ -136,7 +136,7 @@ def test_both_ways_read_the_same_trials(benchmark, world):
     encoder = benchmark[0]
     layout = world.store.layouts[0]
     plan = world.store.plans[layout]
-    tokens = world.store.cut(world.store.rows([3, 70]), layout).numpy()
+    tokens = world.store.cut(world.store.voxels_at([3, 70]), layout).numpy()
     p, (a, b, c) = plan.patch[0], plan.candidates
     volumes = np.array(world.volumes.rows([3, 70])).reshape(2, a, p, b, p, c, p)
     patches = volumes.transpose(0, 1, 3, 5, 2, 4, 6).reshape(2, a * b * c, p**3)
@@ -186,8 +186,11 @@ def test_small_run_writes_every_comparison(measured):
     machine = pd.read_csv(measured / "machines.csv")
     assert (rows["samples/s"] > 0).all() and (rows["from"] <= rows["samples/s"]).all()
     assert set(zip(rows.task, rows.batch, strict=True)) == {
-        ("training", 16), ("training", 32), ("inference", 1), ("inference", 32)
-    }  # fmt: skip
+        ("training", 16),
+        ("training", 32),
+        ("inference", 1),
+        ("inference", 32),
+    }
     plain = rows[rows.what.str.startswith("plain")].iloc[0]
     mine, limit = rows[(rows.task == "training") & rows["ours is"].isna()].iloc
     assert plain["ours is"] == pytest.approx(mine["samples/s"] / plain["samples/s"], rel=0.02)

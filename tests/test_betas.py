@@ -8,8 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from neurovl.datasets.betas import open_betas
 from neurovl.errors import DataError, MissingError
+from neurovl.recordings.betas import open_betas
 
 SHAPE = (5, 4, 3, 11)
 AFFINE = np.array([[-1.8, 0, 0, 70], [0, 1.8, 0, -90], [0, 0, 1.8, -60], [0, 0, 0, 1.0]])
@@ -96,7 +96,7 @@ def test_data_after_extensions(tmp_path, values, ending):
 
 
 def test_blocks_of_several_volumes(tmp_path, values, monkeypatch):
-    from neurovl.datasets.betas import nifti
+    from neurovl.recordings.betas import nifti_stream as nifti
 
     for ending in ("nii", "nii.gz"):
         path = save(tmp_path / f"a.{ending}", values)
@@ -148,7 +148,7 @@ def test_volumes_into_rows_of_an_array(tmp_path, values):
 )
 @pytest.mark.parametrize("box", [64 << 20, 50])
 def test_hdf5_of_any_chunks(tmp_path, values, layout, box, monkeypatch):
-    from neurovl.datasets.betas import hdf5
+    from neurovl.recordings.betas import hdf5_stream as hdf5
 
     monkeypatch.setattr(hdf5, "BOX", box)
     with h5py.File(tmp_path / "a.hdf5", "w") as file:

@@ -8,8 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from neurovl import book, book_checks, notebooks
 from neurovl.errors import ConfigError, DataError, MissingError, NeurovlError
+from neurovl.publishing import book, notebooks
+from neurovl.publishing import checks as book_checks
 
 ROOT = Path(__file__).parents[1]
 GIF = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"

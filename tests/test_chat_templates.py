@@ -7,8 +7,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from neurovl.errors import ConfigError
 from neurovl.foundation.llm import VICUNA_TEMPLATE, load_llm
-from neurovl.instructions import Dialogue, add_placeholder, encode_dialogue, prompt_ids
 from neurovl.language import BrainLLM, Projector
+from neurovl.language.dialogues import (
+    Dialogue,
+    add_placeholder,
+    encode_dialogue,
+    prompt_ids,
+)
 
 N = 5  # brain tokens
 TURNS = (("Describe the picture briefly.", "A yellow dog."), ("Is it day?", "Yes, it is."))

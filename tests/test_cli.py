@@ -5,7 +5,26 @@ import sys
 
 import pytest
 
-VERBS = ["doctor", "simulate", "download", "preprocess", "train", "foundation", "caption", "chat", "reconstruct", "locate", "adapt", "evaluate", "reproduce", "book", "explore", "resample", "convert", "export"]  # fmt: skip
+VERBS = [
+    "doctor",
+    "simulate",
+    "download",
+    "preprocess",
+    "train",
+    "foundation",
+    "caption",
+    "chat",
+    "reconstruct",
+    "locate",
+    "adapt",
+    "evaluate",
+    "reproduce",
+    "book",
+    "explore",
+    "resample",
+    "convert",
+    "export",
+]
 
 
 def neurovl(*arguments, cwd=None):

@@ -12,12 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from neurovl.cli.options import app
-from neurovl.datasets.bids import BidsChoice, convert_bids
-from neurovl.datasets.haxby.convert import convert_haxby
-from neurovl.datasets.splits import Split
-from neurovl.datasets.table.writer import new_table, place, write_tables
 from neurovl.errors import ConfigError, DataError, MissingError, NeurovlError
-from neurovl.recordings import open_recordings
+from neurovl.recordings.bids import BidsChoice, convert_bids
+from neurovl.recordings.haxby.haxby_to_table import convert_haxby
+from neurovl.recordings.opening import open_recordings
+from neurovl.recordings.splits import Split
+from neurovl.recordings.table.table_writer import new_table, place, write_tables
 
 GRIDS = {"sub-01": (6, 7, 5), "sub-02": (8, 6, 6)}
 TEST = ["cat/cat_01.jpg", "dog/dog_01.jpg"]  # shown in every run
@@ -48,10 +48,18 @@ def things(tmp_path):
     for subject, grid in GRIDS.items():
         mask = np.zeros(grid, np.uint8)
         mask[1:-1, 1:-1, 1:-1] = 1
-        save(root / f"derivatives/brainmasks/{subject}_space-T1w_brainmask.nii.gz", mask, affine_of(subject))  # fmt: skip
+        save(
+            root / f"derivatives/brainmasks/{subject}_space-T1w_brainmask.nii.gz",
+            mask,
+            affine_of(subject),
+        )
         face = np.zeros(grid, np.uint8)
         face[2, 2:4, 2] = 1
-        save(root / f"derivatives/rois/{subject}/{subject}_lFFA_mask.nii.gz", face, affine_of(subject))  # fmt: skip
+        save(
+            root / f"derivatives/rois/{subject}/{subject}_lFFA_mask.nii.gz",
+            face,
+            affine_of(subject),
+        )
         for session in (1, 2):
             for run in range(1, N_RUNS + 1):
                 place_ = root / f"derivatives/betas_vol/{subject}/ses-things{session:02d}"
@@ -59,7 +67,9 @@ def things(tmp_path):
                 betas = rng.normal(0, 1, (*grid, N_TRIALS)).astype(np.float32)
                 save(place_ / f"{stem}_betas.nii.gz", betas, affine_of(subject))
                 names = pictures_of(subject, session, run)
-                pd.DataFrame({"image_filename": names}).to_csv(place_ / f"{stem}_conditions.tsv", sep="\t")  # fmt: skip
+                pd.DataFrame({"image_filename": names}).to_csv(
+                    place_ / f"{stem}_conditions.tsv", sep="\t"
+                )
                 truth[subject, session, run] = betas
     about = {"Name": "THINGS / small", "License": "CC0", "BIDSVersion": "1.6.0"}
     (root / "dataset_description.json").write_text(json.dumps(about))
@@ -116,7 +126,7 @@ def test_from_bids_to_tokens(things, tmp_path):
     """The command line from end to end; two grids give tokens of one shape."""
     root, truth = things
     table, run = tmp_path / "table", tmp_path / "run"
-    command = f"convert bids --data {root} --out {table} --derivative betas_vol --drop catch* --test-repeated 4"  # fmt: skip
+    command = f"convert bids --data {root} --out {table} --derivative betas_vol --drop catch* --test-repeated 4"
     done = CliRunner().invoke(app, command.split())
     assert done.exit_code == 0, done.output + repr(done.exception)
     profile = tmp_path / "own.yaml"
@@ -124,15 +134,21 @@ def test_from_bids_to_tokens(things, tmp_path):
     command = f"preprocess --data {table} --out {run} --profile {profile}"
     done = CliRunner().invoke(app, command.split())
     assert done.exit_code == 0, done.output + repr(done.exception)
-    from neurovl.tokens import TokenStore
+    from neurovl.tokens.store import TokenStore
 
     store = TokenStore(run / "tokens")
     assert store.subjects == ["sub-01", "sub-02"] and store.transductive == {}
     # sub-01 sets the common grid, so its voxels are the z-scores themselves
     kept = [i for i, n in enumerate(pictures_of("sub-01", 1, 1)) if not n.startswith("catch")]
     betas = np.concatenate([truth["sub-01", 1, run][..., kept] for run in (1, 2)], axis=-1)
-    train = [i for i, n in enumerate(open_recordings(table).subject_trials(1).image_id[: 2 * len(kept)]) if n not in ("cat_01", "dog_01")]  # fmt: skip
-    z = (betas - betas[..., train].mean(-1, keepdims=True)) / betas[..., train].std(-1, keepdims=True)  # fmt: skip
+    train = [
+        i
+        for i, n in enumerate(open_recordings(table).subject_trials(1).image_id[: 2 * len(kept)])
+        if n not in ("cat_01", "dog_01")
+    ]
+    z = (betas - betas[..., train].mean(-1, keepdims=True)) / betas[..., train].std(
+        -1, keepdims=True
+    )
     flat = z.reshape(-1, z.shape[-1])[store.region].T
     inside = np.isin(store.region, np.flatnonzero(open_recordings(table).mask(1)))
     assert inside.any()
@@ -252,31 +268,88 @@ BETAS = "*_betas.nii.gz"
     "spoil, choice, message",
     [
         (change(BETAS, lambda p: p.unlink()), {}, "no single-trial betas, expected files such as"),
-        (change(BETAS, lambda p: p.rename(p.with_name("sub-01_beta.dscalar.nii"))), {}, "on the surface only"),
-        (change(BETAS, lambda p: p.rename(p.with_name("TYPED_FITHRF_GLMDENOISE_RR.npy"))), {}, "GLMsingle's own files"),
-        (change(BETAS, double(("space-T1w", "space-MNI"))), {}, "hold the same trials.*--select space="),
+        (
+            change(BETAS, lambda p: p.rename(p.with_name("sub-01_beta.dscalar.nii"))),
+            {},
+            "on the surface only",
+        ),
+        (
+            change(BETAS, lambda p: p.rename(p.with_name("TYPED_FITHRF_GLMDENOISE_RR.npy"))),
+            {},
+            "GLMsingle's own files",
+        ),
+        (
+            change(BETAS, double(("space-T1w", "space-MNI"))),
+            {},
+            "hold the same trials.*--select space=",
+        ),
         (change(BETAS, double(("_space-T1w", "_run-2_space-T1w"))), {}, "hold the same trials"),
-        (change(BETAS, double(("imagenet_", "coco_"))), {}, "the tasks coco, imagenet, expected one.*task=coco"),
+        (
+            change(BETAS, double(("imagenet_", "coco_"))),
+            {},
+            "the tasks coco, imagenet, expected one.*task=coco",
+        ),
         (change(BETAS, annex), {}, "link to content that is not on this disk: fetch it"),
         (change(BETAS, lambda p: p.write_bytes(p.read_bytes()[:99])), {}, "betas.nii.gz"),
         (change("*_events.tsv", lambda p: p.unlink()), {}, "no table of its trials"),
-        (change("*_events.tsv", cut_rows), {}, "holds 6 volumes and .* has 5 trials, 4 of them with a picture"),
-        (change("*run-2_events.tsv", double(("run-2", "acq-x_run-2"))), {}, "several tables of trials"),
-        (change("*_events.tsv", lambda p: p.write_text(p.read_text().replace("stim_file", "what"))), {}, "choose it with --stimulus"),
-        (change("*_events.tsv", lambda p: p.write_text(p.read_text().replace("\t", ","))), {}, "choose it with --stimulus"),
-        (change("*_events.tsv", lambda p: p.write_text(p.read_text().replace("test", "exp"))), {}, "do not say which pictures are for testing"),
+        (
+            change("*_events.tsv", cut_rows),
+            {},
+            "holds 6 volumes and .* has 5 trials, 4 of them with a picture",
+        ),
+        (
+            change("*run-2_events.tsv", double(("run-2", "acq-x_run-2"))),
+            {},
+            "several tables of trials",
+        ),
+        (
+            change(
+                "*_events.tsv", lambda p: p.write_text(p.read_text().replace("stim_file", "what"))
+            ),
+            {},
+            "choose it with --stimulus",
+        ),
+        (
+            change("*_events.tsv", lambda p: p.write_text(p.read_text().replace("\t", ","))),
+            {},
+            "choose it with --stimulus",
+        ),
+        (
+            change("*_events.tsv", lambda p: p.write_text(p.read_text().replace("test", "exp"))),
+            {},
+            "do not say which pictures are for testing",
+        ),
         (change("*brain_mask.nii.gz", lambda p: p.unlink()), {}, "sub-01 has no brain mask"),
-        (change("*brain_mask.nii.gz", regrid), {}, "neurovl resample --mask derivatives/glmsingle/sub-01/.*--like .*_betas.nii.gz --out"),
-        (change("*brain_mask.nii.gz", lambda p: save(p.with_name("sub-01_desc-brain_mask.nii.gz"), np.eye(5)[:, :, None].repeat(4, 2), np.diag([2.0, 2, 2, 1]))), {}, "2 masks that differ"),
+        (
+            change("*brain_mask.nii.gz", regrid),
+            {},
+            "neurovl resample --mask derivatives/glmsingle/sub-01/.*--like .*_betas.nii.gz --out",
+        ),
+        (
+            change(
+                "*brain_mask.nii.gz",
+                lambda p: save(
+                    p.with_name("sub-01_desc-brain_mask.nii.gz"),
+                    np.eye(5)[:, :, None].repeat(4, 2),
+                    np.diag([2.0, 2, 2, 1]),
+                ),
+            ),
+            {},
+            "2 masks that differ",
+        ),
         (change("a/2.JPEG", lambda p: p.unlink()), {}, "1 of 5 pictures are missing.*a/2.JPEG"),
-        (change("dataset_description.json", lambda p: p.write_text("{")), {}, "dataset_description.json is not valid JSON"),
+        (
+            change("dataset_description.json", lambda p: p.write_text("{")),
+            {},
+            "dataset_description.json is not valid JSON",
+        ),
         (None, {"derivative": "fmriprep"}, "no derivative 'fmriprep', only glmsingle"),
         (None, {"select": {"task": "coco"}}, "no single-trial betas with task-coco"),
         (None, {"stimulus": "picture"}, "expected picture: choose it with --stimulus"),
         (None, {"mask": "masks/{subject}.nii"}, "names no file of sub-01"),
         (None, {"drop": ("*",)}, "no trial is left"),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_or_ambiguous_is_refused(nod, tmp_path, spoil, choice, message):
     root, _ = nod
     if spoil:
@@ -311,14 +384,30 @@ def test_two_grids_in_one_subject_are_refused(things, tmp_path):
         root / "derivatives/betas_vol/sub-02/ses-things02/sub-02_ses-things02_run-01_betas.nii.gz"
     )
     save(path, np.ones((8, 6, 5, N_TRIALS), np.float32), affine_of("sub-02"))
-    with pytest.raises(DataError, match="run-01_betas.nii.gz has the grid .*one grid for all betas of sub-02"):  # fmt: skip
+    with pytest.raises(
+        DataError, match="run-01_betas.nii.gz has the grid .*one grid for all betas of sub-02"
+    ):
         convert_bids(root, tmp_path / "table", Split(repeated=4))
 
 
 def test_a_table_appears_whole_or_not_at_all(tmp_path):
-    rows = [{"subject": "s1", "session": 1, "volume": "a.nii", "index": 0, "image_id": f"p{i}", "repeat": 0, "split": "train"} for i in range(2)]  # fmt: skip
+    rows = [
+        {
+            "subject": "s1",
+            "session": 1,
+            "volume": "a.nii",
+            "index": 0,
+            "image_id": f"p{i}",
+            "repeat": 0,
+            "split": "train",
+        }
+        for i in range(2)
+    ]
     for stop, words in [(True, "stop"), (False, "expected every trial once")]:
-        with pytest.raises((DataError, RuntimeError), match=words), new_table(tmp_path / "out") as folder:  # fmt: skip
+        with (
+            pytest.raises((DataError, RuntimeError), match=words),
+            new_table(tmp_path / "out") as folder,
+        ):
             (folder / "a.nii").write_bytes(b"x")
             write_tables(folder, rows, [{"subject": "s1", "mask": "a.nii"}], {})
             if stop:
@@ -350,7 +439,12 @@ def haxby(tmp_path):
     """A small made folder in Haxby's layout: 4 runs of 3 categories, and a region."""
     folder = tmp_path / "haxby2001/subj1"
     rng = np.random.default_rng(3)
-    labels = [(name, run) for run in range(4) for name in ("rest", "face", "house", "cat") for _ in range(6)]  # fmt: skip
+    labels = [
+        (name, run)
+        for run in range(4)
+        for name in ("rest", "face", "house", "cat")
+        for _ in range(6)
+    ]
     affine = np.diag([3.5, 3.75, 3.75, 1])
     bold = rng.normal(500, 20, (6, 5, 4, len(labels))).astype(np.int16)
     save(folder / "bold.nii.gz", bold, affine)
@@ -391,12 +485,15 @@ def test_haxby_as_a_table_is_the_same(haxby, tmp_path):
 
 
 def test_haxby_s_tokens_are_the_same_both_ways(haxby, tmp_path):
-    from neurovl.preprocessing import write_store
-    from neurovl.tokens import TokenStore
+    from neurovl.tokens.store import TokenStore
+    from neurovl.tokens.writing import write_store
 
     convert_haxby(haxby, tmp_path / "table", 1)
     stores = []
-    for name, data in (("a", open_recordings(haxby, fold=1)), ("b", open_recordings(tmp_path / "table"))):  # fmt: skip
+    for name, data in (
+        ("a", open_recordings(haxby, fold=1)),
+        ("b", open_recordings(tmp_path / "table")),
+    ):
         (tmp_path / name).mkdir()
         write_store(data, tmp_path / name, patches=[2])
         stores.append(TokenStore(tmp_path / name))

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from neurovl import pipeline
-from neurovl.alignment import predict
-from neurovl.config import load_profile
-from neurovl.devices import accelerator_for
+from neurovl.encoder.alignment import predict
 from neurovl.errors import ConfigError
+from neurovl.settings.profile_files import load_profile
+from neurovl.training.devices import accelerator_for
 
 PROFILE = """
 device: cpu
 preprocessing: {{patches: [5], off_mask: own}}
-encoder: {{width: 32, layers: 2, heads: 2, head_hidden: 32, evidence: 16}}
-alignment: {{epochs: {epochs}, batch_size: 32, lr: 1.0e-3, synthetic: 0.5, precision: "no", ema: 0.9, systems: [main]}}
+encoder: {{width: 32, layers: 2, heads: 2, head_hidden: 32, readout: 16}}
+alignment: {{epochs: {epochs}, batch_size: 32, lr: 1.0e-3, synthetic: 0.5, precision: "no", ema: 0.9, variants: [main]}}
 """
 EPOCHS = 12  # 450 steps, a checkpoint every 200
 

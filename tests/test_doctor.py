@@ -21,16 +21,26 @@ from torch.utils._pytree import tree_flatten
 from transformers import OPTConfig, OPTForCausalLM
 from typer.testing import CliRunner
 
-from neurovl.config import load_profile
-from neurovl.doctor import data, machine, models, needs, packages
+from neurovl.doctor import (
+    data_files as data,
+)
+from neurovl.doctor import (
+    machine,
+    needs,
+    packages,
+)
+from neurovl.doctor import (
+    model_files as models,
+)
 from neurovl.doctor.findings import Finding
 from neurovl.doctor.machine import Machine
-from neurovl.encoder import BrainEncoder
+from neurovl.encoder.encoding_models import ResponseModel, TargetBasis
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import MissingError
 from neurovl.foundation import facts
 from neurovl.foundation.skeleton import codec_skeleton, llm_skeleton, unclip_skeleton
 from neurovl.foundation.source import TINY
-from neurovl.responses import ResponseModel, TargetBasis
+from neurovl.settings.profile_files import load_profile
 
 UNCLIP = "sd2-community/stable-diffusion-2-1-unclip-small"
 LLAMA = "meta-llama/Meta-Llama-3-8B-Instruct"
@@ -52,7 +62,11 @@ def test_a_line_says_what_is_and_what_to_do():
     assert Finding("disk", True, "x").line() == "ok       disk"
     assert Finding("disk", False, "buy one").line() == "MISSING  disk: buy one"
     assert Finding("disk", False, "buy one", needed=False).line() == "note     disk: buy one"
-    assert [Finding("", *f).stops for f in ((True,), (False,), (False, "", False))] == [False, True, False]  # fmt: skip
+    assert [Finding("", *f).stops for f in ((True,), (False,), (False, "", False))] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_packages_are_held_against_the_declared_versions(monkeypatch):
@@ -173,8 +187,13 @@ class TwoSessions:
             image = nibabel.Nifti1Image(values, np.diag([1.8, 1.8, 1.8, 1]))
             nibabel.save(image, self.session_files("subj02", session)[0])
         self.trials = pd.DataFrame(
-            {"subject": "subj02", "session": [1, 1, 2, 2], "image_id": [1, 2, 3, 4], "split": ["train", "test"] * 2}
-        )  # fmt: skip
+            {
+                "subject": "subj02",
+                "session": [1, 1, 2, 2],
+                "image_id": [1, 2, 3, 4],
+                "split": ["train", "test"] * 2,
+            }
+        )
 
     def session_files(self, subject, session):
         return [self.folder / f"betas_session{session:02d}.nii.gz"]
@@ -188,7 +207,7 @@ class TwoSessions:
 
 def test_nsd_s_sessions_are_counted_and_broken_ones_named(tmp_path, monkeypatch):
     nsd = TwoSessions(tmp_path)
-    monkeypatch.setattr("neurovl.recordings.open_recordings", lambda *arguments: nsd)
+    monkeypatch.setattr("neurovl.recordings.opening.open_recordings", lambda *arguments: nsd)
     rows = data.examine_data(load_profile("paper"), tmp_path)
     assert rows[0].ok and "4 trials of 4 pictures" in rows[0].what
     # shared982 ends three sessions before the last, so subject 2 has 37.
@@ -212,7 +231,7 @@ def test_a_session_cut_short_is_named(tmp_path, monkeypatch, bytes_left):
         about = {"version": 1, "files": {name: {"size": size, "etag": "", "mtime_ns": 0}}}
         (tmp_path / ".neurovl-manifest.json").write_text(json.dumps(about))
     file.write_bytes(whole[: int(bytes_left if bytes_left > 1 else size * bytes_left)])
-    monkeypatch.setattr("neurovl.recordings.open_recordings", lambda *arguments: nsd)
+    monkeypatch.setattr("neurovl.recordings.opening.open_recordings", lambda *arguments: nsd)
     broken = [f for f in data.examine_data(load_profile("paper"), tmp_path) if f.stops]
     assert len(broken) == 1 and file.name in broken[0].what
     assert "neurovl download nsd --subjects 2 --verify" in broken[0].fix
@@ -233,16 +252,16 @@ def test_the_store_s_size_follows_from_trials_and_voxels():
     )  # main, two patch sizes, flat, no-vae, one a subject
 
 
-@pytest.mark.parametrize("evidence", [0, 128])
+@pytest.mark.parametrize("readout", [0, 128])
 @pytest.mark.parametrize("name", ["paper", "demo", "haxby"])
-def test_the_encoder_s_size_is_counted_right(name, evidence):
-    shape = replace(load_profile(name).encoder, evidence=evidence)
+def test_the_encoder_s_size_is_counted_right(name, readout):
+    shape = replace(load_profile(name).encoder, readout=readout)
     with torch.device("meta"):
         built = BrainEncoder(7, 125, 64, (4, 16, 16), **shape.network(), n_subjects=3)
     n = sum(p.numel() for p in built.parameters())
     assert needs.encoder_parameters(shape, 7, 125, 64, 4 * 16 * 16) == n
     fixed = sum(b.numel() * b.element_size() for b in built.buffers())
-    assert needs.evidence_bytes(shape, 3, 7, 125, 64 + 4 * 16 * 16) == fixed
+    assert needs.readout_bytes(shape, 3, 7, 125, 64 + 4 * 16 * 16) == fixed
 
 
 @pytest.mark.parametrize(("trials", "voxels"), [(3000, 300), (300, 1500)])
@@ -269,15 +288,17 @@ def encoder_need(**changes) -> needs.Need:
     systems = changes.pop("systems")
     settings = replace(
         settings,
-        encoder=replace(settings.encoder, **({"evidence": 128} | changes)),
-        alignment=replace(settings.alignment, systems=systems),
+        encoder=replace(settings.encoder, **({"readout": 128} | changes)),
+        alignment=replace(settings.alignment, variants=systems),
     )
     return next(
-        one for one in needs.needs(settings, needs.sizes_for(settings), False, 2) if one.stage == "train encoder"
-    )  # fmt: skip
+        one
+        for one in needs.needs(settings, needs.sizes_for(settings), False, 2)
+        if one.stage == "train encoder"
+    )
 
 
-def test_the_systems_need_what_their_evidence_takes():
+def test_the_systems_need_what_their_readout_takes():
     sizes = needs.sizes_for(load_profile("demo"))
     # 4 subjects; a float32 for each voxel of a token and component, a bool for each voxel; offsets.
     one = sizes.tokens * sizes.token_size * (4 * 128 + 1) + 4 * 128
@@ -288,7 +309,7 @@ def test_the_systems_need_what_their_evidence_takes():
     assert both.device == main.device and both.memory == main.memory > 0
     plain = encoder_need(systems=("plain",))
     assert both.disk == pytest.approx(main.disk + plain.disk)
-    # Every trial's residuals, float32; without evidence no trial stays in memory.
+    # Every trial's residuals, float32; without readout no trial stays in memory.
     assert main.memory - plain.memory > 4 * sizes.train * sizes.region > plain.memory
     # For all subjects at once every trial is read at once.
     assert common.memory > main.memory
@@ -325,7 +346,9 @@ def test_a_captioner_of_one_s_own_is_sized_by_its_files(tmp_path):
         (tmp_path / name).mkdir()
         save_file({"w": torch.zeros(1000, n)}, tmp_path / name / "model.safetensors")
     paper = load_profile("paper")
-    own = replace(paper.models, captioner=str(tmp_path / "captioner"), detector=str(tmp_path / "detector"))  # fmt: skip
+    own = replace(
+        paper.models, captioner=str(tmp_path / "captioner"), detector=str(tmp_path / "detector")
+    )
     need = needs._annotators(replace(paper, models=own), half=True)[0]
     assert need.device == pytest.approx(4 * 10_000 + needs.CAPTIONS)
     strange = replace(own, detector="nobody/knows")
@@ -355,7 +378,7 @@ def test_a_gpu_that_was_asked_for_and_is_not_here_is_named():
 
 
 def test_a_full_disk_is_named(monkeypatch):
-    monkeypatch.setattr("neurovl.datasets.transfer.engine.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("neurovl.download.engine.free_bytes", lambda folder: 1000)
     last = machine.examine_machine(load_profile("smoke"), None, machine=SMALL)[-1]
     assert last.stops and "1.0 kB are free" in last.what and "--out" in last.fix
 
@@ -364,7 +387,7 @@ def test_the_verb_ends_with_1_where_something_is_missing(tmp_path):
     from neurovl.cli import app
 
     wrong = tmp_path / "mine.yaml"
-    wrong.write_text("models: {image_size: 30}\nalignment: {systems: [main]}\n")
+    wrong.write_text("models: {image_size: 30}\nalignment: {variants: [main]}\n")
     done = CliRunner().invoke(app, ["doctor", "--profile", str(wrong), "--shapes"])
     assert done.exit_code == 1 and "models.image_size to a multiple of 4" in done.output
     done = CliRunner().invoke(app, ["doctor", "--profile", "smoke", "--shapes"])
@@ -374,7 +397,7 @@ def test_the_verb_ends_with_1_where_something_is_missing(tmp_path):
 def test_batches_are_those_of_the_code():
     from neurovl.foundation.vae import LatentCodec
     from neurovl.language.model import GENERATION_BATCH
-    from neurovl.reconstruction import Reconstructor
+    from neurovl.reconstruction.reconstructor import Reconstructor
 
     def batch(function):
         return inspect.signature(function).parameters["batch_size"].default
@@ -451,10 +474,11 @@ def test_vae_and_unet_keep_what_the_formulas_say():
         assert alive.most / pixel_map == pytest.approx(needs.DECODER_MAPS, rel=0.1)
         with Alive(unet) as alive:
             unet(
-                torch.empty(2, 4, 64, 64, device="meta"), torch.tensor(3),
+                torch.empty(2, 4, 64, 64, device="meta"),
+                torch.tensor(3),
                 encoder_hidden_states=torch.empty(2, 77, 1024, device="meta"),
                 class_labels=torch.empty(2, 1536, device="meta"),
-            )  # fmt: skip
+            )
         assert alive.most / (2 * latent_map) == pytest.approx(needs.UNET_MAPS, rel=0.1)
 
 

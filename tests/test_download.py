@@ -24,17 +24,17 @@ from typer.testing import CliRunner
 
 from neurovl.cli import app
 from neurovl.cli.download import session_numbers
-from neurovl.datasets import download
-from neurovl.datasets.download import download_nsd, fetch_plan, nsd_files, plan_nsd
-from neurovl.datasets.nsd import coco
-from neurovl.datasets.transfer import checksums
-from neurovl.datasets.transfer import engine as transfer
-from neurovl.datasets.transfer.checksums import MANIFEST, Manifest, examine, possible_parts
-from neurovl.datasets.transfer.engine import Item, Transfer, readable, sole_writer, survey
-from neurovl.datasets.transfer.partfile import PartFile, journal_path, part_path, read_journal
-from neurovl.datasets.transfer.servers import Bucket, Remote, Settings, Web
+from neurovl.download import checksums
+from neurovl.download import engine as transfer
+from neurovl.download.checksums import MANIFEST, Manifest, examine, possible_parts
+from neurovl.download.engine import Item, Transfer, readable, sole_writer, survey
+from neurovl.download.partfile import PartFile, journal_path, part_path, read_journal
+from neurovl.download.servers import Bucket, Remote, Settings, Web
 from neurovl.errors import ConfigError, DataError, MissingError
-from neurovl.recordings import open_recordings
+from neurovl.recordings import fetching as download
+from neurovl.recordings.fetching import download_nsd, fetch_plan, nsd_files, plan_nsd
+from neurovl.recordings.nsd import coco
+from neurovl.recordings.opening import open_recordings
 
 KIB, MIB = 1 << 10, 1 << 20
 NSD = "natural-scenes-dataset"
@@ -85,9 +85,12 @@ class World:
         self.server.start()
         host, port = self.server.get_host_and_port()
         self.admin = boto3.client(
-            "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-2",
-            aws_access_key_id="owner", aws_secret_access_key="secret",
-        )  # fmt: skip
+            "s3",
+            endpoint_url=f"http://{host}:{port}",
+            region_name="us-east-2",
+            aws_access_key_id="owner",
+            aws_secret_access_key="secret",
+        )
         where = {"LocationConstraint": "us-east-2"}
         self.admin.create_bucket(Bucket=NSD, CreateBucketConfiguration=where)
         for key, content in CONTENT.items():
@@ -132,9 +135,13 @@ def few(monkeypatch):
         f"{BETAS}/betas_session02.nii.gz",
         "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
     }
-    monkeypatch.setattr(download, "nsd_files", lambda *arguments: [
-        file for file in nsd_files(*arguments) if file.path.as_posix() in names
-    ])  # fmt: skip
+    monkeypatch.setattr(
+        download,
+        "nsd_files",
+        lambda *arguments: [
+            file for file in nsd_files(*arguments) if file.path.as_posix() in names
+        ],
+    )
 
 
 @pytest.fixture
@@ -157,8 +164,11 @@ def test_all_that_was_asked_for_comes_whole(world, tmp_path, caplog):
     expected = {key: content for key, content in CONTENT.items() if key != COCO_KEY}
     folder = coco.FOLDER.as_posix()
     expected |= {f"{folder}/{name}": content for name, content in ANNOTATIONS.items()}
-    came = {p.relative_to(tmp_path).as_posix(): p.read_bytes()
-            for p in tmp_path.rglob("*") if p.is_file() and p.name != MANIFEST}  # fmt: skip
+    came = {
+        p.relative_to(tmp_path).as_posix(): p.read_bytes()
+        for p in tmp_path.rglob("*")
+        if p.is_file() and p.name != MANIFEST
+    }
     assert came == expected
     entries = json.loads((tmp_path / MANIFEST).read_text())["files"]
     assert set(entries) == set(expected) and all(entry["checked"] for entry in entries.values())
@@ -360,13 +370,27 @@ def test_interrupted_by_the_user(world, tmp_path):
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from neurovl.cli import main\nmain()"
     )
-    arguments = ["download", "nsd", "--to", str(tmp_path), "--subjects", "1", "--sessions", "1",
-                 "--accept-terms", "--endpoint", world.proxy.url, "--no-annotations"]  # fmt: skip
+    arguments = [
+        "download",
+        "nsd",
+        "--to",
+        str(tmp_path),
+        "--subjects",
+        "1",
+        "--sessions",
+        "1",
+        "--accept-terms",
+        "--endpoint",
+        world.proxy.url,
+        "--no-annotations",
+    ]
     world.proxy.fault = lambda seen, n: Fault("stall", 5000) if LARGE in seen.path else None
     with subprocess.Popen(
-        [sys.executable, "-c", script, *arguments], stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", script, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
         stdout=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+    ) as process:
         part, begun = part_path(tmp_path / LARGE), CONTENT[LARGE][:5000]
         wait_for(lambda: part.exists() and part.read_bytes()[:5000] == begun)
         process.send_signal(signal.SIGINT)
@@ -421,8 +445,10 @@ def test_a_file_uploaded_in_parts(world, tmp_path):
     pieces = [content[at : at + 5 * MIB] for at in range(0, len(content), 5 * MIB)]
     upload = world.admin.create_multipart_upload(Bucket=NSD, Key=key, ACL="public-read")["UploadId"]
     where = {"Bucket": NSD, "Key": key, "UploadId": upload}
-    done = [{"PartNumber": n, "ETag": world.admin.upload_part(**where, PartNumber=n, Body=one)["ETag"]}
-            for n, one in enumerate(pieces, 1)]  # fmt: skip
+    done = [
+        {"PartNumber": n, "ETag": world.admin.upload_part(**where, PartNumber=n, Body=one)["ETag"]}
+        for n, one in enumerate(pieces, 1)
+    ]
     world.admin.complete_multipart_upload(**where, MultipartUpload={"Parts": done})
     world.admin.put_object_acl(Bucket=NSD, Key=key, ACL="public-read")
     md5s = b"".join(hashlib.md5(one).digest() for one in pieces)
@@ -440,8 +466,9 @@ def test_part_sizes_that_the_server_does_not_tell(tmp_path):
     path.write_bytes(content)
 
     def etag(size):
-        pieces = [hashlib.md5(content[at : at + size]).digest()
-                  for at in range(0, len(content), size)]  # fmt: skip
+        pieces = [
+            hashlib.md5(content[at : at + size]).digest() for at in range(0, len(content), size)
+        ]
         return f"{hashlib.md5(b''.join(pieces)).hexdigest()}-{len(pieces)}"
 
     assert possible_parts(12 * MIB, 2) == [8 * MIB, 10 * MIB, 6 * MIB]
@@ -458,11 +485,12 @@ def test_part_sizes_that_the_server_does_not_tell(tmp_path):
 def test_a_checksum_that_cannot_be_compared_is_said_once(few, world, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(checksums, "PARTS", ())
     monkeypatch.setattr(
-        download, "_list",
+        download,
+        "_list",
         lambda *a, _list=download._list: {
             key: Remote(one.key, one.size, one.etag, "opaque") for key, one in _list(*a).items()
         },
-    )  # fmt: skip
+    )
     fetch_plan(world.plan(tmp_path, annotations=False))
     assert caplog.text.count("could not be compared with the server's") == 1
     path = tmp_path / LARGE
@@ -534,14 +562,22 @@ def test_no_credentials_are_looked_for(world, tmp_path):
         "    if event != 'open' or '.aws' in a: print(event, a)\n"
     )
     variables = {
-        **os.environ, "HOME": str(tmp_path / "home"), "AWS_PROFILE": "nobody",
-        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hidden", "AWS_DEFAULTS_MODE": "auto",
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "7",
-    }  # fmt: skip
+        **os.environ,
+        "HOME": str(tmp_path / "home"),
+        "AWS_PROFILE": "nobody",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "hidden",
+        "AWS_DEFAULTS_MODE": "auto",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_MAX_ATTEMPTS": "7",
+    }
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "nsd"), world.proxy.url],
-        env=variables, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     port = world.proxy.url.rsplit(":", 1)[1]
     events = done.stdout.splitlines()
@@ -572,8 +608,9 @@ def command(world, *arguments):
 
 
 def test_a_dry_run_writes_nothing(world, tmp_path):
-    done = command(world, "--to", str(tmp_path / "nsd"), "--subjects", "1", "--sessions", "2",
-                   "--dry-run")  # fmt: skip
+    done = command(
+        world, "--to", str(tmp_path / "nsd"), "--subjects", "1", "--sessions", "2", "--dry-run"
+    )
     assert done.exit_code == 0 and not list(tmp_path.iterdir()) and world.proxy.seen == []
     assert "naturalscenesdataset.org" in done.output
     rows = {line.split()[0]: line.split()[1:] for line in done.output.splitlines() if line.split()}

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from neurovl.alignment import alignment_loss, place_evidence, predict
-from neurovl.encoder import Block, BrainEmbedding, BrainEncoder, _attend
-from neurovl.errors import ConfigError, DataError
-from neurovl.localization import gradcam
-from neurovl.settings import Alignment
-from neurovl.training_trials import partners
+from neurovl.encoder.alignment import alignment_loss, place_readout, predict
+from neurovl.encoder.batches import partners
+from neurovl.encoder.vit3d import Block, BrainEmbedding, BrainEncoder, _attend
+from neurovl.errors import DataError
+from neurovl.localization.concept_maps import gradcam
+from neurovl.settings.sections import Alignment
 
 SHAPE = {
     "n_tokens": 7,
@@ -37,11 +37,19 @@ def test_a_block_is_torch_s_pre_norm_layer():
         32, 4, 64, 0.0, "gelu", batch_first=True, norm_first=True
     ).eval()
     names = {
-        "self_attn.in_proj_weight": "qkv.weight", "self_attn.in_proj_bias": "qkv.bias", "self_attn.out_proj.weight": "out.weight",
-        "self_attn.out_proj.bias": "out.bias", "linear1.weight": "mlp.0.weight", "linear1.bias": "mlp.0.bias",
-        "linear2.weight": "mlp.2.weight", "linear2.bias": "mlp.2.bias", "norm1.weight": "norm1.weight", "norm1.bias": "norm1.bias",
-        "norm2.weight": "norm2.weight", "norm2.bias": "norm2.bias",
-    }  # fmt: skip
+        "self_attn.in_proj_weight": "qkv.weight",
+        "self_attn.in_proj_bias": "qkv.bias",
+        "self_attn.out_proj.weight": "out.weight",
+        "self_attn.out_proj.bias": "out.bias",
+        "linear1.weight": "mlp.0.weight",
+        "linear1.bias": "mlp.0.bias",
+        "linear2.weight": "mlp.2.weight",
+        "linear2.bias": "mlp.2.bias",
+        "norm1.weight": "norm1.weight",
+        "norm1.bias": "norm1.bias",
+        "norm2.weight": "norm2.weight",
+        "norm2.bias": "norm2.bias",
+    }
     own = ours.state_dict()
     theirs.load_state_dict({k: own[v] for k, v in names.items()})
     x = torch.randn(2, 9, 32)
@@ -51,25 +59,13 @@ def test_a_block_is_torch_s_pre_norm_layer():
 def test_shapes_and_the_penultimate_layer(encoder):
     z = encoder(torch.randn(3, 7, 27))
     assert z.clip.shape == (3, 10) and z.vae.shape == (3, 4, 2, 2) and z.hidden.shape == (3, 8, 32)
-    again = encoder.read_out(z.hidden)
+    again = encoder.from_hidden(z.hidden)
     torch.testing.assert_close(again.clip, z.clip)
 
 
 def test_tokens_of_another_plan_are_refused(encoder):
     with pytest.raises(DataError, match=r"expected \(B, 7, 27\)"):
         encoder(torch.randn(3, 6, 27))
-
-
-def test_an_unknown_embedding_is_refused():
-    with pytest.raises(ConfigError, match="expected 'shared' or 'local'"):
-        BrainEncoder(**SHAPE, embedding="share")
-
-
-def test_a_local_embedding_is_a_linear_map_for_each_patch():
-    layer = BrainEncoder(**SHAPE, embedding="local").embed
-    x = torch.randn(2, 7, 27)
-    expected = torch.stack([x[:, n] @ layer.weight[n] + layer.bias for n in range(7)], dim=1)
-    torch.testing.assert_close(layer(x), expected)
 
 
 def test_heads_start_at_the_mean_target(encoder):
@@ -111,7 +107,7 @@ def test_prediction_in_batches_is_prediction_at_once(encoder):
     torch.testing.assert_close(predict(encoder, x, batch_size=3).vae, predict(encoder, x).vae)
 
 
-# Evidence: two subjects on 150 voxels, of which each measured about 100; tokens in an order of their own.
+# LinearReadout: two subjects on 150 voxels, of which each measured about 100; tokens in an order of their own.
 
 N_VOXELS, K, T = 150, 5, 10 + 16
 
@@ -142,8 +138,8 @@ def tokens_of(linear, x):
 @pytest.fixture()
 def informed(linear):
     torch.manual_seed(0)
-    made = BrainEncoder(**SHAPE, evidence=K, n_subjects=2).eval()
-    place_evidence(made, linear.basis, linear.models, linear.columns)
+    made = BrainEncoder(**SHAPE, readout=K, n_subjects=2).eval()
+    place_readout(made, linear.basis, linear.models, linear.columns)
     return made
 
 
@@ -153,17 +149,17 @@ def flat_decoder(linear, subject, x):
 
 
 @pytest.mark.parametrize("subject", [0, 1])
-def test_evidence_sums_to_the_linear_decoder_of_the_whole_volume(informed, linear, subject):
+def test_readout_sums_to_the_linear_decoder_of_the_whole_volume(informed, linear, subject):
     x = linear.x[subject]
-    said = informed.evidence(tokens_of(linear, x))
+    said = informed.readout(tokens_of(linear, x))
     assert said.shape == (6, 8, K)
-    made = informed.evidence.decode(said.sum(1))
+    made = informed.readout.decode(said.sum(1))
     torch.testing.assert_close(made, flat_decoder(linear, subject, x), atol=1e-3, rtol=1e-4)
 
 
 def test_a_patch_says_what_its_own_voxels_say(informed, linear):
     a, _ = linear.models[1].decoder()
-    said = informed.evidence(tokens_of(linear, linear.x[1]))[:, 1:]
+    said = informed.readout(tokens_of(linear, linear.x[1]))[:, 1:]
     for n, columns in enumerate(linear.columns):
         own = columns[columns < N_VOXELS]
         expected = linear.x[1][:, own] @ a[own]
@@ -175,8 +171,8 @@ def test_both_heads_add_what_they_learned_to_the_linear_decoder(informed, linear
     x = np.concatenate(linear.x)
     z = informed(tokens_of(linear, x))
     expected = torch.cat([flat_decoder(linear, s, linear.x[s]) for s in (0, 1)])
-    informed.evidence.components.zero_()
-    informed.evidence.mean.zero_()
+    informed.readout.components.zero_()
+    informed.readout.mean.zero_()
     rest = informed(tokens_of(linear, x))
     torch.testing.assert_close(z.clip - rest.clip, expected[:, :10], atol=2e-3, rtol=1e-3)
     more = (z.vae - rest.vae).flatten(1)
@@ -184,7 +180,7 @@ def test_both_heads_add_what_they_learned_to_the_linear_decoder(informed, linear
     assert rest.clip.std(0).min() > 0
 
 
-def test_heads_with_evidence_start_at_nothing(informed, linear):
+def test_heads_with_readout_start_at_nothing(informed, linear):
     informed.start_at(torch.randn(10), torch.randn(4, 2, 2))
     z = informed(tokens_of(linear, linear.x[1]))
     expected = flat_decoder(linear, 1, linear.x[1])
@@ -198,7 +194,7 @@ def test_volumes_find_their_subject(informed, linear):
     both = np.concatenate([linear.x[0], linear.x[1]])
     whose = torch.tensor([0] * 6 + [1] * 6)
     order = torch.randperm(12)
-    subject = informed.evidence.subject
+    subject = informed.readout.subject
     assert torch.equal(subject(tokens_of(linear, both)[order]), whose[order])
     means = np.stack([x.mean(0) for x in linear.x])
     assert subject(tokens_of(linear, means)).tolist() == [0, 1]
@@ -206,35 +202,35 @@ def test_volumes_find_their_subject(informed, linear):
         less = both.copy()
         less[:, rng.permutation(N_VOXELS)[: round(0.15 * N_VOXELS)]] = 0
         assert torch.equal(subject(tokens_of(linear, less)), whose)
-    mixed = informed.evidence(tokens_of(linear, both)[order])
-    alone = torch.cat([informed.evidence(tokens_of(linear, x)) for x in linear.x])
+    mixed = informed.readout(tokens_of(linear, both)[order])
+    alone = torch.cat([informed.readout(tokens_of(linear, x)) for x in linear.x])
     torch.testing.assert_close(mixed, alone[order])
 
 
 def test_a_volume_of_zeros_is_read_as_someone_s_offset(informed):
     z = informed(torch.zeros(2, 7, 27))
     assert z.clip.isfinite().all() and z.vae.isfinite().all()
-    said = informed.evidence(torch.zeros(2, 7, 27))
-    assert (said[:, 1:] == 0).all() and (said[0, 0] == informed.evidence.offset).all(1).any()
-    blank = BrainEncoder(**SHAPE, evidence=K, n_subjects=2).eval()
+    said = informed.readout(torch.zeros(2, 7, 27))
+    assert (said[:, 1:] == 0).all() and (said[0, 0] == informed.readout.offset).all(1).any()
+    blank = BrainEncoder(**SHAPE, readout=K, n_subjects=2).eval()
     assert blank(torch.zeros(2, 7, 27)).clip.isfinite().all()
 
 
-def test_hidden_states_hold_the_evidence_and_are_read_out_again(informed, linear):
+def test_hidden_states_hold_the_readout_and_are_decoded_again(informed, linear):
     tokens = tokens_of(linear, linear.x[0])
     z = informed(tokens)
     assert z.hidden.shape == (6, 8, 32 + K)
-    torch.testing.assert_close(z.hidden[..., 32:], informed.evidence(tokens))
-    again = informed.read_out(z.hidden)
+    torch.testing.assert_close(z.hidden[..., 32:], informed.readout(tokens))
+    again = informed.from_hidden(z.hidden)
     torch.testing.assert_close(again.clip, z.clip)
     torch.testing.assert_close(again.vae, z.vae)
 
 
-def test_the_gradient_reaches_each_patch_s_evidence_alike(informed, linear):
-    """d(clip . t) / d e_n = P t for every patch, so that GradCAM on evidence is CAM."""
+def test_the_gradient_reaches_each_patch_s_readout_alike(informed, linear):
+    """d(clip . t) / d e_n = P t for every patch, so that GradCAM on readout is CAM."""
     text = torch.randn(10)
     hidden = informed(tokens_of(linear, linear.x[0])).hidden.detach().requires_grad_(True)
-    (informed.read_out(hidden).clip @ text).sum().backward()
+    (informed.from_hidden(hidden).clip @ text).sum().backward()
     expected = linear.basis.components[:, :10] @ text
     got = hidden.grad[..., 32:]
     torch.testing.assert_close(got, expected.expand_as(got), atol=1e-4, rtol=1e-4)
@@ -254,41 +250,45 @@ def test_heat_of_the_linear_decoder_is_each_patch_s_share(informed, linear):
     np.testing.assert_allclose(gradcam(informed, tokens_of(linear, x), text), expected, atol=1e-4)
 
 
-def test_evidence_is_saved_loaded_and_never_trained(informed, linear, tmp_path):
-    assert not any(name.startswith("evidence") for name, _ in informed.named_parameters())
+def test_readout_is_saved_loaded_and_never_trained(informed, linear, tmp_path):
+    assert not any(name.startswith("readout") for name, _ in informed.named_parameters())
     informed.save_pretrained(tmp_path)
     again = BrainEncoder.from_pretrained(tmp_path).eval()
-    for name, value in informed.evidence.state_dict().items():
-        assert torch.equal(again.evidence.state_dict()[name], value), name
+    for name, value in informed.readout.state_dict().items():
+        assert torch.equal(again.readout.state_dict()[name], value), name
     tokens = tokens_of(linear, linear.x[1])
     torch.testing.assert_close(again(tokens).clip, informed(tokens).clip)
 
 
-def test_evidence_is_exact_under_autocast(informed, linear):
+def test_readout_is_exact_under_autocast(informed, linear):
     tokens = tokens_of(linear, np.concatenate(linear.x))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        said = informed.evidence(tokens)
-        made = informed.evidence.decode(said.sum(1))
+        said = informed.readout(tokens)
+        made = informed.readout.decode(said.sum(1))
         z = informed(tokens)
     assert said.dtype == made.dtype == torch.float32
-    torch.testing.assert_close(said, informed.evidence(tokens))
+    torch.testing.assert_close(said, informed.readout(tokens))
     torch.testing.assert_close(z.hidden[..., 32:], said)
 
 
 def test_an_encoder_without_vae_decodes_clip_alone(linear):
-    made = BrainEncoder(**SHAPE | {"vae_shape": None}, evidence=K, n_subjects=1).eval()
+    made = BrainEncoder(**SHAPE | {"vae_shape": None}, readout=K, n_subjects=1).eval()
     z = made(tokens_of(linear, linear.x[0]))
-    assert z.vae is None and made.evidence.components.shape == (K, 10) and z.clip.shape == (6, 10)
+    assert z.vae is None and made.readout.components.shape == (K, 10) and z.clip.shape == (6, 10)
 
 
 @pytest.mark.parametrize("precise", [torch.float32, torch.bfloat16])
 def test_attention_is_the_formula_in_either_precision(precise):
     q, k, v = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0)).to(precise)
     logits = torch.einsum("bhnd,bhmd->bhnm", q.double(), k.double()) / 8**0.5
-    expected = torch.einsum("bhnm,bhmd->bhnd", logits.exp() / logits.exp().sum(-1, keepdim=True), v.double())  # fmt: skip
+    expected = torch.einsum(
+        "bhnm,bhmd->bhnd", logits.exp() / logits.exp().sum(-1, keepdim=True), v.double()
+    )
     got = _attend(q, k, v)
     assert got.dtype == precise
-    torch.testing.assert_close(got.double(), expected, atol=0.02 if precise == torch.bfloat16 else 1e-5, rtol=0)  # fmt: skip
+    torch.testing.assert_close(
+        got.double(), expected, atol=0.02 if precise == torch.bfloat16 else 1e-5, rtol=0
+    )
 
 
 def test_the_last_block_s_first_token_is_the_whole_block_s():

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from neurovl import figures
-from neurovl.config import Profile, write_run
-from neurovl.datasets.simulation import truth
 from neurovl.errors import MissingError
-from neurovl.preprocessing import write_store
-from neurovl.recordings import open_recordings
+from neurovl.recordings.opening import open_recordings
 from neurovl.results import Claim, Row, write_claims, write_results
-from neurovl.tokens import TokenStore
+from neurovl.settings.profile_files import Profile, write_run
+from neurovl.smallworld.subjects import truth
+from neurovl.tokens.store import TokenStore
+from neurovl.tokens.writing import write_store
 
 PLAIN = {"data": "simulated-nsd", "task": "alignment", "protocol": "average", "subject": "all"}
 
@@ -44,8 +44,10 @@ def run(tmp_path):
     facts = {"data": "simulated-nsd", "simulated": True, "folds": 1}
     write_run(tmp_path, Profile("smoke"), "../data", facts)
     (tmp_path / "results").mkdir()
-    rows = [Row(**PLAIN, system=s, metric="two_way_clip", value=v, ci_low=v - 0.1, ci_high=v + 0.1, n=9)
-            for s, v in (("neurovl", 0.8), ("shuffled", 0.5))]  # fmt: skip
+    rows = [
+        Row(**PLAIN, system=s, metric="two_way_clip", value=v, ci_low=v - 0.1, ci_high=v + 0.1, n=9)
+        for s, v in (("neurovl", 0.8), ("shuffled", 0.5))
+    ]
     write_results(rows, tmp_path / "results" / "results.csv")
     claim = Claim("a beats b", "simulated-nsd", "m: a - b", 0.2, 0.1, 0.4, 9, 0, "holds")
     write_claims([claim], tmp_path / "results" / "claims.csv")

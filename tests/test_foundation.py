@@ -9,14 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from neurovl.datasets import scenes
 from neurovl.errors import ConfigError, MissingError
-from neurovl.foundation import cards, clip, family, llm, metric, scores, unclip, vae
-from neurovl.foundation.family import Family, Recipe
-from neurovl.foundation.pictures import Pictures
-from neurovl.foundation.sampling import sample
+from neurovl.family import build as family
+from neurovl.family import member_scores as scores
+from neurovl.family import model_cards as cards
+from neurovl.family.build import Family, Recipe
+from neurovl.family.scene_pictures import Pictures
+from neurovl.foundation import clip, llm, metric, unclip, vae
 from neurovl.foundation.source import TINY, resolve
-from neurovl.instructions import prompt_ids
+from neurovl.foundation.start_latents import sample
+from neurovl.language.dialogues import prompt_ids
+from neurovl.smallworld import scenes
 
 
 @pytest.fixture(scope="module")
@@ -186,11 +189,11 @@ def test_errors_of_scores_and_areas_under_curves():
     )
     rng = np.random.default_rng(0)
     present = rng.random((60, 4)) < [0.2, 0.5, 0.7, 0.0]  # the last is never there: left out
-    evidence = np.round(rng.normal(size=(60, 4)) + present, 1)  # with ties
-    expected = [roc_auc_score(present[:, k], evidence[:, k]) for k in range(3)]
-    assert scores.mean_auc(present, evidence) == pytest.approx(np.mean(expected))
-    mean = scores.resampled_score(lambda r: evidence[r, 0].mean(), 60, n_resamples=2000)
-    assert mean.se == pytest.approx(evidence[:, 0].std() / 60**0.5, rel=0.1)
+    readout = np.round(rng.normal(size=(60, 4)) + present, 1)  # with ties
+    expected = [roc_auc_score(present[:, k], readout[:, k]) for k in range(3)]
+    assert scores.mean_auc(present, readout) == pytest.approx(np.mean(expected))
+    mean = scores.resampled_score(lambda r: readout[r, 0].mean(), 60, n_resamples=2000)
+    assert mean.se == pytest.approx(readout[:, 0].std() / 60**0.5, rel=0.1)
 
 
 def test_a_caption_names_what_it_names():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from neurovl.datasets import scenes
-from neurovl.datasets.scenes.grammar import grammatical, parse
+from neurovl.smallworld import scenes
+from neurovl.smallworld.scenes.grammar import grammatical, parse
 
 STREAMS = ("foundation", "nsd", "grammar-test")
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.signal import detrend
 
 from neurovl.errors import DataError, MissingError
-from neurovl.recordings import open_recordings
+from neurovl.recordings.opening import open_recordings
 
 
 @pytest.fixture(scope="module")

@@ -16,32 +16,105 @@ import torch
 from huggingface_hub import ModelCard
 
 import neurovl
-from neurovl.alignment import predict
-from neurovl.config import load_profile
-from neurovl.encoder import BrainEncoder
+from neurovl.encoder.alignment import predict
+from neurovl.encoder.variants import describe
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.hub import export_encoder, push_encoder
 from neurovl.hub.facts import public_models
 from neurovl.pipeline import start, write_tokens
 from neurovl.results import Row, provenance_key, stage, write_results
-from neurovl.systems import describe
+from neurovl.settings.profile_files import load_profile
 
 ROWS = [
-    Row("simulated-nsd", "neurovl", "alignment", "average", "all", "two_way_clip", 0.71234, 0.6, 0.8, 1041, 0.5012, 1.0, note="split shared1000"),
-    Row("simulated-nsd", "neurovl", "alignment", "single", "all", "two_way_clip", 0.6125, 0.55, 0.66, 1041, 0.4988, 1.0),
-    Row("simulated-nsd", "neurovl", "alignment", "single", "subj01", "two_way_clip", 0.9999, 0.9, 1.0, 1041, 0.5, 1.0),
-    Row("simulated-nsd", "ridge", "alignment", "average", "all", "two_way_clip", 0.6321, 0.6, 0.7, 1041, 0.5031, 1.0),
-    Row("simulated-nsd", "flat", "alignment", "average", "all", "two_way_clip", 0.5876, 0.5, 0.6, 1041, 0.5, 1.0),
-    Row("simulated-nsd", "neurovl", "caption", "average", "all", "cider", 1.2345, 1.1, 1.4, 60, 0.03),
+    Row(
+        "simulated-nsd",
+        "neurovl",
+        "alignment",
+        "average",
+        "all",
+        "two_way_clip",
+        0.71234,
+        0.6,
+        0.8,
+        1041,
+        0.5012,
+        1.0,
+        note="split shared1000",
+    ),
+    Row(
+        "simulated-nsd",
+        "neurovl",
+        "alignment",
+        "single",
+        "all",
+        "two_way_clip",
+        0.6125,
+        0.55,
+        0.66,
+        1041,
+        0.4988,
+        1.0,
+    ),
+    Row(
+        "simulated-nsd",
+        "neurovl",
+        "alignment",
+        "single",
+        "subj01",
+        "two_way_clip",
+        0.9999,
+        0.9,
+        1.0,
+        1041,
+        0.5,
+        1.0,
+    ),
+    Row(
+        "simulated-nsd",
+        "ridge",
+        "alignment",
+        "average",
+        "all",
+        "two_way_clip",
+        0.6321,
+        0.6,
+        0.7,
+        1041,
+        0.5031,
+        1.0,
+    ),
+    Row(
+        "simulated-nsd",
+        "flat",
+        "alignment",
+        "average",
+        "all",
+        "two_way_clip",
+        0.5876,
+        0.5,
+        0.6,
+        1041,
+        0.5,
+        1.0,
+    ),
+    Row(
+        "simulated-nsd", "neurovl", "caption", "average", "all", "cider", 1.2345, 1.1, 1.4, 60, 0.03
+    ),
     Row("simulated-nsd", "neurovl", "caption", "average", "all", "spice", note="no jar | none"),
-]  # fmt: skip
+]
 SHOWN = [row for row in ROWS if row.subject == "all" and row.system != "flat"]
 
 
 def make_run(folder: Path, data: Path, off_mask: str = "zero") -> Path:
     """A run with tokens, and an encoder of random weights in the place of a trained one."""
     profile = load_profile("smoke")
-    profile = type(profile)(**{**profile.__dict__, "preprocessing": type(profile.preprocessing)(patches=(3, 2), off_mask=off_mask)})  # fmt: skip
+    profile = type(profile)(
+        **{
+            **profile.__dict__,
+            "preprocessing": type(profile.preprocessing)(patches=(3, 2), off_mask=off_mask),
+        }
+    )
     run = start(data, folder, profile)[0]
     write_tokens(run)
     with run.stage("targets", {}) as s:
@@ -51,8 +124,18 @@ def make_run(folder: Path, data: Path, off_mask: str = "zero") -> Path:
         with run.stage(f"encoders/{name}", asdict(system), ("tokens", "targets")) as s:
             torch.manual_seed(1)
             shape = run.store.shape(system.layout)
-            made = BrainEncoder(*shape, 6, (2, 2, 2), layout=system.layout, width=16, layers=2, heads=2, evidence=3, n_subjects=2)  # fmt: skip
-            made.evidence.weight.normal_(std=0.1)
+            made = BrainEncoder(
+                *shape,
+                6,
+                (2, 2, 2),
+                layout=system.layout,
+                width=16,
+                layers=2,
+                heads=2,
+                readout=3,
+                n_subjects=2,
+            )
+            made.readout.weight.normal_(std=0.1)
             made.save_pretrained(s.dir)
     return folder
 
@@ -112,7 +195,16 @@ def session(tiny_nsd, subject):
 
 def test_the_folder_holds_what_another_needs(published):
     names = {p.name for p in published.iterdir()}
-    assert names == {"config.json", "model.safetensors", "plan.json", "plan.npz", "README.md", "data.json", "provenance", "provenance.json"}  # fmt: skip
+    assert names == {
+        "config.json",
+        "model.safetensors",
+        "plan.json",
+        "plan.npz",
+        "README.md",
+        "data.json",
+        "provenance",
+        "provenance.json",
+    }
     assert not [p for p in published.parent.iterdir() if p != published]
 
 
@@ -192,16 +284,29 @@ def test_the_card_names_data_terms_and_counts(run, published):
     trials = neurovl.TokenStore(run / "tokens").trials
     training = trials[trials.split == "train"]
     for words in (
-        about["data"], about["licence"], about["terms"], record["data"]["checksum"], "subj01, subj02",
-        f"{len(training):,} of {training.image_id.nunique():,} pictures", "off_mask", "z-scores",
-        "epochs: ", "tiny family", "2404.19438", "no thoughts",
-    ):  # fmt: skip
+        about["data"],
+        about["licence"],
+        about["terms"],
+        record["data"]["checksum"],
+        "subj01, subj02",
+        f"{len(training):,} of {training.image_id.nunique():,} pictures",
+        "off_mask",
+        "z-scores",
+        "epochs: ",
+        "tiny family",
+        "2404.19438",
+        "no thoughts",
+    ):
         assert words in card.text, words
 
 
 def scores_of(card: str) -> dict:
     """Rows of the card's tables of scores."""
-    cells = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in card.splitlines() if line.startswith("| ")]  # fmt: skip
+    cells = [
+        [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in card.splitlines()
+        if line.startswith("| ")
+    ]
     return {tuple(row[:4]): row[4:] for row in cells if len(row) == 10 and row[0] != "system"}
 
 
@@ -212,7 +317,9 @@ def test_the_card_s_scores_are_those_of_results_csv(run, published):
     rows = table[(table.subject == "all") & (table.system != "flat")]
     assert len(rows) == len(found)
     for row in rows.itertuples():
-        value, interval, n, chance, ceiling, note = found[row.system, row.task, row.protocol, row.metric]  # fmt: skip
+        value, interval, n, chance, ceiling, note = found[
+            row.system, row.task, row.protocol, row.metric
+        ]
         if np.isnan(row.value):
             assert value == "" and note == row.note.replace("|", "\\|")
             continue
@@ -261,14 +368,19 @@ def test_a_fold_of_several_is_named(own_run, tmp_path):
 def test_real_recordings_put_their_terms_on_the_weights(own_run, tmp_path):
     state(own_run, **REAL)
     card = ModelCard.load(export_encoder(own_run, tmp_path / "out") / "README.md")
-    assert card.data.license == "other" and "imulated" not in card.text.split("## ")[0].replace("simulated-nsd", "")  # fmt: skip
+    assert card.data.license == "other" and "imulated" not in card.text.split("## ")[0].replace(
+        "simulated-nsd", ""
+    )
     assert card.text.lower().count("do not pass on") >= 2 and "Terms of X" in card.text
 
 
 def test_no_path_of_this_machine_leaves_it(own_run, tmp_path):
     file = own_run / "encoders" / "main" / "provenance.json"
     record = json.loads(file.read_text())
-    record["settings"]["models"] |= {"clip": "../secret/place/clip-a", "unclip": ["~/secret/u", "org/model"]}  # fmt: skip
+    record["settings"]["models"] |= {
+        "clip": "../secret/place/clip-a",
+        "unclip": ["~/secret/u", "org/model"],
+    }
     file.write_text(json.dumps(record))
     out = export_encoder(own_run, tmp_path / "out")
     for path in (p for p in out.rglob("*") if p.is_file()):
@@ -301,14 +413,24 @@ def change(name, **values):
 
 
 def adapt(run):
-    change("encoders/main/provenance.json", settings={"settings": {"pictures": ["1"]}, "models": {}})(run)  # fmt: skip
+    change(
+        "encoders/main/provenance.json", settings={"settings": {"pictures": ["1"]}, "models": {}}
+    )(run)
 
 
 @pytest.mark.parametrize(
     ("spoil", "kind", "words"),
     [
-        (lambda run: shutil.rmtree(run / "encoders" / "main"), MissingError, "'main' is not in this run"),
-        (lambda run: (run / "encoders" / "main" / "provenance.json").unlink(), MissingError, "provenance.json"),
+        (
+            lambda run: shutil.rmtree(run / "encoders" / "main"),
+            MissingError,
+            "'main' is not in this run",
+        ),
+        (
+            lambda run: (run / "encoders" / "main" / "provenance.json").unlink(),
+            MissingError,
+            "provenance.json",
+        ),
         (cut_weights, DataError, "cannot be read"),
         (change("tokens/provenance.json", key="other"), DataError, "other tokens than those"),
         (change("encoders/main/config.json", n_tokens=5), DataError, "cannot be read"),
@@ -317,8 +439,10 @@ def adapt(run):
         (adapt, ConfigError, "adapted to a new subject"),
         (lambda run: (run / "tokens" / "plan.npz").write_bytes(b"x"), DataError, "plan.npz"),
     ],
-)  # fmt: skip
-def test_what_does_not_belong_together_is_refused_and_nothing_written(own_run, tmp_path, spoil, kind, words):  # fmt: skip
+)
+def test_what_does_not_belong_together_is_refused_and_nothing_written(
+    own_run, tmp_path, spoil, kind, words
+):
     spoil(own_run)
     with pytest.raises(kind, match=words):
         export_encoder(own_run, tmp_path / "out")
@@ -423,7 +547,11 @@ class FakeHub:
     def upload_folder(self, **options):
         self.check("upload_folder", **options)
         folder = Path(options["folder_path"])
-        self.sent = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}  # fmt: skip
+        self.sent = {
+            p.relative_to(folder).as_posix(): p.read_bytes()
+            for p in folder.rglob("*")
+            if p.is_file()
+        }
 
 
 def use(monkeypatch, hub):
@@ -437,7 +565,9 @@ def test_a_push_sends_the_folder_as_it_is(run, tmp_path, monkeypatch):
     hub = use(monkeypatch, FakeHub())
     assert push_encoder(out, "owner/name", private=True) == "https://hub/owner/name"
     assert hub.repos == {"owner/name": True}
-    assert hub.sent == {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}  # fmt: skip
+    assert hub.sent == {
+        p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()
+    }
 
 
 def test_recordings_of_people_are_pushed_on_ones_word_alone(own_run, tmp_path, monkeypatch):

@@ -13,12 +13,11 @@ from scipy.spatial.distance import cdist
 from scipy.stats import kstest
 
 from neurovl import evaluation, figures
-from neurovl.config import write_run
-from neurovl.encoder import BrainEmbedding, BrainEncoder
-from neurovl.evaluation import importance as stage
+from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder
+from neurovl.evaluation import region_importance as stage
 from neurovl.evaluation.claims import claims
-from neurovl.evaluation.table import Table
-from neurovl.importance import (
+from neurovl.evaluation.score_table import Table
+from neurovl.localization.importance import (
     SILENT,
     agreement,
     attributions,
@@ -29,9 +28,10 @@ from neurovl.importance import (
     silence,
 )
 from neurovl.pipeline import Run
-from neurovl.preprocessing import write_store
-from neurovl.recordings import open_recordings
-from neurovl.settings import Evaluation, Profile
+from neurovl.recordings.opening import open_recordings
+from neurovl.settings.profile_files import write_run
+from neurovl.settings.sections import Evaluation, Profile
+from neurovl.tokens.writing import write_store
 
 V, E, VAE = 24, 5, (2, 2, 2)
 READS = {"clip-head": np.arange(V) < 8, "vae-head": np.arange(V) >= 16}
@@ -96,11 +96,11 @@ def test_parts_sum_to_the_whole_gain_of_a_network(toy, caplog):
     _, voxels, deviations = toy
     store = SimpleNamespace(cut=lambda v, layout: torch.as_tensor(v).reshape(-1, 4, 6))
     torch.manual_seed(0)
-    shape = {"width": 32, "layers": 2, "heads": 2, "head_hidden": 32, "evidence": 4}
+    shape = {"width": 32, "layers": 2, "heads": 2, "head_hidden": 32, "readout": 4}
     encoder = BrainEncoder(4, 6, E, VAE, "p3", **shape, n_subjects=2).eval()
-    for buffer in (encoder.evidence.weight, encoder.evidence.components):
+    for buffer in (encoder.readout.weight, encoder.readout.components):
         buffer.normal_(std=0.3)
-    encoder.evidence.measured[0], encoder.evidence.measured[1, :3] = True, True
+    encoder.readout.measured[0], encoder.readout.measured[1, :3] = True, True
     found = attributions(encoder, store, voxels, deviations)
     with torch.no_grad():
         ends = [encoder(store.cut(s * voxels, "p3")) for s in (1, SILENT)]
@@ -119,12 +119,12 @@ def test_an_encoder_that_cannot_be_followed_is_told(toy, caplog):
 
 
 def test_silent_voxels_still_say_whose_volume_it_is():
-    encoder = BrainEncoder(1, 4, E, None, width=8, layers=1, heads=2, evidence=2, n_subjects=2)
-    encoder.evidence.measured[0] = True
-    encoder.evidence.measured[1, 0, :2] = True
+    encoder = BrainEncoder(1, 4, E, None, width=8, layers=1, heads=2, readout=2, n_subjects=2)
+    encoder.readout.measured[0] = True
+    encoder.readout.measured[1, 0, :2] = True
     voxels, region = np.ones((1, 4), np.float32), np.array([False, False, True, True])
     whose = [
-        int(encoder.evidence.subject(torch.as_tensor(x)[:, None]))
+        int(encoder.readout.subject(torch.as_tensor(x)[:, None]))
         for x in (voxels, np.where(region, 0, voxels).astype(np.float32), silence(voxels, region))
     ]
     assert whose == [0, 1, 0]
@@ -210,22 +210,25 @@ def run(tiny_nsd, tmp_path_factory):
         weights[both, part] = rng.normal(size=weights[both, part].shape)
     trials = run.store.trials
     ids = sorted(trials.image_id.unique())
-    responses = run.store.rows(trials.index) @ weights[:-1]
+    responses = run.store.voxels_at(trials.index) @ weights[:-1]
     means = pd.DataFrame(responses).groupby(trials.image_id.to_numpy()).mean().loc[ids].to_numpy()
     values = torch.from_numpy(means + rng.normal(size=means.shape)).float()
     with run.stage("targets", {}) as s:
-        parts = {"clip": values[:, :E].contiguous(), "vae": values[:, E:].unflatten(1, VAE).contiguous()}  # fmt: skip
+        parts = {
+            "clip": values[:, :E].contiguous(),
+            "vae": values[:, E:].unflatten(1, VAE).contiguous(),
+        }
         save_file(parts, s.dir / "targets.safetensors")
         (s.dir / "image_ids.json").write_text(json.dumps(ids))
-    small = {"width": 8, "layers": 1, "heads": 2, "head_hidden": 8, "evidence": E + 8}
+    small = {"width": 8, "layers": 1, "heads": 2, "head_hidden": 8, "readout": E + 8}
     encoder = BrainEncoder(*run.store.shape("p5"), E, VAE, "p5", **small)
     encoder.start_at(None, None)
-    encoder.evidence.weight[0] = torch.from_numpy(weights)[run.store.columns("p5")]
-    encoder.evidence.components.copy_(torch.eye(E + 8))
-    encoder.evidence.mean.copy_(torch.cat([m for m in stage._means(run).values()]))
+    encoder.readout.weight[0] = torch.from_numpy(weights)[run.store.columns("p5")]
+    encoder.readout.components.copy_(torch.eye(E + 8))
+    encoder.readout.mean.copy_(torch.cat([m for m in stage._means(run).values()]))
     with run.stage("encoders/main", {}) as s:
         encoder.save_pretrained(s.dir)
-    evaluation.weigh(run)
+    evaluation.measure_importance(run)
     return run
 
 
@@ -233,7 +236,10 @@ def test_planted_regions_are_found(run):
     table = pd.read_csv(run.folder / "importance" / "regions.csv")
     found = table.set_index(["subject", "system", "metric"]).value
     for subject in ("subj01", "subj02", "all"):
-        for head, here, elsewhere in (("vae-head", "early", "ventral"), ("clip-head", "ventral", "early")):  # fmt: skip
+        for head, here, elsewhere in (
+            ("vae-head", "early", "ventral"),
+            ("clip-head", "ventral", "early"),
+        ):
             assert found[subject, head, f"share_{here}"] == pytest.approx(1, abs=2e-3)
             assert found[subject, head, f"share_{elsewhere}"] == pytest.approx(0, abs=2e-3)
             assert found[subject, head, f"drop_{here}"] > 0.5
@@ -268,8 +274,14 @@ def test_rows_and_claims_follow(run):
     difference = [r for r in rows if r.system == "vae-minus-clip" and r.subject == "all"]
     assert {r.metric for r in difference} == {"early_minus_ventral", "drop_early_minus_ventral"}
     for row in difference:
-        assert row.task == "importance" and (row.chance is None or row.value == pytest.approx(2, abs=2e-3))  # fmt: skip
-        assert ("moved regions" in row.note) == (row.chance is not None) == (row.metric == "early_minus_ventral")  # fmt: skip
+        assert row.task == "importance" and (
+            row.chance is None or row.value == pytest.approx(2, abs=2e-3)
+        )
+        assert (
+            ("moved regions" in row.note)
+            == (row.chance is not None)
+            == (row.metric == "early_minus_ventral")
+        )
     judged = pd.concat([table.frame(), table.frame().assign(task="alignment")])
     verdicts = {c.statistic: c.verdict for c in claims(judged, "simulated-nsd", 0, 200)}
     assert verdicts["early_minus_ventral: vae-head - clip-head"] == "holds"
@@ -278,7 +290,11 @@ def test_rows_and_claims_follow(run):
 def test_figures_show_the_table(run):
     tables = figures.RunTables(run.folder)
     axes = figures.region_importance(tables.importance).axes
-    assert [x.get_text() for x in axes[0].get_yticklabels()] == ["early areas", "category areas", "early − category"]  # fmt: skip
+    assert [x.get_text() for x in axes[0].get_yticklabels()] == [
+        "early areas",
+        "category areas",
+        "early − category",
+    ]
     marks = [x.get_xdata()[0] for x in axes[0].lines if x.get_marker() == "o"]
     assert marks == pytest.approx([0, 1, -1, 1, 0, 1], abs=2e-3)
     maps, own = tables.token_maps("subj02"), run.recordings

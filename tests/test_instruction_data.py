@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from neurovl import pipeline
-from neurovl.config import Models, load_profile
 from neurovl.foundation import annotators
-from neurovl.instruction_data import talks
+from neurovl.language.talks import talks
+from neurovl.settings.profile_files import Models, load_profile
 
 
 class Captioner:

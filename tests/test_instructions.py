@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neurovl.errors import ConfigError, DataError
-from neurovl.instructions import (
+from neurovl.language.dialogues import (
     CHAT_TEMPLATE,
     PLACEHOLDER,
     PROMPTS,
@@ -16,15 +16,24 @@ from neurovl.instructions import (
     Dialogue,
     add_placeholder,
     collate,
-    dialogues,
     encode_dialogue,
     evaluation_set,
     in_words,
     prompt_ids,
 )
-from neurovl.instructions.layout import Layout, Thing
-from neurovl.instructions.reasoning import conclusions, place
-from neurovl.instructions.wordings import a, counted, is_are, mentioned, number, plural
+from neurovl.language.dialogues import (
+    composing as dialogues,
+)
+from neurovl.language.dialogues.layout import Layout, Thing
+from neurovl.language.dialogues.reasoning import conclusions, place
+from neurovl.language.dialogues.wordings import (
+    a,
+    counted,
+    is_are,
+    mentioned,
+    number,
+    plural,
+)
 
 COCO = Path(__file__).parents[2] / "shared" / "data" / "coco" / "annotations"
 needs_coco = pytest.mark.skipif(not COCO.exists(), reason="the shared COCO annotations are absent")
@@ -294,7 +303,7 @@ def test_real_coco_annotations():
 
 
 def test_small_world_against_its_scene_graph():
-    from neurovl.datasets.scenes import captions, make_scene, scene_objects
+    from neurovl.smallworld.scenes import captions, make_scene, scene_objects
 
     rng = np.random.default_rng(0)
     checked, per_name = Counter(), defaultdict(list)

@@ -5,8 +5,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from neurovl.errors import ConfigError, DataError, MissingError
-from neurovl.instructions import CHAT_TEMPLATE, Dialogue, encode_dialogue, prompt_ids
 from neurovl.language import BrainLLM, Projector, fit_language
+from neurovl.language.dialogues import CHAT_TEMPLATE, Dialogue, encode_dialogue, prompt_ids
 
 D, N = 12, 4
 ANSWERS = ("dog", "chair", "red car", "two cats", "beach", "pizza", "a boat", "many people")

@@ -10,10 +10,10 @@ import open_clip
 import pytest
 import torch
 
-from neurovl.config import profile_from_dict
 from neurovl.errors import ConfigError, MissingError
 from neurovl.foundation import clip, llm, metric, source, unclip, vae
 from neurovl.foundation.source import TINY, cached_snapshot, dtype_for, resolve
+from neurovl.settings.profile_files import profile_from_dict
 
 PACKAGE = Path(__file__).parents[1] / "neurovl"
 

@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from neurovl.encoder import BrainEncoder
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import DataError
-from neurovl.localization import gradcam, locate, locate_pattern, to_grid, zero_located
-from neurovl.preprocessing import write_store
-from neurovl.recordings import open_recordings
-from neurovl.tokens import TokenStore
+from neurovl.localization.concept_maps import (
+    gradcam,
+    locate,
+    locate_pattern,
+    to_grid,
+    zero_located,
+)
+from neurovl.recordings.opening import open_recordings
+from neurovl.tokens.store import TokenStore
+from neurovl.tokens.writing import write_store
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,7 @@ def test_gradcam_by_finite_differences(store):
 
         def score(h):
             return torch.nn.functional.cosine_similarity(
-                encoder.read_out(h).clip, text[None]
+                encoder.from_hidden(h).clip, text[None]
             ).item()
 
         weights = []

@@ -11,8 +11,8 @@ import torchvision.models as tv
 from PIL import Image
 
 from neurovl.errors import DataError, MissingError
-from neurovl.evaluation.pictures import score_pictures
-from neurovl.evaluation.table import Table
+from neurovl.evaluation.painting import score_pictures
+from neurovl.evaluation.score_table import Table
 from neurovl.foundation.clip import load_clip
 from neurovl.foundation.metric import caption_network, load_metric, metric_family
 from neurovl.foundation.metric_networks import clip_s, preprocess

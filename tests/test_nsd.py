@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy.io import savemat
 
-from neurovl.datasets.betas import hdf5
-from neurovl.datasets.nsd import NSDRecordings, stimuli
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.recordings.betas import hdf5_stream as hdf5
+from neurovl.recordings.nsd import NSDRecordings, stimuli
 
 GRID = (6, 5, 4)
 B3, B2 = "betas_fithrf_GLMdenoise_RR", "betas_fithrf"
@@ -106,8 +106,11 @@ def test_all_subjects_with_all_sessions(root, design):
                 assert test.image_id.nunique() == (1000 if not withheld else 982)
                 assert len(trials) == (30_000 if not withheld else 27_750)
         shared = set.intersection(
-            *(set(one.image_id) for _, one in data.trials[data.trials.split == "test"].groupby("subject"))
-        )  # fmt: skip
+            *(
+                set(one.image_id)
+                for _, one in data.trials[data.trials.split == "test"].groupby("subject")
+            )
+        )
         expected = {m for m in order[: (30 - withheld) * 750] if m <= 1000}
         assert shared == {subjectim[0, m - 1] - 1 for m in expected}
 
@@ -345,10 +348,15 @@ def annotated(root, design):
         "images": [{"id": 262145, "width": 640, "height": 426}],
         "categories": [{"id": 18, "name": "dog", "supercategory": "animal"}],
         "annotations": [
-            {"id": 1, "image_id": 262145, "category_id": 18, "bbox": [107, 0, 213, 213.0],
-             "segmentation": [[0, 0, 1, 1]]},
+            {
+                "id": 1,
+                "image_id": 262145,
+                "category_id": 18,
+                "bbox": [107, 0, 213, 213.0],
+                "segmentation": [[0, 0, 1, 1]],
+            },
         ],
-    }  # fmt: skip
+    }
     (folder / "instances_train2017.json").write_text(json.dumps(content))
     captions = {"annotations": [{"image_id": 262145, "caption": " A dog. "}]}
     (folder / "captions_train2017.json").write_text(json.dumps(captions))

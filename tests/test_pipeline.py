@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neurovl.config import load_profile, profile_from_dict, profile_names
 from neurovl.errors import ConfigError, MissingError
 from neurovl.pipeline import open_run, reproduce
 from neurovl.results import read_claims, read_results
+from neurovl.settings.profile_files import load_profile, profile_from_dict, profile_names
 
 STAGES = [
     "tokens",
@@ -167,7 +167,7 @@ def test_haxby_takes_the_same_path(shared_data, tmp_path):
     """Two epochs only: the path, the folds and the table; the accuracy itself needs the whole training."""
     import yaml
 
-    from neurovl.config import PROFILES
+    from neurovl.settings.profile_files import PROFILES
 
     short = yaml.safe_load((PROFILES / "haxby.yaml").read_text())
     short["alignment"]["epochs"] = 2
@@ -211,7 +211,7 @@ def test_an_own_table_takes_the_same_path(tmp_path, pictures):
     (study / "trials.tsv").write_text("\n".join(trials) + "\n")
     (study / "subjects.tsv").write_text("\n".join(subjects) + "\n")
     if pictures:
-        from neurovl.datasets import scenes
+        from neurovl.smallworld import scenes
 
         for k in range(16):
             scenes.render(scenes.make_scene("foundation-test", k), 64).save(
@@ -227,7 +227,7 @@ def test_an_own_table_takes_the_same_path(tmp_path, pictures):
     (tmp_path / "mine.yaml").write_text(
         "simulation: null\npreprocessing: {patches: [4]}\n"
         "encoder: {width: 32, layers: 2, heads: 2, head_hidden: 32}\n"
-        "alignment: {epochs: 1, batch_size: 16, systems: [main]}\nevaluation: {bootstrap: 100}\n"
+        "alignment: {epochs: 1, batch_size: 16, variants: [main]}\nevaluation: {bootstrap: 100}\n"
     )
     run = reproduce(study, tmp_path / "run", str(tmp_path / "mine.yaml"), device="cpu")
     found = read_results(run / "results" / "results.csv")

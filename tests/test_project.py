@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from neurovl import book, book_checks
 from neurovl.errors import ConfigError
+from neurovl.publishing import book
+from neurovl.publishing import checks as book_checks
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "neurovl").rglob("*.py"))

@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image, ImageFilter, ImageOps
 
+from neurovl.family.word_tokenizers import train_bpe
 from neurovl.foundation.annotators import SUPERCATEGORIES
 from neurovl.foundation.metric_networks import ImageNetwork
-from neurovl.foundation.tokenizer import train_bpe
-from neurovl.instructions import Dialogue, prompt_ids
 from neurovl.language import BrainLLM, Projector, fit_language
+from neurovl.language.dialogues import Dialogue, prompt_ids
 from neurovl.metrics import captions, two_way
 from neurovl.metrics.captions import find_java, tokenize
-from neurovl.reconstruction import start_latents
+from neurovl.reconstruction.reconstructor import start_latents
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,10 @@ def merged_by_score(pieces, text: str) -> list[str]:
     """llama2.c's way: always merge the neighbours whose union has the best score."""
     score, parts = dict(pieces[259:]), list("▁" + text.replace(" ", "▁"))
     while True:
-        unions = [(score.get(a + b, -np.inf), -i) for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))]  # fmt: skip
+        unions = [
+            (score.get(a + b, -np.inf), -i)
+            for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))
+        ]
         best, i = max(unions, default=(-np.inf, 0))
         if best == -np.inf:
             return parts
@@ -335,7 +338,20 @@ def squeezenet(data):
     return ImageNetwork(model, nodes, 227, mean, std)
 
 
-IMAGENET = {"pizza": {963}, "zebra": {340}, "elephant": {101, 385, 386}, "train": {466, 547, 705, 820}, "giraffe": set(), "laptop": {620, 681}, "airplane": {404, 895, 908}, "bear": {294, 295, 296, 297}, "toilet": {861, 999}, "bus": {779, 874, 654}, "banana": {954}, "broccoli": {937}}  # fmt: skip
+IMAGENET = {
+    "pizza": {963},
+    "zebra": {340},
+    "elephant": {101, 385, 386},
+    "train": {466, 547, 705, 820},
+    "giraffe": set(),
+    "laptop": {620, 681},
+    "airplane": {404, 895, 908},
+    "bear": {294, 295, 296, 297},
+    "toilet": {861, 999},
+    "bus": {779, 874, 654},
+    "banana": {954},
+    "broccoli": {937},
+}
 
 
 def test_squeezenet_names_what_photos_show(squeezenet, data):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from neurovl.encoder import BrainEmbedding
+from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.errors import ConfigError, DataError
 from neurovl.foundation.unclip import load_unclip, noisy_embedding
-from neurovl.reconstruction import Reconstructor, contact_sheet, start_latents
+from neurovl.reconstruction.reconstructor import Reconstructor, contact_sheet, start_latents
 
 
 def embedding(n=2, width=64):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from neurovl.errors import ConfigError, DataError, MissingError, NeurovlError
-from neurovl.recordings import open_recordings
+from neurovl.recordings.opening import open_recordings
 
 BETAS = "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
 FIRST = f"{BETAS}/betas_session01.nii.gz"

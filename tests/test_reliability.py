@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from neurovl.datasets import reliability
-from neurovl.datasets.base import Recordings
-from neurovl.datasets.reliability import ncsnr, noise_ceiling, voxel_reliability
 from neurovl.errors import DataError
+from neurovl.recordings import reliability
+from neurovl.recordings.base import Recordings
+from neurovl.recordings.reliability import ncsnr, noise_ceiling, voxel_reliability
 
 SHAPE = (4, 3, 5)
 
@@ -93,8 +93,10 @@ def test_the_ceiling_is_met():
     trials = patterns[images] + 1.5 * rng.normal(size=(9000, *SHAPE))
     data = InMemory(np.split(trials, 6), np.split(images, 6))
     means = np.stack([trials[images == one].mean(0) for one in range(3000)])
-    r = [stats.pearsonr(a, b)[0] for a, b in zip(means.reshape(3000, -1).T,
-                                                 patterns.reshape(3000, -1).T, strict=True)]  # fmt: skip
+    r = [
+        stats.pearsonr(a, b)[0]
+        for a, b in zip(means.reshape(3000, -1).T, patterns.reshape(3000, -1).T, strict=True)
+    ]
     np.testing.assert_allclose(data.noise_ceiling(1, 3).ravel(), np.square(r), atol=0.04)
     whole = voxel_reliability(data, 1)
     # Spearman-Brown from halves of 2 and 1 repeats: between the reliabilities of 2 and of 3
@@ -191,8 +193,11 @@ def test_ceiling_is_computed_once():
     data = InMemory(sessions, images)
     first = data.noise_ceiling(1, 1)
     reads = data.reads
-    np.testing.assert_allclose(first, plain_ncsnr(sessions, images) ** 2
-                               / (plain_ncsnr(sessions, images) ** 2 + 1), atol=2e-4)  # fmt: skip
+    np.testing.assert_allclose(
+        first,
+        plain_ncsnr(sessions, images) ** 2 / (plain_ncsnr(sessions, images) ** 2 + 1),
+        atol=2e-4,
+    )
     assert (data.noise_ceiling("1", [3, 3, 2]) >= first).all() and data.reads == reads
 
 

@@ -6,8 +6,14 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
+from neurovl.encoder.encoding_models import (
+    PRIOR,
+    RIDGE,
+    SHRINKAGE,
+    ResponseModel,
+    TargetBasis,
+)
 from neurovl.errors import DataError
-from neurovl.responses import PRIOR, RIDGE, SHRINKAGE, ResponseModel, TargetBasis
 
 
 def drawn(n, size, seed=0):
@@ -73,7 +79,7 @@ def test_eight_categories_span_seven_components():
 
 
 def test_targets_that_are_all_the_same_are_refused():
-    with pytest.raises(DataError, match="all the same.*encoder.evidence"):
+    with pytest.raises(DataError, match="all the same.*encoder.readout"):
         TargetBasis.fit(drawn(1, 40).expand(20, 40) * 100, 8, torch.ones(40))
 
 
@@ -196,7 +202,7 @@ def test_components_of_large_targets_are_those_of_the_exact_decomposition(monkey
     targets = torch.randn(400, 150, generator=rng) * scale @ torch.randn(150, 150, generator=rng)
     weights = torch.rand(150, generator=rng) + 0.5
     exact = TargetBasis.fit(targets, 12, weights)
-    monkeypatch.setattr("neurovl.responses.EXACT", 50)
+    monkeypatch.setattr("neurovl.encoder.encoding_models.EXACT", 50)
     state = torch.random.get_rng_state()
     found = TargetBasis.fit(targets, 12, weights)
     assert torch.equal(state, torch.random.get_rng_state())
@@ -205,11 +211,13 @@ def test_components_of_large_targets_are_those_of_the_exact_decomposition(monkey
     a, b = exact.features(targets), found.features(targets)
     sign = (a * b).mean(0).sign()
     torch.testing.assert_close(a, b * sign, atol=2e-3, rtol=0)
-    torch.testing.assert_close(found.components * sign[:, None], exact.components, atol=2e-3, rtol=1e-3)  # fmt: skip
+    torch.testing.assert_close(
+        found.components * sign[:, None], exact.components, atol=2e-3, rtol=1e-3
+    )
 
 
 def test_too_many_voxels_for_their_covariance_are_refused(monkeypatch):
     f, _, _, _, x = world(30)
-    monkeypatch.setattr("neurovl.responses.MOST_VOXELS", x.shape[1] - 1)
+    monkeypatch.setattr("neurovl.encoder.encoding_models.MOST_VOXELS", x.shape[1] - 1)
     with pytest.raises(DataError, match="off_mask to own"):
         ResponseModel(x, f)

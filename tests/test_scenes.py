@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neurovl.datasets.scenes import (
+from neurovl.errors import ConfigError
+from neurovl.smallworld.scenes import (
     BACKGROUNDS,
     CATEGORIES,
     COLOURS,
@@ -21,7 +22,6 @@ from neurovl.datasets.scenes import (
     render,
     scene_objects,
 )
-from neurovl.errors import ConfigError
 
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 PEOPLE = ("man", "woman", "child", "person")
@@ -51,8 +51,18 @@ def test_streams_are_disjoint():
 
 
 def test_categories_are_those_of_coco():
-    from_coco = {"person": 1, "car": 3, "stop sign": 13, "cat": 17, "giraffe": 25, "kite": 38,
-                 "pizza": 59, "dining table": 67, "tv": 72, "teddy bear": 88}  # fmt: skip
+    from_coco = {
+        "person": 1,
+        "car": 3,
+        "stop sign": 13,
+        "cat": 17,
+        "giraffe": 25,
+        "kite": 38,
+        "pizza": 59,
+        "dining table": 67,
+        "tv": 72,
+        "teddy bear": 88,
+    }
     assert {n: CATEGORIES[n].coco_id for n in from_coco} == from_coco
     ids = [c.coco_id for c in CATEGORIES.values() if c.coco_id is not None]
     assert len(ids) == len(set(ids)) >= 28
@@ -72,8 +82,9 @@ def test_every_category_is_frequent_and_streams_hold_the_right_ones():
         found.update({o.category for o in scene.objects})
     assert set(found) == {n for n, c in CATEGORIES.items() if c.coco_id is not None}
     assert min(found.values()) > 0.025 * 3000  # 3 % but for the spread of sampling
-    studio = [s for s in (make_scene("foundation", i) for i in range(1500))
-              if s.background == "studio"]  # fmt: skip
+    studio = [
+        s for s in (make_scene("foundation", i) for i in range(1500)) if s.background == "studio"
+    ]
     assert 0.05 < len(studio) / 1500 < 0.11
     assert {"face", "house", "shoe", "scrambled"} <= {s.objects[0].category for s in studio}
 
@@ -219,10 +230,17 @@ def test_answers_follow_from_the_graph(scenes):
             elif question.startswith("what time"):
                 assert answer == scene.time
             elif question.startswith("what is the weather"):
-                assert not scene.indoors and {
-                    "sunny": "clear", "clear": "clear", "cloudy": "cloudy", "rainy": "rain",
-                    "snowy": "snow",
-                }[answer] == scene.weather  # fmt: skip
+                assert (
+                    not scene.indoors
+                    and {
+                        "sunny": "clear",
+                        "clear": "clear",
+                        "cloudy": "cloudy",
+                        "rainy": "rain",
+                        "snowy": "snow",
+                    }[answer]
+                    == scene.weather
+                )
             elif question.startswith("is this inside"):
                 assert (answer == "inside") == scene.indoors
 

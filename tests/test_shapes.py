@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from neurovl.config import load_profile, profile_from_dict
 from neurovl.doctor.shapes import pass_shapes
 from neurovl.errors import DataError, MissingError
 from neurovl.foundation import facts
@@ -21,8 +20,9 @@ from neurovl.foundation.skeleton import (
     unclip_skeleton,
 )
 from neurovl.foundation.source import TINY
-from neurovl.instructions import Dialogue, encode_dialogue
-from neurovl.reconstruction import Reconstructor
+from neurovl.language.dialogues import Dialogue, encode_dialogue
+from neurovl.reconstruction.reconstructor import Reconstructor
+from neurovl.settings.profile_files import load_profile, profile_from_dict
 
 UNCLIP = "stabilityai/stable-diffusion-2-1-unclip-small"
 LLAMA = "meta-llama/Meta-Llama-3-8B-Instruct"
@@ -51,7 +51,7 @@ def shallow(profile):
         profile,
         encoder=replace(profile.encoder, layers=1),
         preprocessing=replace(profile.preprocessing, patches=profile.preprocessing.patches[:1]),
-        alignment=replace(profile.alignment, systems=("main",)),
+        alignment=replace(profile.alignment, variants=("main",)),
     )
 
 
@@ -141,20 +141,20 @@ def test_without_pictures_there_is_only_the_encoder():
     assert not {row.stage for row in trial.rows} & {"language", "reconstruct", "score"}
 
 
-def test_evidence_passes_beside_the_hidden_states():
+def test_readout_passes_beside_the_hidden_states():
     profile = load_profile("smoke")
     profile = replace(
         profile,
-        encoder=replace(profile.encoder, evidence=128),
+        encoder=replace(profile.encoder, readout=128),
         alignment=replace(
-            profile.alignment, systems=("main", "common", "plain", "flat", "patches")
+            profile.alignment, variants=("main", "common", "plain", "flat", "patches")
         ),
     )
     trial = pass_shapes(profile)
     assert trial.faults == []
     n = shape_of(trial, "tokens p5")[1]
     assert shape_of(trial, "ViT3D p5, penultimate") == (1, n + 1, 64 + 128)
-    assert shape_of(trial, "evidence p5") == (n, 125, 128)
+    assert shape_of(trial, "readout p5") == (n, 125, 128)
     assert shape_of(trial, "ViT3D p5 plain") == shape_of(trial, "ViT3D flat") == (1, n + 1, 64)
     assert shape_of(trial, "heat of a concept, p5") == (1, n)
 
@@ -162,21 +162,23 @@ def test_evidence_passes_beside_the_hidden_states():
 @pytest.mark.parametrize(
     ("section", "changes", "words"),
     [
-        ("encoder", {"evidence": 0}, "encoder.evidence"),
-        ("encoder", {"evidence_of": "everyone"}, "encoder.evidence_of"),
+        ("encoder", {"readout": 0}, "encoder.readout"),
+        ("encoder", {"readout_of": "everyone"}, "encoder.readout_of"),
         ("alignment", {"synthetic": 1.5}, "alignment.synthetic"),
-        ("alignment", {"systems": ("main", "mian")}, "mian"),
+        ("alignment", {"variants": ("main", "mian")}, "mian"),
     ],
 )
 def test_settings_that_no_encoder_can_have_are_named(section, changes, words):
     profile = shallow(load_profile("smoke"))
     profile = replace(
         profile,
-        encoder=replace(profile.encoder, evidence=8),
+        encoder=replace(profile.encoder, readout=8),
         alignment=replace(profile.alignment, synthetic=0.5),
     )
     assert pass_shapes(profile).faults == []
-    assert words in only_fault(replace(profile, **{section: replace(getattr(profile, section), **changes)}))  # fmt: skip
+    assert words in only_fault(
+        replace(profile, **{section: replace(getattr(profile, section), **changes)})
+    )
 
 
 def test_a_clip_of_another_width_is_named():
@@ -193,9 +195,12 @@ def test_a_picture_that_gives_no_whole_latent_is_named():
 
 def test_vae_latents_of_another_size_are_named(tmp_path):
     deeper = tiny_unclip(
-        tmp_path / "deep", "vae", block_out_channels=[24, 24, 32, 48],
-        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
-    )  # fmt: skip
+        tmp_path / "deep",
+        "vae",
+        block_out_channels=[24, 24, 32, 48],
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+    )
     profile = with_models(shallow(load_profile("smoke")), unclip=deeper)
     line = only_fault(profile)
     assert "(4, 8, 8)" in line and "(4, 16, 16)" in line and "models.image_size to 128" in line

@@ -12,14 +12,15 @@ import pandas as pd
 import pytest
 from scipy.io import loadmat
 
-from neurovl.datasets import scenes, simulation
-from neurovl.datasets.base import noise_ceiling
-from neurovl.datasets.nsd.regions import NSDGENERAL, grid
-from neurovl.datasets.simulation import experiment, voxel_model
-from neurovl.datasets.simulation.anatomy import make_anatomy
-from neurovl.datasets.simulation.subjects import voxel_reliability
 from neurovl.errors import ConfigError
-from neurovl.recordings import open_recordings
+from neurovl.recordings.base import noise_ceiling
+from neurovl.recordings.nsd.atlases import NSDGENERAL, grid
+from neurovl.recordings.opening import open_recordings
+from neurovl.smallworld import scenes
+from neurovl.smallworld import subjects as simulation
+from neurovl.smallworld.subjects import experiment, voxel_model
+from neurovl.smallworld.subjects.anatomy import make_anatomy
+from neurovl.smallworld.subjects.simulation import voxel_reliability
 
 BETAS = "nsddata_betas/ppdata/subj{:02d}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
 NSD_COLUMNS = (
@@ -342,9 +343,7 @@ def test_objects_and_their_boxes_in_the_picture(data):
         if len(scene.objects) != 1 or scene.links:
             continue
         empty = scenes.render(dataclasses.replace(scene, objects=()), 425)
-        changed = np.abs(
-            np.asarray(data.image(nsd_id), int) - np.asarray(empty, int)
-        ).max(-1) > 40  # fmt: skip
+        changed = np.abs(np.asarray(data.image(nsd_id), int) - np.asarray(empty, int)).max(-1) > 40
         x0, y0, x1, y1 = (np.array(data.objects(nsd_id)[0]["box"]) * 425).astype(int)
         inside = changed[y0 : y1 + 1, x0 : x1 + 1].sum() / max(changed.sum(), 1)
         assert inside > 0.7  # shadows lie outside

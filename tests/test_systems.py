@@ -5,16 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from neurovl.encoder.variants import Variant, describe, expand
 from neurovl.errors import ConfigError
-from neurovl.settings import Alignment, EncoderShape, Profile
-from neurovl.systems import System, describe, expand
+from neurovl.settings.sections import Alignment, EncoderShape, Profile
 
 STORE = SimpleNamespace(
     layouts=["p5", "p4", "p3", "flat"], plans={"p5": 0, "p4": 0, "p3": 0}, subjects=["s1", "s2"]
 )
 PROFILE = Profile(
     "mine",
-    encoder=EncoderShape(width=32, embedding="local", evidence=16),
+    encoder=EncoderShape(width=32, readout=16),
     alignment=Alignment(synthetic=0.5, ema=0.9),
 )
 
@@ -24,14 +24,14 @@ def test_names_that_stand_for_several():
     assert names == ["main", "p4", "p3", "per-subject-s1", "per-subject-s2", "plain"]
 
 
-PLAIN = {"shape": {"evidence": 0, "embedding": "shared"}, "settings": {"synthetic": 0.0}}
+PLAIN = {"shape": {"readout": 0}, "settings": {"synthetic": 0.0}}
 
 
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
         ("main", {}),
-        ("common", {"shape": {"evidence_of": "all"}}),
+        ("common", {"shape": {"readout_of": "all"}}),
         ("plain", PLAIN),
         ("flat", PLAIN | {"layout": "flat"}),
         ("no-vae", {"use_vae": False}),
@@ -62,9 +62,9 @@ def test_an_unknown_system_is_named(name):
 @pytest.mark.parametrize(
     ("shape", "settings", "words"),
     [
-        ({"evidence_of": "both"}, {}, "evidence_of is 'both', expected 'subject' or 'all'"),
-        ({"evidence": 0}, {}, "encoder.evidence 0, expected evidence"),
-        ({"evidence": -1}, {}, "encoder.evidence -1"),
+        ({"readout_of": "both"}, {}, "readout_of is 'both', expected 'subject' or 'all'"),
+        ({"readout": 0}, {}, "encoder.readout 0, expected a readout"),
+        ({"readout": -1}, {}, "encoder.readout -1"),
         ({}, {"synthetic": 1.2}, "alignment.synthetic is 1.2"),
         ({}, {"synthetic": -0.1}, "alignment.synthetic is -0.1"),
     ],
@@ -72,10 +72,10 @@ def test_an_unknown_system_is_named(name):
 def test_settings_that_no_encoder_can_have_are_refused(shape, settings, words):
     e, a = replace(PROFILE.encoder, **shape), replace(PROFILE.alignment, **settings)
     with pytest.raises(ConfigError, match=words):
-        System("main", "p5", e, a)
+        Variant("main", "p5", e, a)
 
 
-def test_without_evidence_nothing_need_be_drawn():
+def test_without_readout_nothing_need_be_drawn():
     profile = Profile("paper")
     for name in ("main", "common", "plain", "flat", "no-vae", "p3", "per-subject-s1"):
-        assert describe(name, profile, STORE).shape.evidence == 0
+        assert describe(name, profile, STORE).shape.readout == 0

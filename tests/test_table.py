@@ -15,9 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from neurovl.cli.options import app
-from neurovl.datasets.resampling import resample_mask
 from neurovl.errors import DataError, MissingError, NeurovlError
-from neurovl.recordings import open_recordings
+from neurovl.recordings.opening import open_recordings
+from neurovl.recordings.resampling import resample_mask
 
 COLUMNS = "subject session volume index image_id repeat split".split()
 
@@ -339,7 +339,9 @@ def test_sessions_over_several_files_keep_their_order(own):
     """Rows of a session that lie in two files and come mixed."""
     root, truth = own
     save(root / "b.nii", np.moveaxis(truth["sub-01"] * 2, 0, -1), np.diag([3.0, 3, 3, 1]))
-    rows = [["sub-01", "s", ("all.nii.gz", "b.nii")[i % 2], i // 2, "p", "", "train"] for i in range(6)]  # fmt: skip
+    rows = [
+        ["sub-01", "s", ("all.nii.gz", "b.nii")[i % 2], i // 2, "p", "", "train"] for i in range(6)
+    ]
     shutil.rmtree(root / "stimuli")
     (root / "captions.tsv").unlink()
     data = open_recordings(write(root, rows, [("sub-01", "sub-01_mask.nii")]))
@@ -365,7 +367,11 @@ def coarse(tmp_path):
     mask = np.zeros((5, 6, 4), np.uint8)
     mask[1:4, 1:5, 1:3] = 1
     save(tmp_path / "mask.nii", mask, affine)
-    rows = [["sub-01", 1, f"my betas/{n}.nii", i, f"{n}{i}", "", "train"] for n in "ab" for i in range(3)]  # fmt: skip
+    rows = [
+        ["sub-01", 1, f"my betas/{n}.nii", i, f"{n}{i}", "", "train"]
+        for n in "ab"
+        for i in range(3)
+    ]
     return write(tmp_path, rows)
 
 
@@ -378,7 +384,9 @@ def command_of(error) -> list[str]:
 
 def test_a_mask_on_another_grid_gets_the_command_that_mends_it(coarse, monkeypatch):
     write(coarse, pd.read_csv(coarse / "trials.tsv", sep="\t"), [("sub-01", "rois/fine.nii.gz")])
-    with pytest.raises(DataError, match=r"\(5, 6, 4\) of 4 x 4 x 4 mm.*\(10, 12, 8\) of 2 x 2") as error:  # fmt: skip
+    with pytest.raises(
+        DataError, match=r"\(5, 6, 4\) of 4 x 4 x 4 mm.*\(10, 12, 8\) of 2 x 2"
+    ) as error:
         open_recordings(coarse).mask(1)
     arguments, name = command_of(error.value)
     monkeypatch.chdir(coarse)
@@ -412,10 +420,13 @@ def test_a_region_on_another_grid_gets_the_command_too(coarse, monkeypatch):
     [
         (lambda a: a + np.array([[0, 0, 0, 2], [0] * 4, [0] * 4, [0] * 4]), "lies 2.0 mm away"),
         (lambda a: a * [1.1, 1, 1, 1], "lies 1.6 mm away"),
-        (lambda a: np.array([[4, 0.4, 0, 0], [-0.4, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1]]), "mm away"),
+        (
+            lambda a: np.array([[4, 0.4, 0, 0], [-0.4, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1]]),
+            "mm away",
+        ),
     ],
     ids=["half a voxel", "other voxel size", "oblique"],
-)  # fmt: skip
+)
 def test_the_same_shape_elsewhere_is_refused(coarse, move, words):
     image = nibabel.load(coarse / "mask.nii")
     save(coarse / "mask.nii", image.get_fdata(), move(image.affine))
@@ -524,7 +535,10 @@ def about(**keys):
         (rows(2), "the volume all.nii.gz index 2 in the lines 4 and 14, expected every trial once"),
         (rows(2, volume="./all.nii.gz", index="02"), "in the lines 4 and 14"),
         (rows(7, index="0"), "trial1.nii.gz index 0 in the lines 9 and 14"),
-        (edit("repeat", "2"), "gives repeat 2 of image 'pic0' to sub-01 for the second time in line 3"),
+        (
+            edit("repeat", "2"),
+            "gives repeat 2 of image 'pic0' to sub-01 for the second time in line 3",
+        ),
         (edit("repeat", ""), "the repeat '' in line 2, expected a whole number in every line"),
         (edit("repeat", "1.5"), "the repeat '1.5' in line 2"),
         (edit("subject", "sub/01"), "the subject 'sub/01' in line 2, expected a plain name"),
@@ -537,21 +551,36 @@ def about(**keys):
         (text(lambda t: t.encode() + b"\xe9\xff\n"), "no table in UTF-8"),
         (text(lambda t: lines(t)[0].encode()), "holds no trials"),
         (text(lambda t: t.replace("\ttrain", "", 1).encode()), "6 cells in line 2, expected 7"),
-        (text(lambda t: t.replace("\ttrain", "\ttrain\tx", 1).encode()), "8 cells in line 2, expected 7"),
+        (
+            text(lambda t: t.replace("\ttrain", "\ttrain\tx", 1).encode()),
+            "8 cells in line 2, expected 7",
+        ),
         (text(lambda t: t.replace("repeat", "index", 1).encode()), "2 columns named 'index'"),
         (text(lambda t: t.replace("pic0", '"pic0', 1).encode()), "no table in UTF-8 with tabs.*"),
-        (text(lambda t: t.replace("pic0", '"pic0', 1).replace("pic2", 'pic2"', 1).encode()), "no table|left open"),
-        (text(lambda t: (t + lines(t)[1] + "\n").encode(), "subjects.tsv"), "sub-01 twice, again in line 4"),
-        (text(lambda t: t.replace("\n", "\t\n").encode(), "subjects.tsv"), "no name for its column 4"),
+        (
+            text(lambda t: t.replace("pic0", '"pic0', 1).replace("pic2", 'pic2"', 1).encode()),
+            "no table|left open",
+        ),
+        (
+            text(lambda t: (t + lines(t)[1] + "\n").encode(), "subjects.tsv"),
+            "sub-01 twice, again in line 4",
+        ),
+        (
+            text(lambda t: t.replace("\n", "\t\n").encode(), "subjects.tsv"),
+            "no name for its column 4",
+        ),
         (text(lambda t: (t + "pic1\t\n").encode(), "captions.tsv"), "no caption in line 6"),
-        (text(lambda t: t.replace("pic1", "pic7").encode(), "captions.tsv"), "no sentence for 1 of 3 pictures, the first is 'pic1'"),
+        (
+            text(lambda t: t.replace("pic1", "pic7").encode(), "captions.tsv"),
+            "no sentence for 1 of 3 pictures, the first is 'pic1'",
+        ),
         (about(zscore="run"), "zscore 'run', expected session or subject"),
         (about(name=3), "the name 3, expected text"),
         (about(name="a/b"), "the name 'a/b', expected one line without"),
         (about(publish_images="yes"), "publish_images 'yes', expected true or false"),
         (lambda root: (root / "dataset.json").write_text("[]"), "holds no object"),
     ],
-)  # fmt: skip
+)
 def test_text_that_is_refused(own, spoil, message):
     root, _ = own
     spoil(root)
@@ -586,19 +615,45 @@ def huge(root):
     [
         (huge, "all.nii.gz ends early: its header promises the shape"),
         (overwrite("trial0.nii.gz", [(0, b"PK")]), "trial0.nii.gz is not a readable NIfTI"),
-        (overwrite("sub-01_mask.nii", [(70, b"\x20\x00")]), "sub-01_mask.nii holds numbers of type complex64"),
+        (
+            overwrite("sub-01_mask.nii", [(70, b"\x20\x00")]),
+            "sub-01_mask.nii holds numbers of type complex64",
+        ),
         (overwrite("sub-01_mask.nii", [(70, b"\x77\x77")]), "sub-01_mask.nii"),
-        (overwrite("sub-01_mask.nii", [(40, b"\x03\x00\x00\x00")]), "sub-01_mask.nii has the shape"),
+        (
+            overwrite("sub-01_mask.nii", [(40, b"\x03\x00\x00\x00")]),
+            "sub-01_mask.nii has the shape",
+        ),
         (overwrite("sub-01_mask.nii", [(42, b"\xff\xff")]), "sub-01_mask.nii"),
         (overwrite("sub-01_mask.nii", [(280, bytes(48))]), "an affine that leads nowhere"),
-        (overwrite("sub-01_mask.nii", [(280, b"\x00\x00\xc0\x7f")]), "an affine that leads nowhere"),
-        (overwrite("sub-01_mask.nii", [(112, b"\x00\x00\x80\x3f\x00\x00\xc0\x7f")]), "slope and no intercept"),
-        (lambda root: (root / "sub-01_mask.nii").write_bytes(b""), "sub-01_mask.nii is not a readable"),
-        (edit("mask", "all.nii.gz", table="subjects.tsv"), r"all.nii.gz has the shape \(5, 6, 4, 6\)"),
-        (edit("mask", "trials.tsv", table="subjects.tsv"), "trials.tsv has no name of a NIfTI file"),
-        (lambda root: save(root / "sub-01_mask.nii", np.zeros((5, 6, 4), np.uint8), np.diag([3.0, 3, 3, 1])), "holds no voxel above 0"),
+        (
+            overwrite("sub-01_mask.nii", [(280, b"\x00\x00\xc0\x7f")]),
+            "an affine that leads nowhere",
+        ),
+        (
+            overwrite("sub-01_mask.nii", [(112, b"\x00\x00\x80\x3f\x00\x00\xc0\x7f")]),
+            "slope and no intercept",
+        ),
+        (
+            lambda root: (root / "sub-01_mask.nii").write_bytes(b""),
+            "sub-01_mask.nii is not a readable",
+        ),
+        (
+            edit("mask", "all.nii.gz", table="subjects.tsv"),
+            r"all.nii.gz has the shape \(5, 6, 4, 6\)",
+        ),
+        (
+            edit("mask", "trials.tsv", table="subjects.tsv"),
+            "trials.tsv has no name of a NIfTI file",
+        ),
+        (
+            lambda root: save(
+                root / "sub-01_mask.nii", np.zeros((5, 6, 4), np.uint8), np.diag([3.0, 3, 3, 1])
+            ),
+            "holds no voxel above 0",
+        ),
     ],
-)  # fmt: skip
+)
 def test_headers_that_are_refused(own, spoil, message):
     root, _ = own
     spoil(root)

@@ -7,9 +7,9 @@ import pytest
 from scipy import ndimage
 
 from neurovl.errors import DataError
-from neurovl.preprocessing import MIN_TRAINING_TRIALS, session_name, write_store
-from neurovl.recordings import open_recordings
-from neurovl.tokens import TokenStore
+from neurovl.recordings.opening import open_recordings
+from neurovl.tokens.store import TokenStore
+from neurovl.tokens.writing import MIN_TRAINING_TRIALS, session_name, write_store
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,10 @@ def test_own_leaves_voxels_outside_a_subject_s_mask_at_zero(data, store, tmp_pat
     for subject in store.subjects:
         mask = data.mask(subject)
         # The voxel of the mask that holds the centre of each voxel of the common grid.
-        at = [((np.arange(t) + 0.5) * n // t).astype(int) for t, n in zip(own.target, mask.shape, strict=True)]  # fmt: skip
+        at = [
+            ((np.arange(t) + 0.5) * n // t).astype(int)
+            for t, n in zip(own.target, mask.shape, strict=True)
+        ]
         inside = mask[np.ix_(*at)].ravel()[own.region]
         assert 0 < inside.sum() < len(inside)
         got, all_of_it = own.voxels(subject, range(30)), store.voxels(subject, range(30))
@@ -101,8 +104,8 @@ def test_tokens_of_an_image_are_the_mean_over_its_repeats(store):
 def test_rows_over_subjects_come_in_the_order_asked_for(store):
     n = len(store.trials)
     index = np.array([n - 1, 0, n // 2, 1])
-    parts = [store.rows([i])[0] for i in index]
-    np.testing.assert_array_equal(store.rows(index), np.stack(parts))
+    parts = [store.voxels_at([i])[0] for i in index]
+    np.testing.assert_array_equal(store.voxels_at(index), np.stack(parts))
 
 
 def test_a_session_with_few_training_trials_uses_its_own_statistics(data, tmp_path):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from neurovl.errors import ConfigError
-from neurovl.training import Part, Schedule, Validation, batch_rows, fit
-from neurovl.training_state import TrainingState
+from neurovl.training.loop import Part, Schedule, Validation, batch_rows, fit
+from neurovl.training.state import TrainingState
 
 
 def test_every_row_comes_once_an_epoch():
@@ -128,7 +128,9 @@ class Watched:
 def test_training_ends_early_and_keeps_the_best_weights(ema):
     model, loss_at, schedule = line(steps=30, ema=ema)
     watched = Watched([5.0, 3.0, 4.0, 3.5, 9.0, 9.0])
-    curve = fit(model, loss_at, schedule, seed=0, device="cpu", validation=Validation(watched, 5, 2))  # fmt: skip
+    curve = fit(
+        model, loss_at, schedule, seed=0, device="cpu", validation=Validation(watched, 5, 2)
+    )
     assert len(watched.seen) == 4 and curve[-1]["step"] == 20
     assert [p["validation"] for p in curve if "validation" in p] == [5.0, 3.0, 4.0, 3.5]
     assert torch.equal(model.weight, watched.seen[1])
@@ -138,7 +140,14 @@ def test_without_patience_looks_change_nothing():
     plain, loss_at, schedule = line(ema=0.9)
     fit(plain, loss_at, schedule, seed=0, device="cpu")
     looked, loss_at, schedule = line(ema=0.9)
-    fit(looked, loss_at, schedule, seed=0, device="cpu", validation=Validation(Watched([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), 5))  # fmt: skip
+    fit(
+        looked,
+        loss_at,
+        schedule,
+        seed=0,
+        device="cpu",
+        validation=Validation(Watched([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), 5),
+    )
     assert torch.equal(plain.weight, looked.weight)
 
 
@@ -147,7 +156,9 @@ def test_an_early_stop_survives_a_kill(tmp_path, monkeypatch, killed_at):
     monkeypatch.setattr(TrainingState, "may_save", lambda self: True)
     losses = [5.0, 3.0, 4.0, 3.5]
     model, loss_at, schedule = line(checkpoint_every=5)
-    fit(model, loss_at, schedule, seed=0, device="cpu", validation=Validation(Watched(losses), 5, 2))  # fmt: skip
+    fit(
+        model, loss_at, schedule, seed=0, device="cpu", validation=Validation(Watched(losses), 5, 2)
+    )
     broken, loss_at, schedule = line(checkpoint_every=5)
 
     def killed(net, step, part):
@@ -157,12 +168,28 @@ def test_an_early_stop_survives_a_kill(tmp_path, monkeypatch, killed_at):
 
     watched = Watched(losses)
     try:
-        fit(broken, killed, schedule, seed=0, checkpoint=tmp_path, device="cpu", validation=Validation(watched, 5, 2))  # fmt: skip
+        fit(
+            broken,
+            killed,
+            schedule,
+            seed=0,
+            checkpoint=tmp_path,
+            device="cpu",
+            validation=Validation(watched, 5, 2),
+        )
     except KeyboardInterrupt:
         assert killed_at == 12
     rest = Watched(losses[len(watched.seen) :])
     again, loss_at, schedule = line(checkpoint_every=5)
-    curve = fit(again, loss_at, schedule, seed=0, checkpoint=tmp_path, device="cpu", validation=Validation(rest, 5, 2))  # fmt: skip
+    curve = fit(
+        again,
+        loss_at,
+        schedule,
+        seed=0,
+        checkpoint=tmp_path,
+        device="cpu",
+        validation=Validation(rest, 5, 2),
+    )
     assert torch.equal(model.weight, again.weight) and curve[-1]["step"] == 20
 
 
@@ -170,9 +197,15 @@ def test_the_curve_goes_to_a_tracker(tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     model, loss_at, schedule = line()
     curve = fit(
-        model, loss_at, schedule,
-        seed=0, device="cpu", describe="encoder main", trackers=("tensorboard",), logs=tmp_path,
-    )  # fmt: skip
+        model,
+        loss_at,
+        schedule,
+        seed=0,
+        device="cpu",
+        describe="encoder main",
+        trackers=("tensorboard",),
+        logs=tmp_path,
+    )
     read = events.EventAccumulator(str(tmp_path / "encoder-main"))
     read.Reload()
     logged = {e.step: e.value for e in read.Scalars("loss")}
@@ -181,7 +214,7 @@ def test_the_curve_goes_to_a_tracker(tmp_path):
 
 def test_writing_checkpoints_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     now, written = [100.0], []
-    monkeypatch.setattr("neurovl.training_state.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("neurovl.training.state.time.monotonic", lambda: now[0])
     save = torch.save
 
     def slow(content, path):
@@ -189,7 +222,7 @@ def test_writing_checkpoints_takes_a_small_share_of_the_time(tmp_path, monkeypat
         written.append(content["step"])
         save(content, path)
 
-    monkeypatch.setattr("neurovl.training_state.torch.save", slow)
+    monkeypatch.setattr("neurovl.training.state.torch.save", slow)
     model, loss_at, schedule = line(steps=300, checkpoint_every=10)
 
     def second(net, step, part):

@@ -5,9 +5,9 @@ import pytest
 from scipy import ndimage
 
 from neurovl.errors import ConfigError, DataError
-from neurovl.preprocessing import patch_in_voxels
-from neurovl.resize import Resizer, resize_linear, resize_nearest
-from neurovl.volumes import PatchPlan, layout_name
+from neurovl.tokens.patch_plan import PatchPlan, layout_name
+from neurovl.tokens.resize import Resizer, resize_linear, resize_nearest
+from neurovl.tokens.writing import patch_in_voxels
 
 GRIDS = [(27, 35, 28), (26, 33, 27), (30, 30, 20), (9, 50, 11)]
 TARGET = (27, 35, 28)

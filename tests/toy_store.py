@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from neurovl.targets import Targets
+from neurovl.encoder.targets import Targets
 
 N_VOXELS, N_LATENT, E, VAE = 60, 5, 6, (2, 2, 2)
 
@@ -59,11 +59,11 @@ class ToyStore:
         (folder / "image_ids.json").write_text(json.dumps(ids))
         return Targets(folder)
 
-    def rows(self, index):
+    def voxels_at(self, index):
         return self.x[np.asarray(index)].copy()
 
     def voxels(self, subject, rows):
-        return self.rows(np.flatnonzero(self.trials.subject == subject)[rows])
+        return self.voxels_at(np.flatnonzero(self.trials.subject == subject)[rows])
 
     def columns(self, layout=None):
         return self._columns

@@ -4,9 +4,9 @@ import logging
 import os
 import sys
 
-from ..errors import ConfigError, NeurovlError
-from . import adapt, convert, data, download, export, models, runs  # noqa: F401  (they register their verbs)
-from .options import app
+from neurovl.cli import adapt, convert, data, download, export, models, runs  # noqa: F401  (they register their verbs)
+from neurovl.cli.options import app
+from neurovl.errors import ConfigError, NeurovlError
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
-from .options import RunDir, Seed, Subject, app, say
+from neurovl.cli.options import RunDir, Seed, Subject, app, say
+from neurovl.errors import ConfigError
 
 
 @app.command()
@@ -28,9 +28,9 @@ def adapt(
     seed: Seed = None,
 ) -> None:
     """Decode a subject that the run never saw, from few trials; nothing else of the run changes."""
-    from ..evaluation import adapted
-    from ..new_subject import open_subject
-    from ..pipeline import open_run
+    from neurovl.adaptation.new_subject import open_subject
+    from neurovl.evaluation import new_subject_curve as adapted
+    from neurovl.pipeline import open_run
 
     if sum((trials is not None, share is not None, curve)) > 1:
         raise ConfigError(

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
-from .options import app, say
+from neurovl.cli.options import app, say
+from neurovl.errors import ConfigError
 
 convert_app = typer.Typer(no_args_is_help=True, help="Write another data set as a table.")
 app.add_typer(convert_app, name="convert")
@@ -70,9 +70,9 @@ def convert_bids(
     ] = "session",
 ) -> None:
     """BIDS derivatives with single-trial betas (GLMsingle; as THINGS-fMRI has) to a table."""
-    from ..datasets.bids import BidsChoice
-    from ..datasets.bids import convert_bids as convert
-    from ..datasets.splits import Split
+    from neurovl.recordings.bids import BidsChoice
+    from neurovl.recordings.bids import convert_bids as convert
+    from neurovl.recordings.splits import Split
 
     if zscore not in ("session", "subject"):
         raise ConfigError(f"--zscore is {zscore!r}, expected session or subject: choose one")
@@ -102,7 +102,7 @@ def convert_haxby(
     ] = None,
 ) -> None:
     """Haxby et al. 2001 to a table of block means."""
-    from ..datasets.haxby.convert import convert_haxby as convert
+    from neurovl.recordings.haxby.haxby_to_table import convert_haxby as convert
 
     convert(data, out, fold, subjects.split(",") if subjects else None)
     say(f"wrote a table to {out}: neurovl preprocess --data {out} --out RUN --profile haxby")
@@ -115,7 +115,7 @@ def resample(
     out: Annotated[Path, typer.Option(help="NIfTI file to write.")],
 ) -> None:
     """Bring a mask to the grid of the data, by nearest voxel in millimetres; labels are kept."""
-    from ..datasets.resampling import resample_mask
+    from neurovl.recordings.resampling import resample_mask
 
     before, after = resample_mask(mask, like, out)
     say(f"wrote {out}: {after} voxels above 0, {before} in {mask}")

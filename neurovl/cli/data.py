@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Data, Out, ProfileName, Seed, app, numbers, say
+from neurovl.cli.options import Data, Out, ProfileName, Seed, app, numbers, say
 
 
 @app.command()
@@ -17,7 +17,7 @@ def simulate(
     seed: Seed = None,
 ) -> None:
     """Write simulated brain data in NSD's own layout."""
-    from ..datasets.simulation import simulate as write
+    from neurovl.smallworld.subjects import simulate as write
 
     write(
         out,
@@ -52,8 +52,8 @@ def preprocess(
     """Turn recordings into the token store of a run."""
     from dataclasses import replace
 
-    from ..config import load_profile
-    from ..pipeline import profile_for, start, write_tokens
+    from neurovl.pipeline import profile_for, start, write_tokens
+    from neurovl.settings.profile_files import load_profile
 
     settings = load_profile(profile_for(data, profile), seed=seed)
     changes = {} if subjects is None else {"subjects": numbers(subjects)}

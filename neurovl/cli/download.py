@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError, NeurovlError
-from .options import download_app, numbers, say
+from neurovl.cli.options import download_app, numbers, say
+from neurovl.errors import ConfigError, NeurovlError
 
 To = Annotated[Path, typer.Option(help="Folder.")]
 
@@ -17,7 +17,7 @@ def download_haxby(
     subjects: Annotated[str, typer.Option(help="Comma separated, 1 to 6.")] = "1",
 ) -> None:
     """Fetch Haxby et al. 2001 through nilearn."""
-    from ..datasets.download import download_haxby as fetch
+    from neurovl.recordings.fetching import download_haxby as fetch
 
     say(f"wrote Haxby 2001 to {fetch(to, numbers(subjects))}")
 
@@ -57,9 +57,9 @@ def download_nsd(
 
     A broken transfer goes on where it stopped: run the same command again.
     """
-    from ..datasets.download import TERMS, fetch_plan, plan_nsd
-    from ..datasets.nsd.coco import COCO
-    from ..datasets.transfer.servers import Settings
+    from neurovl.download.servers import Settings
+    from neurovl.recordings.fetching import TERMS, fetch_plan, plan_nsd
+    from neurovl.recordings.nsd.coco import COCO
 
     say(TERMS)
     if not (accept_terms or dry_run):
@@ -69,10 +69,17 @@ def download_nsd(
         )
     try:
         plan = plan_nsd(
-            to, numbers(subjects), session_numbers(sessions), betas=betas, form=form, verify=verify,
-            annotations=annotations, endpoint=endpoint, coco=coco or COCO,
+            to,
+            numbers(subjects),
+            session_numbers(sessions),
+            betas=betas,
+            form=form,
+            verify=verify,
+            annotations=annotations,
+            endpoint=endpoint,
+            coco=coco or COCO,
             settings=Settings(jobs=jobs),
-        )  # fmt: skip
+        )
         say(str(plan))
         if dry_run:
             say("nothing was written (--dry-run)")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import RunDir, app, say
+from neurovl.cli.options import RunDir, app, say
 
 export_app = typer.Typer(no_args_is_help=True, help="Hand a part of a run to others.")
 app.add_typer(export_app, name="export")
@@ -34,8 +34,8 @@ def export_encoder(
     ] = False,
 ) -> None:
     """Weights, patch plan and model card of a trained encoder, which `neurovl.load_published` opens."""
-    from ..hub import export_encoder as export
-    from ..hub import push_encoder
+    from neurovl.hub import export_encoder as export
+    from neurovl.hub import push_encoder
 
     export(run, out, system, fold, push)
     say(f"wrote {out}: read README.md, the model card, before you pass it on")

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
-from .options import (
+from neurovl.cli.options import (
     Device,
     ImageId,
     Out,
@@ -22,6 +21,7 @@ from .options import (
     say,
     train_app,
 )
+from neurovl.errors import ConfigError
 
 
 @train_app.command("encoder")
@@ -32,20 +32,20 @@ def train_encoder(
     ] = None,
 ) -> None:
     """Train the encoders of a run."""
-    from .. import pipeline
-    from ..devices import leader_first, leads
+    from neurovl import pipeline
+    from neurovl.training.devices import leader_first, leads
 
     for fold in folds(run):
         with leader_first(fold.profile.device):
             pipeline.write_tokens(fold)
-        if system is not None and system not in fold.systems():
+        if system is not None and system not in fold.variants():
             raise ConfigError(
                 f"there is no system {system!r} in this run's profile, expected one of "
-                f"{', '.join(fold.systems())}: choose one of them with --system"
+                f"{', '.join(fold.variants())}: choose one of them with --variant"
             )
         with leader_first(fold.profile.device):
             pipeline.embed_targets(fold)
-        for name in [system] if system else fold.systems():
+        for name in [system] if system else fold.variants():
             pipeline.train_encoder(fold, name)
     if leads():
         say(f"wrote {run / 'encoders'}")
@@ -54,7 +54,7 @@ def train_encoder(
 @train_app.command("llm")
 def train_llm(run: RunDir) -> None:
     """Train projector and language model of a run."""
-    from .. import pipeline
+    from neurovl import pipeline
 
     for fold in folds(run):
         pipeline.train_language(fold)
@@ -75,7 +75,7 @@ def foundation_train(
     import os
     from dataclasses import replace
 
-    from ..foundation.family import Recipe, train_family
+    from neurovl.family.build import Recipe, train_family
 
     changes = {k: v for k, v in {"pictures": pictures, "seed": seed}.items() if v is not None}
     scores = train_family(
@@ -107,7 +107,7 @@ def foundation_evaluate(
     device: Device = None,
 ) -> None:
     """Find the model cards' scores again on fresh scenes."""
-    from ..foundation.family import MEMBERS, evaluate_family, rescore
+    from neurovl.family.build import MEMBERS, evaluate_family, rescore
 
     chosen = tuple(members.split(","))
     if strangers := sorted(set(chosen) - set(MEMBERS)):
@@ -133,8 +133,8 @@ def foundation_evaluate(
 
 
 def _embedding(run: Path, subject: str, image_id: str, single: bool):
-    from ..encoder import load_encoder
-    from ..tokens import TokenStore
+    from neurovl.encoder.vit3d import load_encoder
+    from neurovl.tokens.store import TokenStore
 
     store = TokenStore(run / "tokens")
     encoder = load_encoder(run / "encoders" / "main")
@@ -144,8 +144,8 @@ def _embedding(run: Path, subject: str, image_id: str, single: bool):
 @app.command()
 def caption(run: RunDir, subject: Subject, image_id: ImageId, single_trial: Single = False) -> None:
     """Say in a sentence what the subject saw."""
-    from ..instructions import PROMPTS
-    from ..language import BrainLLM
+    from neurovl.language import BrainLLM
+    from neurovl.language.dialogues import PROMPTS
 
     z = _embedding(run, subject, image_id, single_trial)
     say(BrainLLM.from_pretrained(run / "llm").chat(z).ask(PROMPTS["brief"][0]))
@@ -154,7 +154,7 @@ def caption(run: RunDir, subject: Subject, image_id: ImageId, single_trial: Sing
 @app.command()
 def chat(run: RunDir, subject: Subject, image_id: ImageId, single_trial: Single = False) -> None:
     """Talk about what the subject saw; an empty line ends."""
-    from ..language import BrainLLM
+    from neurovl.language import BrainLLM
 
     talk = BrainLLM.from_pretrained(run / "llm").chat(
         _embedding(run, subject, image_id, single_trial)
@@ -176,10 +176,10 @@ def reconstruct(
     single_trial: Single = False,
 ) -> None:
     """Draw what the subject saw."""
-    from ..config import run_profile
-    from ..evaluation.pictures import prompts_from
-    from ..language import BrainLLM
-    from ..reconstruction import Reconstructor
+    from neurovl.evaluation.painting import prompts_from
+    from neurovl.language import BrainLLM
+    from neurovl.reconstruction.reconstructor import Reconstructor
+    from neurovl.settings.profile_files import run_profile
 
     with output(out, (".png", ".jpg", ".jpeg")) as part:
         z = _embedding(run, subject, image_id, single_trial)
@@ -206,8 +206,8 @@ def locate(
     """Show where a concept is in a subject's brain."""
     import nibabel
 
-    from ..evaluation.maps import locate_in_run
-    from ..pipeline import open_run
+    from neurovl.evaluation.locating import locate_in_run
+    from neurovl.pipeline import open_run
 
     with output(out, (".nii.gz", ".nii")) as part:
         opened = open_run(run)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError, NeurovlError
+from neurovl.errors import ConfigError, NeurovlError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,7 +81,7 @@ def output(path: Path, endings: tuple[str, ...]):
 
 def folds(run) -> list:
     """All folds of a run folder, opened."""
-    from ..config import read_run
-    from ..pipeline import open_run
+    from neurovl.pipeline import open_run
+    from neurovl.settings.profile_files import read_run
 
     return [open_run(run, fold) for fold in range(read_run(run)["folds"])]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import NeurovlError
-from .options import Data, Device, ProfileName, RunDir, Seed, app, folds, say
+from neurovl.cli.options import Data, Device, ProfileName, RunDir, Seed, app, folds, say
+from neurovl.errors import NeurovlError
 
 
 @app.command()
@@ -27,14 +27,14 @@ def doctor(
 
     With --shapes alone the widths of the models decide: it needs no weights and no data.
     """
-    from ..config import load_profile
-    from ..doctor import examine
-    from ..pipeline import profile_for
+    from neurovl.doctor import examine
+    from neurovl.pipeline import profile_for
+    from neurovl.settings.profile_files import load_profile
 
     settings = load_profile(profile_for(data, profile))
     if shapes:
-        from ..doctor.heads import open_for
-        from ..doctor.shapes import pass_shapes
+        from neurovl.doctor.heads import open_for
+        from neurovl.doctor.shapes import pass_shapes
 
         trial = pass_shapes(settings, open_for(settings, data))
         for line in trial.table():
@@ -57,7 +57,7 @@ def doctor(
 @app.command()
 def evaluate(run: RunDir) -> None:
     """Score a trained run: results.csv and claims.csv."""
-    from ..pipeline import evaluate as score
+    from neurovl.pipeline import evaluate as score
 
     score(folds(run), run)
     say(f"wrote {run / 'results' / 'results.csv'}")
@@ -72,10 +72,10 @@ def reproduce(
     device: Device = None,
 ) -> None:
     """Everything from data to the rendered book; a second call does only what has changed."""
-    from ..book import render
-    from ..notebooks import NOTEBOOKS
-    from ..pipeline import profile_for
-    from ..pipeline import reproduce as run_all
+    from neurovl.pipeline import profile_for
+    from neurovl.pipeline import reproduce as run_all
+    from neurovl.publishing.book import render
+    from neurovl.publishing.notebooks import NOTEBOOKS
 
     name = profile_for(data, profile)
     out = out or Path("runs") / Path(name).stem
@@ -95,8 +95,8 @@ def book(
     ] = False,
 ) -> None:
     """Render the book of a run again."""
-    from ..book import render
-    from ..book_checks import check_book, check_terms
+    from neurovl.publishing.book import render
+    from neurovl.publishing.checks import check_book, check_terms
 
     index = render(run)
     if check:
@@ -116,7 +116,7 @@ def explore(
     import os
     import subprocess
 
-    from ..notebooks import find_root
+    from neurovl.publishing.notebooks import find_root
 
     notebook = find_root() / "notebooks" / "08_explore.ipynb"
     command = [

@@ -1,6 +1,6 @@
 """What is here and what is missing for a profile, and whether the widths of its models fit together."""
 
-from .examination import examine
-from .findings import Finding
+from neurovl.doctor.examination import examine
+from neurovl.doctor.findings import Finding
 
 __all__ = ["Finding", "examine"]

@@ -1,7 +1,7 @@
 """Everything that a profile needs, looked at one after the other."""
 
-from ..config import load_profile
-from .findings import Finding
+from neurovl.doctor.findings import Finding
+from neurovl.settings.profile_files import load_profile
 
 
 def examine(profile="demo", data=None, out=".") -> list[Finding]:
@@ -21,11 +21,11 @@ def examine(profile="demo", data=None, out=".") -> list[Finding]:
     ConfigError
         An unknown profile.
     """
-    from .data import examine_data
-    from .heads import open_for
-    from .machine import examine_machine
-    from .models import examine_models
-    from .packages import examine_java, examine_packages, examine_torchvision
+    from neurovl.doctor.data_files import examine_data
+    from neurovl.doctor.heads import open_for
+    from neurovl.doctor.machine import examine_machine
+    from neurovl.doctor.model_files import examine_models
+    from neurovl.doctor.packages import examine_java, examine_packages, examine_torchvision
 
     settings = load_profile(profile) if isinstance(profile, str) else profile
     found = examine_packages()

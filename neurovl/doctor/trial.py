@@ -3,13 +3,19 @@
 import contextlib
 from dataclasses import dataclass, field
 
-from ..errors import NeurovlError
-from .findings import Finding, readable
+from neurovl.doctor.findings import Finding, readable
+from neurovl.errors import NeurovlError
 
 # What the libraries raise where shapes or configurations do not fit.
 REFUSALS = (
-    RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError,
-)  # fmt: skip
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    OSError,
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,12 @@ class Trial:
         except REFUSALS as error:
             first = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
             self.faults.append(
-                Finding(f"{name}: the shapes do not fit ({first[:200]})", False, f"change {settings} of the profile")
-            )  # fmt: skip
+                Finding(
+                    f"{name}: the shapes do not fit ({first[:200]})",
+                    False,
+                    f"change {settings} of the profile",
+                )
+            )
 
     def verdict(self) -> Finding:
         """The finding where nothing was amiss."""

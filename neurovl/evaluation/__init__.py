@@ -1,13 +1,21 @@
 """What a trained run is asked to do on the test pictures, and how that is scored.
 
-`answer`, `reconstruct`, `localize` and `weigh` write their outputs below the run folder; `score` reads them and writes
+`answer`, `reconstruct`, `localize` and `measure_importance` write their outputs below the run folder; `score` reads them and writes
 results.csv, per_image.csv and claims.csv.
 """
 
-from .importance import regions, weigh
-from .maps import concepts, localize
-from .pictures import reconstruct
-from .scores import score
-from .text import answer
+from neurovl.evaluation.answering import answer
+from neurovl.evaluation.locating import concepts, localize
+from neurovl.evaluation.painting import reconstruct
+from neurovl.evaluation.region_importance import measure_importance, regions
+from neurovl.evaluation.scoring import score
 
-__all__ = ["answer", "concepts", "localize", "reconstruct", "regions", "score", "weigh"]
+__all__ = [
+    "answer",
+    "concepts",
+    "localize",
+    "reconstruct",
+    "regions",
+    "score",
+    "measure_importance",
+]

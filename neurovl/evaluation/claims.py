@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..metrics.protocol import bootstrap
-from ..results import Claim, verdict
+from neurovl.metrics.protocol import bootstrap
+from neurovl.results import Claim, verdict
 
 LATE = ("two_way_inception", "two_way_scenenet_late")
 

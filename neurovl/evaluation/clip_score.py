@@ -1,9 +1,9 @@
 """CLIP-S of what was said about the test pictures: the one text score that needs a network."""
 
-from ..errors import DataError, MissingError
-from ..results import Row
-from .table import Table
-from .text import TEXT_TASKS, read_answers
+from neurovl.errors import DataError, MissingError
+from neurovl.evaluation.answering import TEXT_TASKS, read_answers
+from neurovl.evaluation.score_table import Table
+from neurovl.results import Row
 
 
 def score_clip_s(run, table: Table) -> None:
@@ -11,8 +11,8 @@ def score_clip_s(run, table: Table) -> None:
 
     Chance is what is said without a brain; the ceiling of captions is each picture's first true one.
     """
-    from ..foundation.metric import caption_network
-    from ..foundation.metric_networks import clip_s
+    from neurovl.foundation.metric import caption_network
+    from neurovl.foundation.metric_networks import clip_s
 
     member = caption_network(run.profile.models.metric, run.profile.device)
     if member is None:

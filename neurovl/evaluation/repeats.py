@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ..alignment import predict
-from ..metrics import protocol
-from ..results import Row
-from .brains import derangement
+from neurovl.encoder.alignment import predict
+from neurovl.evaluation.embeddings import derangement
+from neurovl.metrics import protocol
+from neurovl.results import Row
 
 AVERAGED = "embeddings-averaged"
 
@@ -50,11 +50,27 @@ def score_repeats(run, table) -> None:
                 r = correlation(values, true)
                 chance = float(correlation(values, true[derangement(len(ids), p.seed)]).mean())
                 ceiling = endless(float(r.mean()), q, averaged)
-                table.add(system, "alignment", proto, subject, f"correlation_{part}", ids, r, chance, ceiling)  # fmt: skip
+                table.add(
+                    system,
+                    "alignment",
+                    proto,
+                    subject,
+                    f"correlation_{part}",
+                    ids,
+                    r,
+                    chance,
+                    ceiling,
+                )
             said[part] = embeddings
         table.add_embeddings(
-            {AVERAGED: said}, "alignment", "average", subject, ids, run.targets, p.evaluation.permutations
-        )  # fmt: skip
+            {AVERAGED: said},
+            "alignment",
+            "average",
+            subject,
+            ids,
+            run.targets,
+            p.evaluation.permutations,
+        )
         _noise_ceilings(run, table, subject, n)
 
 

@@ -3,9 +3,8 @@
 Each returns a closed figure with a transparent background. Nothing is computed here that a table does not hold.
 """
 
-from neurovl.figures.adaptation import adaptation_curve
-from neurovl.figures.brains import heat_slices, roi_heat, truth_and_zeroing
-from neurovl.figures.data import (
+from neurovl.figures.head_regions import importance_slices, region_importance
+from neurovl.figures.inputs import (
     ceiling_histogram,
     ceiling_map,
     contact_sheet,
@@ -15,9 +14,11 @@ from neurovl.figures.data import (
     splits,
     tokens,
 )
-from neurovl.figures.importance import importance_slices, region_importance
-from neurovl.figures.pictures import grid, seen, seen_and_made, similarity
-from neurovl.figures.scores import (
+from neurovl.figures.learning_curve import adaptation_curve
+from neurovl.figures.paper_tables import RunTables, absent, real_brains, show_table
+from neurovl.figures.reconstructions import grid, seen, seen_and_made, similarity
+from neurovl.figures.slices import heat_slices, roi_heat, truth_and_zeroing
+from neurovl.figures.systems import (
     CAPTION_SCORES,
     PICTURE_SCORES,
     SYSTEMS,
@@ -29,7 +30,6 @@ from neurovl.figures.scores import (
     scores,
     training_curves,
 )
-from neurovl.figures.tables import RunTables, absent, real_brains, show_table
 
 __all__ = [
     "CAPTION_SCORES",

@@ -18,7 +18,7 @@ WIDTH = 8.0  # inches: the width of a page's column
 
 _COLOURS = {
     "neurovl": "#0072B2",
-    "evidence": "#004C78",
+    "linear-readout": "#004C78",
     "common": "#7FB2D6",
     "plain": "#B58900",
     "flat": "#E69F00",
@@ -33,7 +33,7 @@ _COLOURS = {
 _NAMES = {
     "neurovl": "neurovl",
     "embeddings-averaged": "embeddings averaged",
-    "evidence": "linear part alone",
+    "linear-readout": "linear readout alone",
     "common": "nothing per subject",
     "plain": "ViT3D as published",
     "flat": "flat voxels",

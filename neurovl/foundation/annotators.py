@@ -2,7 +2,7 @@
 
 COCO's captions describe whole photos and NSD shows crops of them; the paper drew 8 captions a crop from BLIP-2 and boxes
 from DETR. Which checkpoints and how captions were drawn is not stated. Left out: the dialogues that GPT-3.5 wrote from
-these; `neurovl.instructions` makes them by rule.
+these; `neurovl.language.dialogues` makes them by rule.
 """
 
 import json
@@ -13,8 +13,14 @@ from pathlib import Path
 
 import torch
 
-from ..errors import DataError
-from .source import device_for, dtype_for, first_here, load_or_explain, resolve
+from neurovl.errors import DataError
+from neurovl.foundation.source import (
+    device_for,
+    dtype_for,
+    first_here,
+    load_or_explain,
+    resolve,
+)
 
 # COCO's categories by supercategory, which detectors do not name.
 SUPERCATEGORIES = {

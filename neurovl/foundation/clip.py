@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import MissingError
-from ..training import Schedule, batch_rows, fit
-from .pictures import Pictures
-from .source import (
+from neurovl.errors import MissingError
+from neurovl.family.scene_pictures import Pictures
+from neurovl.family.word_tokenizers import train_bpe
+from neurovl.foundation.source import (
     alternatives,
     cached_snapshot,
     device_for,
@@ -19,7 +19,7 @@ from .source import (
     load_or_explain,
     resolve,
 )
-from .tokenizer import train_bpe
+from neurovl.training.loop import Schedule, batch_rows, fit
 
 MEAN = STD = (0.5, 0.5, 0.5)
 TINY_CONFIG = {

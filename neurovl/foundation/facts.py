@@ -11,21 +11,27 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from ..errors import DataError, MissingError
-from .source import TINY, alternatives, cached_snapshot
+from neurovl.errors import DataError, MissingError
+from neurovl.foundation.source import TINY, alternatives, cached_snapshot
 
 PUBLISHED = Path(__file__).parent / "published"
 COMPONENTS = {
     "clip": ("clip",),
     "unclip": (
-        "unet", "vae", "text_encoder", "image_encoder", "image_normalizer", "scheduler",
-        "image_noising_scheduler", "feature_extractor",
+        "unet",
+        "vae",
+        "text_encoder",
+        "image_encoder",
+        "image_normalizer",
+        "scheduler",
+        "image_noising_scheduler",
+        "feature_extractor",
     ),
     "llm": ("llm",),
     "metric": ("metric",),
     "captioner": ("captioner",),
     "detector": ("detector",),
-}  # fmt: skip
+}
 _FILES = {
     "clip": "open_clip_config.json",
     "llm": "config.json",
@@ -79,7 +85,9 @@ class Facts:
 def published() -> tuple[Facts, ...]:
     """All published models that the package knows."""
     found = [json.loads(path.read_text()) for path in sorted(PUBLISHED.glob("*.json"))]
-    return tuple(Facts(**{**one, "ids": tuple(one["ids"]), "source": tuple(one["source"])}) for one in found)  # fmt: skip
+    return tuple(
+        Facts(**{**one, "ids": tuple(one["ids"]), "source": tuple(one["source"])}) for one in found
+    )
 
 
 def find_facts(spec) -> Facts | None:
@@ -202,9 +210,13 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             with open(path, "rb") as file:
                 size = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(size)) if size < 1 << 28 else None
-            ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]  # fmt: skip
+            ends = [
+                one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"
+            ]
             if path.stat().st_size != 8 + size + max(ends, default=0):
-                raise ValueError(f"{path.stat().st_size} bytes, {8 + size + max(ends, default=0)} by its header")  # fmt: skip
+                raise ValueError(
+                    f"{path.stat().st_size} bytes, {8 + size + max(ends, default=0)} by its header"
+                )
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as problem:
             raise DataError(
                 f"{path} is not whole ({problem}), expected weights in the safetensors format; fetch the model again"
@@ -247,6 +259,8 @@ def lacking(spec, part: str) -> list[str]:
         weight_shapes(place)
     if part in ("llm", "unclip"):
         words = folder / "tokenizer" if part == "unclip" else folder
-        if not any((words / n).is_file() for n in ("tokenizer.json", "tokenizer.model", "vocab.json")):  # fmt: skip
+        if not any(
+            (words / n).is_file() for n in ("tokenizer.json", "tokenizer.model", "vocab.json")
+        ):
             missing.append((words / "tokenizer.json").relative_to(folder).as_posix())
     return missing

@@ -5,12 +5,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..datasets import scenes
-from ..instructions import CHAT_TEMPLATE, collate, dialogues, encode_dialogue, in_words
-from ..training import Schedule, fit
-from .pictures import Pictures
-from .source import device_for, dtype_for, first_here, load_or_explain, resolve
-from .tokenizer import train_bpe
+from neurovl.family.scene_pictures import Pictures
+from neurovl.family.word_tokenizers import train_bpe
+from neurovl.foundation.source import (
+    device_for,
+    dtype_for,
+    first_here,
+    load_or_explain,
+    resolve,
+)
+from neurovl.language.dialogues import (
+    CHAT_TEMPLATE,
+    collate,
+    encode_dialogue,
+    in_words,
+)
+from neurovl.language.dialogues import (
+    composing as dialogues,
+)
+from neurovl.smallworld import scenes
+from neurovl.training.loop import Schedule, fit
 
 TINY_CONFIG = {
     "hidden_size": 96,
@@ -40,7 +54,7 @@ def load_llm(spec: str = "tiny", device: str = "auto"):
     """Load a causal language model and its tokenizer from files that are here.
 
     Dialogues keep to the tokenizer's own chat template. Vicuna's lacks the one that its model was trained with and gets
-    it; any other without one gets the paper's (`neurovl.instructions`).
+    it; any other without one gets the paper's (`neurovl.language.dialogues`).
 
     Parameters
     ----------

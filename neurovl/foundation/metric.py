@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..datasets import scenes
-from ..training import Schedule, batch_rows, fit
-from .metric_networks import Member, caption_member, paper_family
-from .pictures import SIZE, Pictures, images_to_tensor
-from .source import device_for, load_or_explain, resolve
+from neurovl.family.scene_pictures import SIZE, Pictures, images_to_tensor
+from neurovl.foundation.metric_networks import Member, caption_member, paper_family
+from neurovl.foundation.source import device_for, load_or_explain, resolve
+from neurovl.smallworld import scenes
+from neurovl.training.loop import Schedule, batch_rows, fit
 
 CATEGORIES = tuple(scenes.CATEGORIES)
 SCHEDULE = Schedule(steps=3000, lr=2e-3, weight_decay=0.02, precision="bf16")

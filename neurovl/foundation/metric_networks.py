@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ..errors import DataError, MissingError
-from .source import device_for, fetch_command
+from neurovl.errors import DataError, MissingError
+from neurovl.foundation.source import device_for, fetch_command
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SWAV_URL = "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"
@@ -179,7 +179,7 @@ def _clip_image(folder, device):
 def _clip(architecture: str, folder, device):
     import open_clip
 
-    from .clip import load_clip
+    from neurovl.foundation.clip import load_clip
 
     if folder is None:
         return load_clip(f"{architecture}/openai", device)

@@ -10,12 +10,12 @@ import copy
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..errors import DataError
-from .clip import Clip
-from .facts import configurations, find_facts, find_folder, weight_shapes
-from .llm import VICUNA_TEMPLATE
-from .source import TINY, alternatives
-from .vae import LatentCodec
+from neurovl.errors import DataError
+from neurovl.foundation.clip import Clip
+from neurovl.foundation.facts import configurations, find_facts, find_folder, weight_shapes
+from neurovl.foundation.llm import VICUNA_TEMPLATE
+from neurovl.foundation.source import TINY, alternatives
+from neurovl.foundation.vae import LatentCodec
 
 
 class ShapesOnly(TorchFunctionMode):
@@ -151,8 +151,8 @@ def llm_skeleton(spec="tiny"):
 
 def metric_skeletons(spec="tiny"):
     """Name, number of parameters and network (`features` of pictures) of every member of a metric family."""
-    from .metric import metric_family
-    from .metric_networks import ClipFeatures, caption_member, paper_family
+    from neurovl.foundation.metric import metric_family
+    from neurovl.foundation.metric_networks import ClipFeatures, caption_member, paper_family
 
     family = metric_family(spec, "meta") if spec != "paper" else paper_family(None, "meta")
     members = [*family, *([] if len(family) == 1 else [caption_member(None, "meta")])]

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import MissingError
+from neurovl.errors import MissingError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TINY = Path(__file__).parent / "tiny"
 LARGE = 2 * 2**30  # bytes of weights; what is larger is loaded in 16 bits where the device has bf16
@@ -121,12 +121,12 @@ def load_or_explain(load: Callable, spec: str | Sequence[str], part: str):
 
 def device_for(device: str, what: str) -> str:
     """Name of the device to compute on. Where it was left to us ('auto'), the log says what was taken, and why."""
-    from ..devices import choose_device
+    from neurovl.training.devices import choose_device
 
     name = choose_device(device)
     if device == "auto":
         why = {"cuda": "a GPU is here", "mps": "no CUDA, but Apple's GPU is here"}
-        log.info("%s runs on %s (%s)", what, name, why.get(name, "no GPU is here"))
+        logger.info("%s runs on %s (%s)", what, name, why.get(name, "no GPU is here"))
     return name
 
 
@@ -142,7 +142,7 @@ def dtype_for(device: str, folder: str, what: str):
     )
     if size < LARGE or not has_bf16(device):
         return torch.float32
-    log.info("%s is loaded in bf16: %.1f GB of weights", what, size / 2**30)
+    logger.info("%s is loaded in bf16: %.1f GB of weights", what, size / 2**30)
     return torch.bfloat16
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..devices import choose_device
-from ..training import Schedule, batch_rows, fit
-from .clip import load_clip, texts_of, vision_to_transformers
-from .pictures import Pictures
-from .source import alternatives, device_for, load_or_explain, resolve
-from .vae import load_vae
+from neurovl.family.scene_pictures import Pictures
+from neurovl.foundation.clip import load_clip, texts_of, vision_to_transformers
+from neurovl.foundation.source import alternatives, device_for, load_or_explain, resolve
+from neurovl.foundation.vae import load_vae
+from neurovl.training.devices import choose_device
+from neurovl.training.loop import Schedule, batch_rows, fit
 
 TINY_UNET = {
     "sample_size": 16,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from ..devices import choose_device
-from ..training import Schedule, batch_rows, fit
-from .pictures import Pictures, images_to_tensor
-from .source import alternatives, device_for, load_or_explain, resolve
+from neurovl.family.scene_pictures import Pictures, images_to_tensor
+from neurovl.foundation.source import alternatives, device_for, load_or_explain, resolve
+from neurovl.training.devices import choose_device
+from neurovl.training.loop import Schedule, batch_rows, fit
 
 TINY_CONFIG = {
     "in_channels": 3,

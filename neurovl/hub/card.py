@@ -3,8 +3,8 @@
 Everything is taken from the run's records and results.csv; nothing is computed anew.
 """
 
-from ..datasets.nsd import BETAS
-from .facts import OWN_TASKS, REFERENCES, TrainedEncoder, public_models
+from neurovl.hub.facts import OWN_TASKS, REFERENCES, TrainedEncoder, public_models
+from neurovl.recordings.nsd import BETAS
 
 
 def model_card(facts: TrainedEncoder, encoder, repo: str | None) -> str:
@@ -27,19 +27,23 @@ def _header(facts: TrainedEncoder) -> str:
     name, simulated = facts.data["name"], facts.data["simulated"]
     rows = facts.scores()
     rows = rows[rows.task.isin(OWN_TASKS) & ~rows.system.isin(REFERENCES)]
-    found = [
-        EvalResult(
-            task_type="feature-extraction",
-            task_name=row.task,
-            dataset_type=name,
-            dataset_name=name,
-            dataset_split="test",
-            metric_type=row.metric,
-            metric_name=f"{row.metric}, {row.protocol}",
-            metric_value=row.value,
-        )
-        for row in rows[rows.value.notna()].itertuples()
-    ] if len(rows) else []  # fmt: skip
+    found = (
+        [
+            EvalResult(
+                task_type="feature-extraction",
+                task_name=row.task,
+                dataset_type=name,
+                dataset_name=name,
+                dataset_split="test",
+                metric_type=row.metric,
+                metric_name=f"{row.metric}, {row.protocol}",
+                metric_value=row.value,
+            )
+            for row in rows[rows.value.notna()].itertuples()
+        ]
+        if len(rows)
+        else []
+    )
     terms = {"license": "bsd-3-clause"}
     if not simulated:
         terms = {"license": "other", "license_name": "terms-of-the-recordings"}
@@ -117,11 +121,20 @@ def _preprocessing(facts: TrainedEncoder) -> str:
     )
     rows = [
         ("betas", betas),
-        ("standardised", "z-scores of each voxel over the training trials of the session, or of the subject where sessions are held out"),
-        ("common grid", f"{_grid(plan.target)} voxels, axes {facts.axes}, trilinear; {len(plan.region):,} voxels carry values"),
+        (
+            "standardised",
+            "z-scores of each voxel over the training trials of the session, or of the subject where sessions are held out",
+        ),
+        (
+            "common grid",
+            f"{_grid(plan.target)} voxels, axes {facts.axes}, trilinear; {len(plan.region):,} voxels carry values",
+        ),
         ("tokens", f"{n} of {size} values: {patch}"),
-        ("off_mask", f"{plan.off_mask} (keep: all voxels of a kept patch; zero: 0 outside the subjects' united region; own: 0 outside each subject's own)"),
-    ]  # fmt: skip
+        (
+            "off_mask",
+            f"{plan.off_mask} (keep: all voxels of a kept patch; zero: 0 outside the subjects' united region; own: 0 outside each subject's own)",
+        ),
+    ]
     models = public_models(facts.record["settings"]["models"])
     targets = [("CLIP target", _model(models["clip"]))]
     if facts.system["use_vae"]:
@@ -182,7 +195,18 @@ def _score_table(rows) -> str:
         names = (row.system, row.task, row.protocol, row.metric)
         numbers = (number(row.value), interval, number(row.n, ",.0f"), number(row.chance))
         lines.append((*names, *numbers, number(row.ceiling), "" if known else row.note))
-    head = ("system", "task", "protocol", "metric", "value", "95 % interval", "n", "chance", "ceiling", "note")  # fmt: skip
+    head = (
+        "system",
+        "task",
+        "protocol",
+        "metric",
+        "value",
+        "95 % interval",
+        "n",
+        "chance",
+        "ceiling",
+        "note",
+    )
     return _table(head, lines)
 
 
@@ -217,7 +241,7 @@ For research on vision and on methods, with people who agreed to be decoded and 
 - The whole grid of a volume is stretched to the common grid: fields of view must be alike.
 - What a generator draws or a language model says from these embeddings is a likeness out of their own training, and may be
   wrong in ways that look right. Show chance, ceiling and how a picture was chosen beside it.
-- Not for evidence, lie detection, hiring, insurance, schooling, policing or borders, and not for people who did not agree.
+- Not for readout, lie detection, hiring, insurance, schooling, policing or borders, and not for people who did not agree.
 - The region (`plan.npz`) is an outline of the subjects' united cortical region on the common grid."""
 
 
@@ -225,13 +249,16 @@ def _origin(facts: TrainedEncoder) -> str:
     record = facts.record
     packages = ", ".join(f"{k} {v}" for k, v in record["packages"].items() if v)
     rows = [
-        ("made by", f"neurovl {record['version'] or ''}, commit {record['commit'] or 'not recorded'}"),
+        (
+            "made by",
+            f"neurovl {record['version'] or ''}, commit {record['commit'] or 'not recorded'}",
+        ),
         ("finished", record["finished"]),
         ("device", record["device"]),
         ("seconds", record["seconds"]),
         ("Python", record["python"]),
         ("packages", packages),
-    ]  # fmt: skip
+    ]
     licence = "BSD 3-Clause, as the package."
     if not facts.data["simulated"]:
         licence = f"The code is BSD 3-Clause. For the weights, the terms of the recordings: {facts.data['licence']}; {_sentence(facts.data['terms'])}"

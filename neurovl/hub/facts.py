@@ -9,11 +9,11 @@ from pathlib import Path, PurePath
 
 import nibabel
 
-from ..config import read_run
-from ..errors import ConfigError, DataError, MissingError
-from ..provenance import PROVENANCE, provenance_key
-from ..results import read_results
-from ..tokens import TokenStore
+from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.results import read_results
+from neurovl.settings.profile_files import read_run
+from neurovl.stages import PROVENANCE, provenance_key
+from neurovl.tokens.store import TokenStore
 
 OWN_TASKS = ("alignment", "classification")  # the others take a language model or a generator too
 REFERENCES = ("ridge", "shuffled")
@@ -71,7 +71,7 @@ class TrainedEncoder:
             known = sorted(p.parent.name for p in place.glob("encoders/*/model.safetensors"))
             raise MissingError(
                 f"encoder {system!r} is not in this run, expected {f'one of {known}' if known else 'a trained one'}; "
-                f"choose one with --system, or train it: {RETRAIN}"
+                f"choose one with --variant, or train it: {RETRAIN}"
             )
         records = {"encoder": _record(folder)}
         for name in ("tokens", "targets"):
@@ -112,7 +112,7 @@ class TrainedEncoder:
 
     @property
     def system(self) -> dict:
-        """What was trained, see `systems.System`."""
+        """What was trained, see `encoder.variants.Variant`."""
         return self.record["settings"]["settings"]
 
     @property
@@ -146,7 +146,9 @@ def public_models(models: dict) -> dict:
         return {name: public_models(value) for name, value in models.items()}
     if isinstance(models, list):
         return [public_models(one) for one in models]
-    is_path = isinstance(models, str) and (models.startswith((".", "/", "~")) or models.count("/") > 1)  # fmt: skip
+    is_path = isinstance(models, str) and (
+        models.startswith((".", "/", "~")) or models.count("/") > 1
+    )
     return PurePath(models).name if is_path else models
 
 

@@ -4,12 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
-from ..encoder import load_encoder
-from ..errors import ConfigError, DataError, MissingError
-from ..provenance import stage
-from .card import model_card
-from .facts import TrainedEncoder
-from .published import load_published, require_fit
+from neurovl.encoder.vit3d import load_encoder
+from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.hub.card import model_card
+from neurovl.hub.facts import TrainedEncoder
+from neurovl.hub.published import load_published, require_fit
+from neurovl.stages import stage
 
 WEIGHTS = ("config.json", "model.safetensors")
 ABOUT = ("data.json", "README.md")  # what tells an export from other folders

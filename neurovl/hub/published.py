@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..alignment import predict
-from ..datasets.base import clean_voxels
-from ..encoder import BrainEmbedding, BrainEncoder, load_encoder
-from ..errors import DataError, MissingError, NeurovlError
-from ..foundation.source import cached_snapshot, fetch_command
-from ..preprocessing import own_columns, pack, standardisation
-from ..resize import Resizer
-from ..tokens import TokenPlan
+from neurovl.encoder.alignment import predict
+from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder, load_encoder
+from neurovl.errors import DataError, MissingError, NeurovlError
+from neurovl.foundation.source import cached_snapshot, fetch_command
+from neurovl.recordings.base import clean_voxels
+from neurovl.tokens.resize import Resizer
+from neurovl.tokens.store import TokenPlan
+from neurovl.tokens.writing import own_columns, pack, standardisation
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Language from brain tokens: the encoder's penultimate layer in the place of a picture.
 
 Any causal language model of transformers will do. `BrainLLM` answers and chats, `fit_language`
-trains it; the dialogues come from `neurovl.instructions`.
+trains it; the dialogues come from `neurovl.language.dialogues`.
 """
 
-from neurovl.language.fit import fit_language
 from neurovl.language.model import BrainLLM, Chat, Projector
+from neurovl.language.train import fit_language
 
 __all__ = ["BrainLLM", "Chat", "Projector", "fit_language"]

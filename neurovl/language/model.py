@@ -2,7 +2,7 @@
 
     answer ~ LLM([e(before <image>), P(h_0 ... h_N), e(after)]),   P(h) = W2 gelu(W1 h + b1) + b2
 
-Left out: how h is made (`neurovl.encoder`), what the dialogues say (`neurovl.instructions`).
+Left out: how h is made (`neurovl.encoder.vit3d`), what the dialogues say (`neurovl.language.dialogues`).
 """
 
 import json
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from neurovl.errors import ConfigError, DataError, MissingError
-from neurovl.instructions import (
+from neurovl.language.dialogues import (
     Dialogue,
     add_placeholder,
     collate,
@@ -23,7 +23,7 @@ from neurovl.instructions import (
     prompt_ids,
 )
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 GENERATION_BATCH = 64
 
@@ -338,7 +338,7 @@ def _fit_embeddings(llm: nn.Module, n: int) -> None:
     rows = llm.get_input_embeddings().num_embeddings
     if rows >= n:
         return
-    log.info("the language model's vocabulary grows from %d to %d", rows, n)
+    logger.info("the language model's vocabulary grows from %d to %d", rows, n)
     llm.resize_token_embeddings(n, mean_resizing=False)
     with torch.no_grad():
         for layer in {llm.get_input_embeddings(), llm.get_output_embeddings()}:

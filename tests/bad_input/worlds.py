@@ -19,7 +19,7 @@ SETTINGS = """\
 simulation: null
 preprocessing: {patches: [4]}
 encoder: {width: 32, layers: 2, heads: 2, head_hidden: 32}
-alignment: {epochs: 1, batch_size: 64, systems: [main]}
+alignment: {epochs: 1, batch_size: 64, variants: [main]}
 language: {steps: [1, 1], batch_size: [4, 4], max_new_tokens: 8}
 """
 PREPROCESS = "preprocess --data data --out run --profile settings.yaml --jobs 1"
@@ -80,7 +80,12 @@ def table(data: Path) -> None:
     write_table(data / "trials.tsv", rows, COLUMNS)
     masks = [[one, f"{one}_mask.nii", f"{one}_ffa.nii"] for one in ("sub-01", "sub-02")]
     write_table(data / "subjects.tsv", masks, ["subject", "mask", "FFA"])
-    sentences = [["pic0", "a dog."], ["pic0", "a dog on grass."], ["pic1", "a cat."], ["pic2", "a cow."]]  # fmt: skip
+    sentences = [
+        ["pic0", "a dog."],
+        ["pic0", "a dog on grass."],
+        ["pic1", "a cat."],
+        ["pic2", "a cow."],
+    ]
     write_table(data / "captions.tsv", sentences, ["image_id", "caption"])
     (data / "stimuli").mkdir()
     for number in range(3):
@@ -97,7 +102,12 @@ def write_table(path: Path, rows, columns) -> None:
 def haxby(data: Path) -> None:
     """One subject with 4 runs of 3 categories, in Haxby's layout."""
     folder = data / "haxby2001/subj1"
-    labels = [(name, run) for run in range(4) for name in ("rest", "face", "house", "cat") for _ in range(6)]  # fmt: skip
+    labels = [
+        (name, run)
+        for run in range(4)
+        for name in ("rest", "face", "house", "cat")
+        for _ in range(6)
+    ]
     affine = np.diag([3.5, 3.75, 3.75, 1])
     bold = np.random.default_rng(3).normal(500, 20, (6, 5, 4, len(labels))).astype(np.int16)
     save(folder / "bold.nii.gz", bold, affine)
@@ -147,7 +157,7 @@ class Worlds:
             self.copy(kind, folder)
             commands = [PREPROCESS]
             if state == "trained":
-                commands += ["train encoder --run run --system main", "train llm --run run"]
+                commands += ["train encoder --run run --variant main", "train llm --run run"]
             for command in commands:
                 done = neurovl(command, folder)
                 assert done.code == 0, done

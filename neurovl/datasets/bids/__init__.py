@@ -1,5 +1,0 @@
-"""BIDS derivatives with single-trial betas, found, understood and converted to a table."""
-
-from neurovl.datasets.bids.convert import BidsChoice, convert_bids
-
-__all__ = ["BidsChoice", "convert_bids"]

@@ -1,5 +1,0 @@
-"""Haxby et al. 2001: real brains, eight kinds of objects; its reader, and its form as a table."""
-
-from neurovl.datasets.haxby.recordings import HaxbyRecordings, find
-
-__all__ = ["HaxbyRecordings", "find"]

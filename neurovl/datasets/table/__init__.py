@@ -1,5 +1,0 @@
-"""Your own data: a folder with one table of trials and NIfTI files, read, checked and written."""
-
-from neurovl.datasets.table.recordings import TableRecordings
-
-__all__ = ["TableRecordings"]

@@ -1,0 +1,121 @@
+"""What brains are aligned with: CLIP and VAE embeddings of the pictures (paper section 3.1)."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from neurovl.errors import DataError
+
+MAX_TARGET_COSINE = 0.95
+
+
+class Targets:
+    """Embeddings of the pictures, kept in a folder: `clip` (n, E) float32 and `vae` (n, c, h, w) or None.
+
+    Attributes
+    ----------
+    image_ids : list of str
+    """
+
+    def __init__(self, folder):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        try:
+            stored = load_file(folder / "targets.safetensors")
+            self.clip, self.vae = stored["clip"], stored.get("vae")
+            self.image_ids = json.loads((folder / "image_ids.json").read_text())
+        except (SafetensorError, OSError, ValueError, KeyError) as problem:
+            raise DataError(
+                f"{folder.name}/ cannot be read ({problem}), expected targets.safetensors and image_ids.json of one stage; "
+                "remove the folder and make it again: neurovl train encoder --run RUN"
+            ) from problem
+        if self.vae is not None:
+            self.vae = self.vae.float()
+        self._row = {image: i for i, image in enumerate(self.image_ids)}
+
+    def flat(self, vae: bool = True) -> torch.Tensor:
+        """Both embeddings of every picture side by side, (n, E + c h w), or the CLIP embedding alone."""
+        parts = [self.clip] + ([self.vae.flatten(1)] if vae and self.vae is not None else [])
+        return torch.cat(parts, dim=1)
+
+    def rows(self, image_ids) -> torch.Tensor:
+        """Row of each image id."""
+        return torch.tensor([self._row[str(i)] for i in image_ids])
+
+
+def write_targets(recordings, folder: Path, clip, vae=None, batch: int = 200) -> None:
+    """Embed every picture of a data set; where there are no pictures, its labels, else the mean of its captions.
+
+    Parameters
+    ----------
+    recordings : Recordings
+    folder : Path
+        Receives targets.safetensors and image_ids.json.
+    clip : foundation.clip.Clip
+    vae : foundation.vae.LatentCodec, optional
+        Not used where the data set has no pictures.
+
+    Raises
+    ------
+    DataError
+        Without pictures: two different labels have text embeddings with a cosine above 0.95.
+    """
+    from safetensors.torch import save_file
+    from tqdm.auto import tqdm
+
+    ids = list(dict.fromkeys(recordings.trials.image_id))
+    clips, vaes = [], []
+    for i in tqdm(range(0, len(ids), batch), desc="embedding pictures", disable=None):
+        block = ids[i : i + batch]
+        if recordings.has_images:
+            images = [recordings.image(image) for image in block]
+            clips.append(clip.embed_images(images))
+            if vae is not None:
+                vaes.append(vae.encode(images).half())
+        else:
+            clips.append(torch.stack([_words(recordings, image, clip) for image in block]))
+    if not recordings.has_images and recordings.label(ids[0]) is not None:
+        _require_distinct(recordings, ids, torch.cat(clips))
+    tensors = {"clip": torch.cat(clips).contiguous()} | (
+        {"vae": torch.cat(vaes).contiguous()} if vaes else {}
+    )
+    save_file(tensors, folder / "targets.safetensors")
+    (folder / "image_ids.json").write_text(json.dumps([str(i) for i in ids]))
+
+
+def _words(recordings, image_id, clip) -> torch.Tensor:
+    """Text embedding of a picture that is not there: of its label, or the mean over its captions."""
+    label = recordings.label(image_id)
+    texts = recordings.captions(image_id) if label is None else [label_text(label)]
+    if not texts:
+        raise DataError(
+            f"image {image_id} has neither picture nor caption nor label, expected one of them as a target; "
+            "add the picture to stimuli/ or a row to captions.tsv"
+        )
+    return clip.embed_texts(texts).mean(0)
+
+
+def label_text(label: str) -> str:
+    """The sentence that stands for a category name as a target."""
+    return (
+        f"a picture of a {label} on a plain background"
+        if label != "scrambled"
+        else "a scrambled picture"
+    )
+
+
+def _require_distinct(recordings, ids, embeds: torch.Tensor) -> None:
+    first = {recordings.label(image): i for i, image in reversed(list(enumerate(ids)))}
+    names = sorted(first)
+    unit = nn.functional.normalize(embeds[[first[n] for n in names]], dim=-1)
+    cosine = (unit @ unit.T).fill_diagonal_(-1)
+    if float(cosine.max()) > MAX_TARGET_COSINE:
+        a, b = divmod(int(cosine.argmax()), len(names))
+        raise DataError(
+            f"the text embeddings of {names[a]!r} and {names[b]!r} have cosine {float(cosine.max()):.3f}, expected at most "
+            f"{MAX_TARGET_COSINE}; the CLIP model cannot tell these words apart: choose another one in the profile"
+        )

@@ -1,0 +1,97 @@
+"""The encoders that are compared with one another, each by what it changes (paper section 4.4)."""
+
+from dataclasses import dataclass, replace
+
+from neurovl.errors import ConfigError
+from neurovl.settings.sections import Alignment, EncoderShape, Profile
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One encoder to train: what it reads, from whom, and how.
+
+    Attributes
+    ----------
+    name : str
+        Its folder below RUN/encoders.
+    layout : str
+        Layout of the tokens.
+    subjects : list of str, or None
+        None: all subjects.
+
+    Raises
+    ------
+    ConfigError
+        Settings that no encoder can have.
+    """
+
+    name: str
+    layout: str
+    shape: EncoderShape
+    settings: Alignment
+    subjects: list[str] | None = None
+    use_vae: bool = True
+
+    def __post_init__(self):
+        share, e = self.settings.synthetic, self.shape
+        if e.readout_of not in ("subject", "all"):
+            raise ConfigError(
+                f"encoder.readout_of is {e.readout_of!r}, expected 'subject' or 'all'; correct it in the profile"
+            )
+        if not 0 <= share <= 1 or e.readout < 0:
+            raise ConfigError(
+                f"alignment.synthetic is {share} and encoder.readout {e.readout}, expected a share from 0 to 1 and a number "
+                "of components; correct it in the profile"
+            )
+        if share and not e.readout:
+            raise ConfigError(
+                f"alignment.synthetic is {share} and encoder.readout 0, expected a readout, whose encoding models the "
+                "responses are drawn from; set encoder.readout, to 128 for example, or alignment.synthetic to 0"
+            )
+
+
+def expand(names, store) -> list[str]:
+    """Systems by name; 'per-subject' stands for one a subject, 'patches' for one for each further patch size."""
+    several = {
+        "per-subject": [f"per-subject-{subject}" for subject in store.subjects],
+        "patches": list(store.plans)[1:],
+    }
+    return [one for name in names for one in several.get(name, [name])]
+
+
+def describe(name: str, profile: Profile, store) -> Variant:
+    """The system of a name.
+
+    'main' is as the profile says. 'common' has no parameters of a subject. 'plain' is the paper's ViT3D: one linear map
+    for all patches and subjects, measured trials alone; 'flat' is the same on voxels in one row, cut in as many tokens.
+    'no-vae' has no VAE head; 'per-subject-subj01' saw one subject; 'p4' reads patches of another size.
+
+    Raises
+    ------
+    ConfigError
+        There is no such system.
+    """
+    main = Variant(name, store.layouts[0], profile.encoder, profile.alignment)
+    plain = replace(
+        main,
+        shape=replace(profile.encoder, readout=0),
+        settings=replace(profile.alignment, synthetic=0.0),
+    )
+    if name == "common":
+        return replace(main, shape=replace(profile.encoder, readout_of="all"))
+    if name == "plain":
+        return plain
+    if name == "flat":
+        return replace(plain, layout="flat")
+    if name == "no-vae":
+        return replace(main, use_vae=False)
+    if name.removeprefix("per-subject-") in store.subjects and name.startswith("per-subject-"):
+        return replace(main, subjects=[name.removeprefix("per-subject-")])
+    if name in store.plans:
+        return replace(main, layout=name)
+    if name != "main":
+        raise ConfigError(
+            f"no system {name!r}, expected main, common, plain, flat, no-vae, per-subject, patches, or one of these "
+            f"subjects and patch sizes: {', '.join([*store.subjects, *store.plans])}; correct alignment.variants of the profile"
+        )
+    return main

@@ -1,0 +1,173 @@
+"""Captions, descriptions, dialogues and reasoning about the test pictures: RUN/captions/answers.csv."""
+
+import pandas as pd
+
+from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shuffled
+from neurovl.evaluation.score_table import PER_IMAGE, Table
+from neurovl.language.dialogues import evaluation_set
+from neurovl.results import Row
+
+TEXT_TASKS = {"brief": "caption", "detailed": "description", "reasoning": "reasoning"}
+
+COLUMNS = [
+    "system",
+    "protocol",
+    "subject",
+    "type",
+    "image_id",
+    "turn",
+    "question",
+    "answer",
+    "truth",
+    "closed",
+]
+
+
+def answer(run) -> None:
+    """Put every type of question to the language model for each subject and test picture.
+
+    Systems: 'neurovl' (all types from the average of repeats, brief captions also from a single trial), 'shuffled' (brains of
+    other pictures) and 'no-brain' (no response at all).
+    """
+    from neurovl.language import BrainLLM
+
+    p = run.profile
+    with run.stage(
+        "captions",
+        {"evaluation": p.evaluation, "language": p.language},
+        ("llm", "encoders/main", "tokens"),
+    ) as s:
+        if s.done:
+            return
+        model = BrainLLM.from_pretrained(run.folder / "llm", device=p.device)
+        rows = []
+        for subject in run.store.subjects:
+            for protocol in ("average", "single"):
+                ids, z = held_out(run, "main", subject, protocol)
+                wanted = chosen_images(ids, p.evaluation.caption_images, p.seed)
+                z = z.take([ids.index(i) for i in wanted])
+                talk = _questions(run, wanted)
+                if protocol == "single":
+                    talk = [d for d in talk if d.type == "brief"]
+                systems = {"neurovl": z}
+                if protocol == "average":
+                    systems |= {"shuffled": shuffled(z, p.seed), "no-brain": no_brain(run, len(z))}
+                for system, brain in systems.items():
+                    for row in _converse(
+                        model, brain.hidden, wanted, talk, p.language.max_new_tokens
+                    ):
+                        rows.append(
+                            {"system": system, "protocol": protocol, "subject": subject, **row}
+                        )
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(s.dir / "answers.csv", index=False)
+
+
+def _questions(run, ids: list[str]):
+    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
+    return evaluation_set(run.recordings, [original[i] for i in ids], run.profile.seed)
+
+
+def _converse(model, hidden, ids, dialogues, max_new_tokens: int):
+    """Ask all dialogues turn by turn; the model's own answers are the history of later turns."""
+    row = {image: k for k, image in enumerate(ids)}
+    history = [[] for _ in dialogues]
+    for turn in range(max(len(d.turns) for d in dialogues)):
+        live = [i for i, d in enumerate(dialogues) if len(d.turns) > turn]
+        brains = hidden[[row[str(dialogues[i].image_id)] for i in live]]
+        asked = [dialogues[i].turns[turn][0] for i in live]
+        answers = model.generate(brains, asked, [history[i] for i in live], max_new_tokens)
+        for i, question, said in zip(live, asked, answers, strict=True):
+            history[i].append((question, said))
+            d = dialogues[i]
+            yield {
+                "type": d.type,
+                "image_id": str(d.image_id),
+                "turn": turn,
+                "question": question,
+                "answer": said,
+                "truth": d.turns[turn][1],
+                "closed": d.closed,
+            }
+
+
+def read_answers(run_folder) -> pd.DataFrame:
+    """answers.csv of a run, text kept as text."""
+    path = run_folder / "captions" / "answers.csv"
+    return pd.read_csv(path, dtype={"image_id": str}, keep_default_na=False)
+
+
+def score_text(run, table: Table) -> None:
+    """Caption metrics of open answers, accuracy of closed ones; chance is what is said without a brain."""
+    from neurovl.metrics import captions as score_captions
+
+    answers = read_answers(run.folder)
+    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
+    references = {i: run.recordings.captions(original[i]) for i in answers.image_id.unique()}
+
+    def corpus(part, task):
+        refs = [
+            references[i] if task == "caption" else [t]
+            for i, t in zip(part.image_id, part.truth, strict=True)
+        ]
+        return score_captions(list(part.answer), refs)
+
+    for kind, task in TEXT_TASKS.items():
+        part = answers[(answers.type == kind) & (answers.turn == 0)]
+        blind = corpus(part[part.system == "no-brain"], task)
+        for (system, proto), own in part.groupby(["system", "protocol"], sort=False):
+            scores = blind if system == "no-brain" else corpus(own, task)
+            for metric, result in scores.items():
+                fields = {
+                    "data": table.data,
+                    "system": system,
+                    "task": task,
+                    "protocol": proto,
+                    "subject": "all",
+                    "metric": metric,
+                }
+                if result.value is None:
+                    table.rows.append(Row(**fields, note=result.reason))
+                    continue
+                interval = result.interval(table.seed, table.resamples)
+                table.rows.append(
+                    Row(
+                        **fields,
+                        value=result.value,
+                        ci_low=interval.low,
+                        ci_high=interval.high,
+                        n=len(own),
+                        chance=blind[metric].value,
+                    )
+                )
+                if result.per_image is not None:
+                    values = {
+                        **fields,
+                        "subject": own.subject.to_numpy(),
+                        "image_id": own.image_id.to_numpy(),
+                        "value": result.per_image,
+                    }
+                    table.images.append(
+                        pd.DataFrame({**values, "metric": f"{metric}_sentence"}, columns=PER_IMAGE)
+                    )
+    for kind, task in (("conversation", "dialogue"), ("localization", "localization")):
+        part = answers[(answers.type == kind) & (answers.closed.astype(str) == "True")]
+        right = (
+            part.answer.str.lower().str.strip(" .") == part.truth.str.lower().str.strip(" .")
+        ).astype(float)
+        part = part.assign(right=right)
+        chance = {s: g.right.mean() for s, g in part[part.system == "no-brain"].groupby("subject")}
+        metric = "accuracy" if task == "dialogue" else "accuracy_concept_word"
+        for (system, proto, subject), own in part.groupby(
+            ["system", "protocol", "subject"], sort=False
+        ):
+            by_image = own.groupby("image_id").right.mean()
+            table.add(
+                system,
+                task,
+                proto,
+                subject,
+                metric,
+                by_image.index,
+                by_image,
+                float(chance[subject]),
+            )

@@ -1,0 +1,78 @@
+"""Embeddings of the held-out pictures from brains: averaged, single-trial, shuffled or absent."""
+
+import numpy as np
+import torch
+
+from neurovl.encoder.alignment import held_out_voxels, predict
+
+
+def chosen_images(ids: list[str], n: int | None, seed: int) -> list[str]:
+    """At most `n` of the test pictures, the same for every subject that saw them, in order of id."""
+    if n is None or n >= len(ids):
+        return list(ids)
+    order = np.random.default_rng([seed, 11]).permutation(sorted(ids))
+    return sorted(order[:n].tolist())
+
+
+def held_out(run, system: str, subject: str, protocol: str = "average"):
+    """Predictions for all test pictures of a subject.
+
+    Returns
+    -------
+    list of str, BrainEmbedding
+        Image ids and their embeddings in the same order.
+    """
+    encoder, store = run.encoder(system), run.store
+    ids, voxels = held_out_voxels(store, subject, protocol)
+    return ids, predict(encoder, store.cut(voxels, encoder.layout))
+
+
+def fit_ridge(x, targets, image_ids, groups) -> dict:
+    """The linear baseline: a ridge regression of voxels (n, V) to each embedding of the pictures that were seen.
+
+    Parameters
+    ----------
+    targets : Targets
+    groups : array, shape (n,)
+        What folds of the cross-validation must not share, such as the picture.
+
+    Returns
+    -------
+    dict
+        `RidgeDecoder` by 'clip' and, where there is one, 'vae'.
+    """
+    from neurovl.baselines.ridge import RidgeDecoder
+
+    rows = targets.rows(image_ids)
+    parts = {"clip": targets.clip} | ({} if targets.vae is None else {"vae": targets.vae})
+    return {k: RidgeDecoder().fit(x, v[rows].flatten(1).numpy(), groups) for k, v in parts.items()}
+
+
+def linear_part(run, z):
+    """What the readout of the main encoder alone says: the decoder that its training starts from; None without."""
+    encoder = run.encoder("main")
+    if encoder.readout is None:
+        return None
+    said = encoder.readout.decode(z.hidden[..., encoder.width :].sum(1))
+    width = z.clip.shape[1]
+    return {"clip": said[:, :width], "vae": None if z.vae is None else said[:, width:]}
+
+
+def shuffled(z, seed: int):
+    """The embeddings dealt out among the pictures so that none keeps its own: the control that must fall to chance."""
+    return z.take(derangement(len(z), seed))
+
+
+def no_brain(run, n: int):
+    """Embeddings of `n` volumes without any response, z-scores of 0: what is said or drawn without a brain."""
+    encoder, store = run.encoder("main"), run.store
+    empty = torch.zeros(1, len(store.region))
+    return predict(encoder, store.cut(empty, encoder.layout)).take([0] * n)
+
+
+def derangement(n: int, seed: int) -> np.ndarray:
+    """A random order of 0..n-1 in which nothing stays in its place (n of 2 or more)."""
+    order = np.random.default_rng([seed, 5]).permutation(n)
+    out = np.empty(n, int)
+    out[order] = np.roll(order, 1)
+    return out

@@ -1,0 +1,230 @@
+"""Reconstructed test pictures, with and without each part, and over beta: RUN/reconstructions/."""
+
+import numpy as np
+import pandas as pd
+
+from neurovl.encoder.vit3d import BrainEmbedding
+from neurovl.errors import DataError, MissingError
+from neurovl.evaluation.clip_score import score_clip_s
+from neurovl.evaluation.embeddings import chosen_images, derangement, held_out
+from neurovl.evaluation.score_table import Table
+from neurovl.language.dialogues import PROMPTS
+from neurovl.metrics import protocol
+from neurovl.reconstruction.reconstructor import Reconstructor
+from neurovl.results import Row
+
+
+def reconstruct(run) -> None:
+    """Reconstruct test pictures and list them in samples.csv.
+
+    Systems: 'neurovl', 'no-llm' (empty prompt), 'no-vae' (start from noise), 'true-embedding' (the ceiling: true CLIP
+    embedding, true latent, a true caption). The beta ablation adds every beta with and without the language model.
+    """
+    from neurovl.language import BrainLLM
+
+    p, settings = run.profile, run.profile.reconstruction
+    inputs = ["llm", "encoders/main", "targets", "tokens"]
+    has_no_vae = "no-vae" in p.alignment.variants
+    with run.stage(
+        "reconstructions", settings, (*inputs, *(["encoders/no-vae"] if has_no_vae else []))
+    ) as s:
+        if s.done:
+            return
+        sampler = Reconstructor.from_pretrained(run.folder, p.device)
+        llm = BrainLLM.from_pretrained(run.folder / "llm", device=p.device)
+        book = _Album(s.dir, sampler, p.seed)
+        subjects = run.store.subjects
+        for k, subject in enumerate(subjects):
+            for protocol in ("average", "single"):
+                ids, z = held_out(run, "main", subject, protocol)
+                few = chosen_images(ids, settings.images, p.seed)
+                z = z.take([ids.index(i) for i in few])
+                prompts = prompts_from(llm, z, p.language.max_new_tokens)
+                book.add("neurovl", protocol, subject, few, z, prompts, settings.beta)
+                if protocol == "single":
+                    continue
+                book.add("no-llm", protocol, subject, few, z, [""] * len(few), settings.beta)
+                if has_no_vae:
+                    all_ids, plain = held_out(run, "no-vae", subject, protocol)
+                    plain = plain.take([all_ids.index(i) for i in few])
+                    book.add("no-vae", protocol, subject, few, plain, prompts, 1.0)
+                if settings.ablation_subjects is None or k < settings.ablation_subjects:
+                    some = slice(settings.ablation_images)
+                    for beta in settings.betas:
+                        part = BrainEmbedding(z.clip[some], z.vae[some], z.hidden[some])
+                        book.add("neurovl", "beta", subject, few[some], part, prompts[some], beta)
+                        book.add("no-llm", "beta", subject, few[some], part, [""] * len(part), beta)
+        _add_ceiling(run, book, few)
+        pd.DataFrame(book.rows).to_csv(s.dir / "samples.csv", index=False)
+
+
+def prompts_from(llm, z, max_new_tokens: int) -> list[str]:
+    """The language model's prompt for the diffusion model, one a brain (instruction reconstruction)."""
+    return llm.generate(
+        z.hidden, [PROMPTS["reconstruction"][0]] * len(z), max_new_tokens=max_new_tokens
+    )
+
+
+def _add_ceiling(run, book, ids) -> None:
+    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
+    rows = run.targets.rows(ids)
+    true = BrainEmbedding(run.targets.clip[rows], run.targets.vae[rows], run.targets.clip[rows])
+    prompts = [run.recordings.captions(original[i])[0] for i in ids]
+    book.add(
+        "true-embedding", "average", "all", ids, true, prompts, run.profile.reconstruction.beta
+    )
+
+
+class _Album:
+    """Writes pictures beside a list of what they are."""
+
+    def __init__(self, folder, sampler, seed: int):
+        self.folder, self.sampler, self.seed, self.rows = folder, sampler, seed, []
+
+    def add(self, system, protocol, subject, ids, z, prompts, beta) -> None:
+        seeds = [self.seed * 100_003 + k for k in range(len(ids))]
+        place = self.folder / f"{system}-{protocol}-{beta:g}" / subject
+        place.mkdir(parents=True, exist_ok=True)
+        for image_id, prompt, picture in zip(
+            ids, prompts, self.sampler.batch(z, prompts, beta, seeds), strict=True
+        ):
+            picture.save(place / f"{image_id}.png")
+            self.rows.append(
+                {
+                    "system": system,
+                    "protocol": protocol,
+                    "beta": beta,
+                    "subject": subject,
+                    "image_id": image_id,
+                    "file": (place / f"{image_id}.png").relative_to(self.folder).as_posix(),
+                    "prompt": prompt,
+                }
+            )
+
+
+def read_samples(run_folder) -> pd.DataFrame:
+    """samples.csv of a run."""
+    return pd.read_csv(
+        run_folder / "reconstructions" / "samples.csv",
+        dtype={"image_id": str},
+        keep_default_na=False,
+    )
+
+
+def score_pictures(run, table: Table) -> None:
+    """PixCorr, SSIM, the scores of the metric networks and objects found, at every beta for the ablation; then CLIP-S.
+
+    A network whose weights are not here leaves its cells empty, with the reason.
+    """
+    from neurovl.foundation.metric import metric_family
+    from neurovl.metrics import pixcorr, ssim
+
+    samples = read_samples(run.folder)
+    keys = ["system", "protocol", "beta", "subject"]
+    groups = sorted(samples.groupby(keys, sort=False), key=lambda g: g[0][0] != "true-embedding")
+    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
+    seen = {i: run.recordings.image(original[i]) for i in samples.image_id.unique()}
+    found: dict[tuple, dict] = {key: {} for key, _ in groups}
+    for key, part in groups:
+        made, true = _made(run, part), [seen[i] for i in part.image_id]
+        order = derangement(len(made), run.profile.seed)
+        for name, score in (("pixcorr", pixcorr), ("ssim", ssim)):
+            blind = score([made[k] for k in order], true).mean()
+            found[key][name] = score(made, true), blind
+    missing: dict[str, str] = {}
+    for member in metric_family(run.profile.models.metric, run.profile.device):
+        try:
+            network = member.load()
+        except (MissingError, DataError) as problem:
+            missing |= dict.fromkeys(member.scores, str(problem))
+            continue
+        _score_by(network, member.scores, run, groups, seen, found)
+    _fill(table, groups, found, missing)
+    score_clip_s(run, table)
+
+
+def _score_by(network, scores, run, groups, seen: dict, found: dict) -> None:
+    """Add one network's scores of every group, (values, chance) by metric."""
+    features = network.features(list(seen.values()))
+    row = {i: k for k, i in enumerate(seen)}
+    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
+    held = {i: [o["category"] for o in run.recordings.objects(original[i])] for i in seen}
+    for key, part in groups:
+        made, ids = _made(run, part), part.image_id.tolist()
+        order = derangement(len(ids), run.profile.seed)
+        own = network.features(made)
+        for score in scores:
+            kind = next(k for k in COMPARISONS if score.startswith(f"{k}_"))
+            feature = score.removeprefix(f"{kind}_")
+            a, b = own[feature], features[feature][[row[i] for i in ids]]
+            found[key][score] = COMPARISONS[kind](a, b, order, run.profile)
+        if hasattr(network, "contents"):
+            there = [held[i] for i in ids]
+            blind = _found(network, [made[k] for k in order], there).mean()
+            found[key]["objects_found"] = _found(network, made, there), blind
+
+
+def _two_way(made, true, order, profile):
+    permutations = profile.evaluation.permutations
+    chance = protocol.two_way_chance(made, true, profile.seed, permutations).value
+    return protocol.two_way(made, true), chance
+
+
+def _distance(made, true, order, profile):
+    blind = protocol.correlation_distance(made[order], true).mean()
+    return protocol.correlation_distance(made, true), blind
+
+
+COMPARISONS = {"two_way": _two_way, "distance": _distance}
+
+
+def _fill(table: Table, groups, found: dict, missing: dict) -> None:
+    """Rows of the table; those of true embeddings come first and give the ceiling."""
+    ceiling: dict[str, float] = {}
+    empty: dict[tuple, None] = {}
+    for key, part in groups:
+        system, proto, beta, subject = key
+        name, rule = (f"{system} beta={beta:g}", "average") if proto == "beta" else (system, proto)
+        empty |= {(name, rule): None}
+        for metric, (values, blind) in found[key].items():
+            if system == "true-embedding":
+                ceiling[metric] = float(np.mean(values))
+            table.add(
+                name,
+                "reconstruction",
+                rule,
+                subject,
+                metric,
+                part.image_id.tolist(),
+                values,
+                float(blind),
+                ceiling.get(metric),
+            )
+    for name, rule in empty:
+        for metric, reason in missing.items():
+            place = (table.data, name, "reconstruction", rule, "all", metric)
+            table.rows.append(Row(*place, note=reason))
+
+
+def _made(run, part) -> list:
+    return [_open(run.folder / "reconstructions" / file) for file in part.file]
+
+
+def _open(path):
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _found(network, images, held) -> np.ndarray:
+    """Share of a picture's true categories that the network sees with a probability of at least .5; 0 without objects."""
+    from neurovl.foundation.metric import CATEGORIES
+
+    seen = network.contents(images)["categories"] >= 0.5
+    return np.array(
+        [
+            np.mean([seen[i, CATEGORIES.index(c)] for c in cs]) if cs else 0.0
+            for i, cs in enumerate(held)
+        ]
+    )

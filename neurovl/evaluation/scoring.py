@@ -1,0 +1,160 @@
+"""From the outputs of a run to results.csv and per_image.csv, each number with interval, chance and ceiling."""
+
+import numpy as np
+
+from neurovl.encoder.alignment import held_out_voxels
+from neurovl.encoder.targets import label_text
+from neurovl.evaluation.answering import score_text
+from neurovl.evaluation.claims import claims
+from neurovl.evaluation.embeddings import derangement, fit_ridge, held_out, linear_part
+from neurovl.evaluation.locating import concepts, score_maps
+from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
+from neurovl.evaluation.painting import score_pictures
+from neurovl.evaluation.region_importance import regions, score_importance, with_p
+from neurovl.evaluation.repeats import score_repeats
+from neurovl.evaluation.score_table import Table
+from neurovl.metrics import protocol
+from neurovl.results import Row, paper_value, stage, write_claims, write_results
+
+
+def score(runs, out) -> None:
+    """RUN/results: score all folds of a run together, and the curve of the new subject that the profile names."""
+    from neurovl.results import provenance_key
+
+    first = runs[0]
+    p, names = first.profile, ["tokens", "targets", *(f"encoders/{s}" for s in first.variants())]
+    names += ["llm", "captions", "reconstructions"] if first.has_captions else []
+    names += ["localization"] if concepts(first) else []
+    weighed = bool(regions(first))
+    names += ["importance"] if weighed else []
+    keys = {f"{k}/{n}": provenance_key(run.folder / n) for k, run in enumerate(runs) for n in names}
+    curve = curve_of_profile(first)
+    if curve is not None:
+        keys["adaptation"] = provenance_key(first.folder / "adaptation" / curve.subject[0])
+    with stage(
+        out / "results",
+        {"evaluation": p.evaluation},
+        keys,
+        seed=p.seed,
+        profile=p.name,
+        data=first.data,
+        device=p.device,
+    ) as s:
+        if s.done:
+            return
+        table = Table(
+            first.recordings.name, first.recordings.split_name, p.seed, p.evaluation.bootstrap
+        )
+        if first.recordings.label(first.recordings.trials.image_id.iloc[0]) is not None:
+            _classification(runs, table)
+        else:
+            _alignment(first, table)
+            score_repeats(first, table)
+        if first.has_captions:
+            score_text(first, table)
+            score_pictures(first, table)
+        if concepts(first):
+            score_maps(first, table)
+        if weighed:
+            score_importance(first, table)
+        table.add_all_subjects()
+        if curve is not None:
+            table.rows += rows_of(curve)
+        images = table.frame()
+        images.to_csv(s.dir / "per_image.csv", index=False)
+        rows = with_p(table.rows, first) if weighed else table.rows
+        write_results([_with_paper(r) for r in rows], s.dir / "results.csv")
+        write_claims(
+            claims(images, table.data, p.seed, p.evaluation.bootstrap), s.dir / "claims.csv"
+        )
+
+
+def _with_paper(row: Row) -> Row:
+    from dataclasses import replace
+
+    if row.subject != "all" or row.protocol == "beta":
+        return row
+    return replace(row, paper=paper_value(row.system, row.task, row.protocol, row.metric))
+
+
+def _alignment(run, table: Table) -> None:
+    """Two-way identification of the predicted embeddings among the test pictures, for every encoder and ridge."""
+    permutations = run.profile.evaluation.permutations
+    for subject in run.store.subjects:
+        ridge = _fit_ridge(run, subject)
+        for proto in ("average", "single"):
+            predicted = {}
+            for system in run.variants():
+                if system.startswith("per-subject-") and system != f"per-subject-{subject}":
+                    continue
+                name = {"main": "neurovl"}.get(
+                    system, "per-subject" if system.startswith("per-subject") else system
+                )
+                ids, z = held_out(run, system, subject, proto)
+                predicted[name] = {"clip": z.clip, "vae": z.vae}
+                if system == "main" and (linear := linear_part(run, z)) is not None:
+                    predicted["linear-readout"] = linear
+            predicted["ridge"] = _predict_ridge(ridge, run, subject, proto)
+            order = derangement(len(ids), run.profile.seed)
+            predicted["shuffled"] = {
+                k: None if v is None else v[order] for k, v in predicted["neurovl"].items()
+            }
+            table.add_embeddings(
+                predicted, "alignment", proto, subject, ids, run.targets, permutations
+            )
+
+
+def _fit_ridge(run, subject: str) -> dict:
+    store = run.store
+    own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
+    return fit_ridge(
+        store.voxels_at(own.index.to_numpy()), run.targets, own.image_id, _split_unit(run, own)
+    )
+
+
+def _predict_ridge(models: dict, run, subject: str, proto: str) -> dict:
+    _, voxels = held_out_voxels(run.store, subject, proto)
+    return {k: model.predict(voxels) for k, model in models.items()}
+
+
+def _split_unit(run, trials):
+    """What must not be shared by cross-validation folds: the picture, or the session where sessions are held out."""
+    return (trials.session if run.recordings.zscore == "subject" else trials.image_id).to_numpy()
+
+
+def _classification(runs, table: Table) -> None:
+    """Accuracy over the categories by the nearest text embedding, all folds together (one test of every trial)."""
+    from neurovl.foundation.clip import load_clip
+
+    recordings = runs[0].recordings
+    labels = sorted({recordings.label(i) for i in recordings.trials.image_id})
+    clip = load_clip(runs[0].profile.models.clip, runs[0].profile.device)
+    names = dict(
+        zip(labels, clip.embed_texts([label_text(x) for x in labels]).numpy(), strict=True)
+    )
+    center = np.mean(list(names.values()), axis=0)
+    names = {k: v - center for k, v in names.items()}
+    for subject in runs[0].store.subjects:
+        found: dict[str, dict] = {}
+        for run in runs:
+            ids, z = held_out(run, "main", subject)
+            order = np.random.default_rng(run.profile.seed).permutation(len(ids))
+            for system, values in {
+                "neurovl": z.clip.numpy(),
+                "shuffled": z.clip.numpy()[order],
+                "ridge": _predict_ridge(_fit_ridge(run, subject), run, subject, "average")["clip"],
+            }.items():
+                said = protocol.nearest_label(values - center, names)
+                right = protocol.accuracy(said, [recordings.label(i) for i in ids])
+                found.setdefault(system, {}).update(zip(ids, right, strict=True))
+        for system, right in found.items():
+            table.add(
+                system,
+                "classification",
+                "single",
+                subject,
+                "accuracy",
+                right.keys(),
+                list(right.values()),
+                1 / len(labels),
+            )

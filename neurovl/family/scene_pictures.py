@@ -1,0 +1,99 @@
+"""Rendered scenes as training data for the tiny family: pictures, captions and attributes from a stream of their own.
+
+The streams 'foundation' and 'foundation-heldout' share no scene with the pictures that simulated subjects see.
+"""
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from neurovl.smallworld import scenes
+
+SIZE = 64
+_CHUNK = 500
+
+
+class Pictures:
+    """`n` scenes of a stream at 64 x 64, rendered once and kept on disk.
+
+    Attributes
+    ----------
+    pixels : uint8 array, shape (n, 64, 64, 3)
+        Memory-mapped.
+    captions : list of list of str
+        Five a picture.
+    """
+
+    def __init__(self, folder: Path, n: int, stream: str = "foundation", n_jobs: int = 1):
+        self.stream, self.n = stream, n
+        self.path = Path(folder) / f"{stream}-{n}.npy"
+        if not self.path.exists():
+            self._render(n_jobs)
+        self.pixels = np.load(self.path, mmap_mode="r")
+
+    def _render(self, n_jobs: int) -> None:
+        from joblib import Parallel, delayed
+        from tqdm.auto import tqdm
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial.npy")
+        out = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=np.uint8, shape=(self.n, SIZE, SIZE, 3)
+        )
+        starts = range(0, self.n, _CHUNK)
+        work = Parallel(n_jobs=n_jobs, return_as="generator")(
+            delayed(_render_range)(self.stream, s, min(s + _CHUNK, self.n)) for s in starts
+        )
+        for s, block in zip(
+            starts, tqdm(work, total=len(starts), desc="rendering", disable=None), strict=True
+        ):
+            out[s : s + len(block)] = block
+        out.flush()
+        os.replace(partial, self.path)
+
+    @cached_property
+    def scenes(self) -> list:
+        return [scenes.make_scene(self.stream, i) for i in range(self.n)]
+
+    @cached_property
+    def captions(self) -> list[list[str]]:
+        cache = self.path.with_suffix(".captions.json")
+        if not cache.exists():
+            cache.write_text(json.dumps([scenes.captions(s) for s in self.scenes]))
+        return json.loads(cache.read_text())
+
+    def images(self, rows) -> "torch.Tensor":  # noqa: F821
+        """Pictures as a float tensor (n, 3, 64, 64) in [-1, 1]."""
+        import torch
+
+        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[np.asarray(rows)]))
+        return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def _render_range(stream: str, start: int, stop: int) -> np.ndarray:
+    return np.stack(
+        [
+            np.asarray(scenes.render(scenes.make_scene(stream, i), size=SIZE))
+            for i in range(start, stop)
+        ]
+    )
+
+
+def images_to_tensor(images, size: int) -> "torch.Tensor":  # noqa: F821
+    """PIL pictures as a float tensor (n, 3, size, size) in [-1, 1]; a picture that is not square is cropped in its middle."""
+    import torch
+    from PIL import Image, ImageOps
+
+    fitted = [
+        ImageOps.fit(
+            im.convert("RGB"),
+            (size, size),
+            Image.Resampling.BOX if im.width > size else Image.Resampling.BICUBIC,
+        )
+        for im in images
+    ]
+    pixels = torch.from_numpy(np.stack([np.asarray(im) for im in fitted]))
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)

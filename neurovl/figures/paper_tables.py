@@ -1,0 +1,236 @@
+"""What a run folder holds, as tables: scores, answers, pictures, curves and provenance, each read when it is asked for.
+
+Left out: the recordings and the networks of a run, which `neurovl.open_run` gives.
+"""
+
+import html
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from neurovl.results import read_claims, read_results
+from neurovl.settings.profile_files import read_run
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of a page that a notebook shows as it is."""
+
+    data: str
+
+    def _repr_html_(self) -> str:
+        return self.data
+
+    def __repr__(self) -> str:
+        return "Html(…)"
+
+
+class RunTables:
+    """The tables of a run folder.
+
+    Parameters
+    ----------
+    run : path
+        The run folder; a relative one is looked for here and in the folder above, so that a notebook works wherever
+        it was started.
+
+    Attributes
+    ----------
+    folder : Path
+    about : dict
+        Content of run.json.
+    """
+
+    def __init__(self, run):
+        self.folder = find_run(run)
+        self.about = read_run(self.folder)
+
+    @property
+    def source(self) -> str:
+        """One line for the foot of a figure: data, profile and seed."""
+        about = self.about
+        return f"data: {about['data']} · profile: {about['profile']} · seed {about['seed']}"
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """results.csv."""
+        return read_results(self.folder / "results" / "results.csv")
+
+    @cached_property
+    def claims(self) -> pd.DataFrame:
+        """claims.csv."""
+        return read_claims(self.folder / "results" / "claims.csv")
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """per_image.csv: the score of each picture."""
+        return pd.read_csv(self.folder / "results" / "per_image.csv", dtype={"image_id": str})
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """answers.csv: what the language model said, and the truth."""
+        return self._text("captions/answers.csv")
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """samples.csv: the reconstructed pictures."""
+        return self._text("reconstructions/samples.csv")
+
+    @cached_property
+    def rois(self) -> pd.DataFrame:
+        """rois.csv: heat of each concept in each ROI."""
+        return pd.read_csv(self.folder / "localization" / "rois.csv")
+
+    @cached_property
+    def located(self) -> pd.DataFrame:
+        """scores.csv: each concept's area under the ROC curve and the effect of zeroing."""
+        return pd.read_csv(self.folder / "localization" / "scores.csv")
+
+    @cached_property
+    def adaptation(self) -> pd.DataFrame:
+        """Scores over the share of new subjects' training pictures; no rows where none was adapted to."""
+        files = sorted(self.folder.glob("adaptation/*/curve.csv"))
+        return pd.concat([pd.read_csv(f) for f in files]) if files else pd.DataFrame()
+
+    @cached_property
+    def importance(self) -> pd.DataFrame:
+        """regions.csv: what share each head reads of each region; no rows where the stage was not run."""
+        file = self.folder / "importance" / "regions.csv"
+        return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["subject", "metric"])
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Training curves of all encoders and folds, with a column `system`."""
+        parts = []
+        for path in sorted(self.folder.glob("**/encoders/*/curve.csv")):
+            fold = path.relative_to(self.folder).parts[0]
+            system = path.parent.name if fold == "encoders" else f"{path.parent.name} {fold}"
+            parts.append(pd.read_csv(path).assign(system=system))
+        return pd.concat(parts, ignore_index=True)
+
+    @cached_property
+    def trainings(self) -> pd.DataFrame:
+        """One row an encoder: trained parameters, tokens, steps, seconds, peak memory."""
+        rows = []
+        for path in sorted(self.folder.glob("**/encoders/*/curve.csv")):
+            about = json.loads((path.parent / "provenance.json").read_text())
+            shape = json.loads((path.parent / "config.json").read_text())
+            rows.append(
+                {
+                    "encoder": path.parent.relative_to(self.folder).as_posix(),
+                    "parameters": _trained(path.parent / "model.safetensors"),
+                    "tokens": shape["n_tokens"],
+                    "steps": int(pd.read_csv(path).step.iloc[-1]),
+                    "seconds": about["seconds"],
+                    "peak memory (MB)": about["peak_memory_mb"],
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def language_curve(self) -> pd.DataFrame:
+        """Loss of the language model: stage, step, loss."""
+        return pd.read_csv(self.folder / "llm" / "curve.csv")
+
+    @cached_property
+    def provenance(self) -> pd.DataFrame:
+        """One row a stage: seconds, peak memory, version, commit, device and when it ended."""
+        rows = []
+        for path in sorted(self.folder.glob("**/provenance.json")):
+            about = json.loads(path.read_text())
+            rows.append({"stage": path.parent.relative_to(self.folder).as_posix(), **about})
+        columns = ["stage", "seconds", "peak_memory_mb", "version", "commit", "device", "finished"]
+        return pd.DataFrame(rows).reindex(columns=columns).sort_values("finished")
+
+    @cached_property
+    def versions(self) -> pd.Series:
+        """Versions of the packages that scored the run."""
+        about = json.loads((self.folder / "results" / "provenance.json").read_text())
+        return pd.Series({"python": about["python"], **about["packages"]}).dropna()
+
+    def picture(self, file: str):
+        """A reconstructed picture by its name in samples.csv."""
+        from PIL import Image
+
+        with Image.open(self.folder / "reconstructions" / file) as image:
+            return image.convert("RGB")
+
+    def heat(self, subject: str, concept: str):
+        """A concept's heatmap as a nibabel image."""
+        import nibabel
+
+        file = f"{subject}_{concept.replace(' ', '-')}.nii.gz"
+        return nibabel.load(self.folder / "localization" / file)
+
+    def token_maps(self, subject: str) -> dict:
+        """The importance of a subject's tokens for each head as nibabel images."""
+        import nibabel
+
+        start, end = f"{subject}_", "_tokens.nii.gz"
+        files = sorted((self.folder / "importance").glob(f"{start}*{end}"))
+        return {f.name.removeprefix(start).removesuffix(end): nibabel.load(f) for f in files}
+
+    def _text(self, file: str) -> pd.DataFrame:
+        return pd.read_csv(self.folder / file, dtype={"image_id": str}, keep_default_na=False)
+
+
+def find_run(run) -> Path:
+    """The run folder as given, or below the folder above where a notebook was started in its own folder."""
+    run = Path(run)
+    if run.is_absolute() or run.exists() or not (Path("..") / run).exists():
+        return run
+    return Path("..") / run
+
+
+def real_brains(run) -> RunTables | None:
+    """The tables of a run on Haxby's recordings: this run, or `haxby` beside it, or None."""
+    run = find_run(run)
+    for folder in (run, run.parent / "haxby"):
+        if (folder / "results" / "results.csv").is_file() and read_run(folder)["data"] == "haxby":
+            return RunTables(folder)
+    return None
+
+
+def absent(table: pd.DataFrame, expected, column: str = "system") -> str:
+    """A sentence that names what a table lacks."""
+    lacking = [x for x in expected if x not in set(table[column])]
+    return f"Not part of this run: {', '.join(lacking)}." if lacking else "Nothing is left out."
+
+
+def show_table(table: pd.DataFrame, caption: str, digits: int = 3):
+    """A table for a page: rounded, missing values empty, wide ones to be scrolled.
+
+    Returns
+    -------
+    Html
+    """
+    whole = table.select_dtypes("Int64")  # pandas prints its own missing value as <NA>
+    table = table.assign(**{c: whole[c].astype(object).where(whole[c].notna(), "") for c in whole})
+    body = table.rename_axis(columns=None).to_html(
+        index=False,
+        border=0,
+        na_rep="",
+        float_format=lambda x: f"{x:.{digits}f}",
+        justify="left",
+        classes="neurovl-table",
+    )
+    body = body.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
+    longest = max((len(str(value)) for value in table.to_numpy().ravel()), default=0)
+    style = "overflow-x:auto; font-size:.85rem"
+    if longest <= 30:
+        style += "; white-space:nowrap"
+    return Html(f'<div style="{style}" tabindex="0" role="region" aria-label="table">{body}</div>')
+
+
+def _trained(weights: Path) -> int:
+    """Parameters of an encoder that training moves: all but its readout."""
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        names = file.keys()
+        shapes = [file.get_slice(n).get_shape() for n in names if not n.startswith("readout")]
+    return sum(math.prod(shape) for shape in shapes)

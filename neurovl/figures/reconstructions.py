@@ -1,0 +1,104 @@
+"""Figures of reconstructed pictures beside those that were seen.
+
+Left out: making them (`neurovl.reconstruction.reconstructor`) and scoring them (`neurovl.evaluation`).
+"""
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from neurovl.figures.theme import WIDTH, bare, finish, theme, wrap
+
+
+def grid(rows: dict[str, list], below: list[str] | None = None, source: str = "") -> Figure:
+    """Rows of pictures with the name of the row at the left.
+
+    Parameters
+    ----------
+    rows : dict of str to list of PIL.Image
+        All of the same length.
+    below : list of str, optional
+        A line under each column.
+    """
+    n = len(next(iter(rows.values())))
+    cell = (WIDTH - 1.2) / n
+    with theme():
+        figure, axes = plt.subplots(
+            len(rows),
+            n,
+            figsize=(WIDTH, len(rows) * (cell + 0.06) + 0.5 * bool(below)),
+            squeeze=False,
+            gridspec_kw={"wspace": 0.04, "hspace": 0.04},
+            layout="constrained",
+        )
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        for (label, pictures), line in zip(rows.items(), axes, strict=True):
+            for axis, picture in zip(line, pictures, strict=True):
+                axis.imshow(picture.convert("RGB").resize((192, 192)))
+                bare(axis)
+            line[0].set_ylabel(wrap(label, 16), rotation=0, ha="right", va="center", labelpad=6)
+        for axis, text in zip(axes[-1], below or [], strict=False):
+            axis.set_xlabel(wrap(text, max(10, round(cell * 13)), 4), fontsize=8.5)
+        return finish(figure, source)
+
+
+def similarity(matrix, pictures: list, captions: list[str], source: str = "") -> Figure:
+    """Similarity of pictures (rows) and captions (columns) with its numbers; what belongs together is on the diagonal.
+
+    Parameters
+    ----------
+    matrix : array of shape (n_pictures, n_captions)
+    """
+    n = len(pictures)
+    with theme():
+        figure, axis = plt.subplots(figsize=(WIDTH, 0.62 * n + 1.6), layout="constrained")
+        axis.imshow(matrix, cmap="cividis", aspect="auto")
+        middle = (matrix.min() + matrix.max()) / 2
+        for i, row in enumerate(matrix):
+            for j, value in enumerate(row):
+                shade = "black" if value > middle else "white"
+                axis.text(j, i, f"{value:.2f}", ha="center", va="center", color=shade, fontsize=8)
+        axis.set_xticks(range(len(captions)), [wrap(c, 16, 4) for c in captions], fontsize=7)
+        axis.set_yticks(range(n), [""] * n)
+        axis.tick_params(length=0)
+        for i, picture in enumerate(pictures):
+            inset = axis.inset_axes((-0.1, 1 - (i + 0.97) / n, 0.09, 0.94 / n))
+            inset.imshow(picture.convert("RGB"))
+            bare(inset)
+        return finish(figure, source)
+
+
+def seen_and_made(tables, recordings, subject: str, n: int = 6) -> Figure:
+    """Test pictures above what each system made of them, with the language model's prompt below.
+
+    Parameters
+    ----------
+    tables : RunTables
+    recordings : Recordings
+    subject : str
+    n : int
+        Pictures, the first of the list.
+    """
+    own = tables.samples[tables.samples.subject == subject]
+    whole = own[(own.system == "neurovl") & (own.protocol == "average")].head(n)
+    ids = whole.image_id.tolist()
+    ceiling = tables.samples[tables.samples.system == "true-embedding"]
+    kinds = {
+        "neurovl": own[(own.system == "neurovl") & (own.protocol == "average")],
+        "one trial only": own[(own.system == "neurovl") & (own.protocol == "single")],
+        "without LLM": own[(own.system == "no-llm") & (own.protocol == "average")],
+        "without VAE": own[own.system == "no-vae"],
+        "true embedding": ceiling,
+    }
+    rows = {"seen": seen(recordings, ids)}
+    for label, part in kinds.items():
+        files = part.set_index("image_id").file
+        if set(ids) <= set(files.index):
+            rows[label] = [tables.picture(files[i]) for i in ids]
+    source = f"{tables.source} · {subject}"
+    return grid(rows, [f"“{p}”" for p in whole.prompt], source)
+
+
+def seen(recordings, ids) -> list:
+    """The pictures that were seen, by their ids as a run's tables hold them, as text."""
+    known = {str(i): i for i in recordings.trials.image_id.unique()}
+    return [recordings.image(known[str(i)]) for i in ids]

@@ -1,0 +1,121 @@
+"""Figures of concepts in the brain: heatmaps on slices of the subject's own space, and by ROI.
+
+Left out: locating them (`neurovl.localization.concept_maps`).
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from neurovl.figures.inputs import levels_of
+from neurovl.figures.theme import CYCLE, INK, WIDTH, bare, finish, theme
+
+
+def heat_slices(heats: dict, mask: np.ndarray, n_slices: int = 5, source: str = "") -> Figure:
+    """Heatmaps, one row a concept, on horizontal slices; the outline is the mask.
+
+    Parameters
+    ----------
+    heats : dict of str to nibabel image
+    mask : bool array, shape (x, y, z)
+    n_slices : int
+    """
+    levels = levels_of(mask, n_slices)
+    xs, ys = (np.flatnonzero(mask.any(axis)) for axis in ((1, 2), (0, 2)))
+    window = (slice(max(xs[0] - 1, 0), xs[-1] + 2), slice(max(ys[0] - 1, 0), ys[-1] + 2))
+    tall = (ys[-1] - ys[0] + 3) / (xs[-1] - xs[0] + 3)
+    cell = (WIDTH - 2.2) / len(levels)
+    with theme():
+        figure, axes = plt.subplots(
+            len(heats),
+            len(levels),
+            figsize=(WIDTH, len(heats) * cell * tall + 0.5),
+            squeeze=False,
+            layout="constrained",
+        )
+        shown = None
+        for number, (concept, image) in enumerate(heats.items()):
+            values, affine, line = np.asarray(image.dataobj), image.affine, axes[number]
+            for axis, level in zip(line, levels, strict=True):
+                inside = mask[window + (level,)]
+                shown = axis.imshow(
+                    np.where(inside, values[window + (level,)], np.nan).T,
+                    origin="lower",
+                    cmap="inferno",
+                    vmin=0,
+                    vmax=1,
+                )
+                axis.contour(inside.T, [0.5], colors=INK, linewidths=0.8)
+                bare(axis)
+                if number == 0:
+                    axis.set_title(f"z = {(affine @ [0, 0, level, 1])[2]:.0f} mm")
+            line[0].set_ylabel(concept, rotation=0, ha="right", va="center", labelpad=6)
+        figure.colorbar(shown, ax=axes, label="heat, 0 to 1", pad=0.02, shrink=0.8)
+        return finish(figure, source)
+
+
+def roi_heat(rois: pd.DataFrame, regions=None, source: str = "") -> Figure:
+    """Mean heat of each concept in each ROI, averaged over subjects.
+
+    Parameters
+    ----------
+    rois : DataFrame
+        Columns subject, concept, roi, mean.
+    regions : sequence of str, optional
+        The ROIs to show; those that all subjects have by default.
+    """
+    table = rois.pivot_table(index="concept", columns="roi", values="mean", aggfunc="mean")
+    order = [r for r in regions or table.columns if r in table.columns]
+    table = table[order] if regions else table.sort_index(axis=1)
+    with theme():
+        figure, axis = plt.subplots(figsize=(WIDTH, 1.3 + 0.32 * len(table)), layout="constrained")
+        shown = axis.imshow(table, aspect="auto", cmap="viridis")
+        axis.set_xticks(range(len(table.columns)), table.columns, rotation=45, ha="right")
+        axis.set_yticks(range(len(table)), table.index)
+        figure.colorbar(shown, ax=axis, label="mean heat", pad=0.02)
+        return finish(figure, source)
+
+
+def truth_and_zeroing(located: pd.DataFrame, source: str = "") -> Figure:
+    """Two checks of the located voxels: agreement with the true maps, and what zeroing them takes away.
+
+    Parameters
+    ----------
+    located : DataFrame
+        Columns subject, concept, drop_located, drop_random, and in simulations auc, auc_other.
+    """
+    pairs = [
+        (
+            "drop_located",
+            "drop_random",
+            "drop of the cosine with the concept",
+            0.0,
+            ("located voxels zeroed", "random voxels zeroed"),
+        )
+    ]
+    if "auc" in located and located.auc.notna().any():
+        names = ("map of the same concept", "map of another concept")
+        pairs.insert(0, ("auc", "auc_other", "area under the ROC curve", 0.5, names))
+    concepts = located.groupby("concept")[pairs[0][0]].mean().sort_values().index
+    with theme():
+        figure, axes = plt.subplots(
+            1,
+            len(pairs),
+            figsize=(WIDTH, 1.9 + 0.28 * len(concepts)),
+            sharey=True,
+            squeeze=False,
+            layout="constrained",
+        )
+        for axis, (main, other, label, chance, names) in zip(axes.flat, pairs, strict=True):
+            axis.axvline(chance, color=INK, lw=1, ls="--")
+            for column, colour, mark, title in (
+                (other, CYCLE[7], "o", names[1]),
+                (main, CYCLE[0], "D", names[0]),
+            ):
+                mean = located.groupby("concept")[column].mean().reindex(concepts)
+                axis.plot(mean, range(len(mean)), mark, color=colour, ms=6.5, label=title)
+            axis.set_xlabel(label)
+            axis.set_yticks(range(len(concepts)), concepts)
+            axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
+        return finish(figure, source)

@@ -1,0 +1,239 @@
+"""Notebooks through papermill: parameters checked, run by this interpreter, kept when they end well.
+
+The executed copy of ``notebooks/NAME.ipynb`` lands in ``book/notebooks/`` under a temporary name and
+is renamed when the last cell has ended. Machine paths and tokens are taken out of it. A copy that is
+up to date is left alone. Left out: what the notebooks show, and the book that is made of them.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neurovl.errors import ConfigError, MissingError, NeurovlError
+from neurovl.publishing import checks as book_checks
+
+logger = logging.getLogger(__name__)
+
+NOTEBOOKS = (
+    "00_data",
+    "01_preprocessing",
+    "02_training",
+    "03_language",
+    "04_reconstruction",
+    "05_beta_ablation",
+    "06_concept_localization",
+    "07_comparison",
+    "08_explore",
+    "09_real_brains",
+    "10_numbers",
+    "11_models",
+    "12_new_subject",
+)
+
+_PACKAGE = Path(__file__).parents[1]
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=token=)[0-9A-Za-z]{16,}")
+_PICTURES = ("image/png", "image/jpeg", "image/gif")
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the folder that holds ``notebooks/`` and ``book/``.
+
+    Parameters
+    ----------
+    start
+        A folder to take instead of looking in the checkout and in the working directory.
+
+    Raises
+    ------
+    MissingError
+        Neither of them is such a folder.
+    """
+    places = [Path(start)] if start else [_PACKAGE.parent, Path.cwd()]
+    for place in places:
+        if (place / "book" / "_toc.yml").is_file() and (place / "_config.yml").is_file():
+            return place.resolve()
+    looked = " or ".join(str(place) for place in places)
+    raise MissingError(
+        f"the book's pages (book/_toc.yml and _config.yml) were expected in {looked} and are not "
+        "there; run the command in a clone of the repository"
+    )
+
+
+def execute(
+    name: str,
+    parameters: Mapping[str, Any] | None = None,
+    run: Path | None = None,
+    root: Path | None = None,
+    timeout: int | None = None,
+) -> Path:
+    """Run one notebook and keep its executed copy; do nothing when an up-to-date copy is there.
+
+    Parameters
+    ----------
+    name
+        The notebook's name without ending, as in `NOTEBOOKS`.
+    parameters
+        Values for its ``parameters`` cell.
+    run
+        The run folder; given to the notebook as its parameter ``run``.
+    root
+        The folder that holds ``notebooks/`` and ``book/``; the checkout if not given.
+    timeout
+        Longest time for one cell, in s; no limit if not given.
+
+    Returns
+    -------
+    Path
+        ``book/notebooks/NAME.ipynb``.
+
+    Raises
+    ------
+    MissingError
+        There is no such notebook.
+    ConfigError
+        A parameter is unknown to the notebook (papermill alone would only log it).
+    NeurovlError
+        A cell failed. The half-executed copy stays as ``.NAME.partial.ipynb`` for a look.
+    """
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillException
+
+    root = find_root(root)
+    source = root / "notebooks" / f"{name}.ipynb"
+    if not source.is_file():
+        raise MissingError(f"notebook {name} was expected at notebooks/{name}.ipynb; not there")
+    values = _check_parameters(source, dict(parameters or {}), run, root)
+    final = root / "book" / "notebooks" / f"{name}.ipynb"
+    partial = final.with_name(f".{name}.partial.ipynb")
+    key = _key(source, values, run)
+    if final.is_file() and _stored(final).get("key") == key:
+        logger.info("%s is up to date", name)
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    try:
+        papermill.execute_notebook(
+            source,
+            partial,
+            parameters=values,
+            kernel_name="python3",
+            kernel_manager_class=_kernel_manager(),
+            cwd=root,
+            progress_bar=False,
+            execution_timeout=timeout,
+        )
+    except (PapermillException, RuntimeError, TimeoutError) as error:
+        raise NeurovlError(_failure(name, error, partial.relative_to(root))) from error
+    notebook = nbformat.read(partial, as_version=4)
+    notebook = _scrub(notebook, root, values)
+    about = book_checks.about(run)
+    notebook.metadata["neurovl"] = {
+        "key": key,
+        "seconds": round(time.monotonic() - started, 1),
+        "data": about.get("data", ""),
+        "publish_images": about.get("publish_images", True),
+    }
+    nbformat.write(notebook, partial)
+    os.replace(partial, final)
+    return final
+
+
+def _check_parameters(source: Path, values: dict, run: Path | None, root: Path) -> dict:
+    """Return the parameters with ``run`` added, relative to `root` where it lies inside."""
+    import papermill
+
+    known = papermill.inspect_notebook(source)
+    if run is not None and "run" in known:
+        run = Path(run).resolve()
+        values["run"] = str(run.relative_to(root) if run.is_relative_to(root) else run)
+    if strangers := sorted(set(values) - set(known)):
+        raise ConfigError(
+            f"notebook {source.stem} has no parameter {', '.join(strangers)}; "
+            f"known: {', '.join(known) or 'none'}"
+        )
+    return values
+
+
+def _key(source: Path, values: dict, run: Path | None) -> str:
+    """Return a hash of all that an executed copy depends on."""
+    digest = hashlib.sha256(source.read_bytes())
+    digest.update(json.dumps(values, sort_keys=True, default=str).encode())
+    parts = sorted(_PACKAGE.rglob("*.py"))
+    if run is not None:
+        parts += sorted(Path(run).rglob("provenance.json"))
+        if source.stem == "09_real_brains":  # it may show the run on real brains that lies beside
+            parts += sorted((Path(run).parent / "haxby").glob("results/provenance.json"))
+        about = book_checks.about(run)
+        settled = {k: v for k, v in about.items() if k not in ("commit", "date", "device")}
+        digest.update(json.dumps(settled, sort_keys=True).encode())
+    for part in parts:
+        digest.update(part.read_bytes())
+    return digest.hexdigest()
+
+
+def _stored(notebook: Path) -> dict:
+    """Return what `execute` noted in an executed copy."""
+    return json.loads(notebook.read_text()).get("metadata", {}).get("neurovl", {})
+
+
+def _kernel_manager() -> type:
+    """Return a kernel manager whose kernel is this interpreter, whatever kernelspecs a user has."""
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class SameInterpreter(AsyncKernelManager):
+        transport_encryption = "auto"  # other users of this machine cannot listen
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(**get_kernel_dict())  # starts sys.executable
+
+    return SameInterpreter
+
+
+def _failure(name: str, error: Exception, partial: Path) -> str:
+    """Return one sentence about a notebook that failed."""
+    cell = getattr(error, "cell_index", None)
+    reason = getattr(error, "evalue", None) or str(error)
+    lines = reason.strip().splitlines() or [type(error).__name__]
+    kind = getattr(error, "ename", None) or type(error).__name__
+    where = "" if cell is None else f" in cell {cell}"
+    return f"notebook {name} failed{where}: {kind}: {lines[-1]}; see {partial}"
+
+
+def _scrub(node: Any, root: Path, values: Mapping[str, Any]) -> Any:
+    """Return a notebook whose sources and outputs name no folder of this machine and no token."""
+    import nbformat
+
+    folders = {f"{root}/": "", str(root): ".", sys.prefix: "PYTHON"}
+    folders[f"{tempfile.gettempdir()}/"] = "TMP/"
+    if len(home := str(Path.home())) > 1:
+        folders[home] = "~"
+    for value in values.values():
+        if isinstance(value, str) and len(Path(value).parts) > 1 and Path(value).is_absolute():
+            folders[value] = Path(value).name
+    longest_first = sorted(folders, key=len, reverse=True)
+    ends = "|".join(re.escape(f) + ("" if f.endswith("/") else r"(?![\w-])") for f in longest_first)
+    pattern = re.compile(rf"(?<![A-Za-z0-9+])(?:{ends})")
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return _TOKEN.sub("TOKEN", pattern.sub(lambda found: folders[found[0]], value))
+        if isinstance(value, Mapping):
+            if value.get("encoding") == "base64":  # a picture in the widgets' state
+                return value
+            kept = {k: v if k in _PICTURES else clean(v) for k, v in value.items()}
+            return nbformat.NotebookNode(kept)
+        return [clean(item) for item in value] if isinstance(value, list) else value
+
+    return clean(node)

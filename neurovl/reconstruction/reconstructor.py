@@ -1,0 +1,167 @@
+"""Pictures from brains: a start latent with noise strength beta, and unCLIP conditions (paper section 3.3, Eq. 4)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from neurovl.encoder.vit3d import BrainEmbedding
+from neurovl.errors import ConfigError, DataError
+from neurovl.foundation.start_latents import start_latents
+
+
+class Reconstructor:
+    """x = D((1 - beta) z_vae + beta sigma | z_clip, prompt), with sigma ~ N(0, 1) and D a frozen unCLIP.
+
+    Parameters
+    ----------
+    pipeline : diffusers.StableUnCLIPImg2ImgPipeline
+    steps, guidance, noise_level
+        Sampling steps, classifier-free guidance, and the noise level of the embedding; not stated in the paper,
+        the library's defaults are 20, 10 and 0.
+    clip_norm : float, optional
+        Length that predicted CLIP embeddings are brought to; regression shrinks them. None leaves them as they are.
+    image_size : int, optional
+        Side of a picture in pixels; by default the side that the unCLIP was trained for.
+    """
+
+    def __init__(
+        self,
+        pipeline,
+        steps: int = 20,
+        guidance: float = 10.0,
+        noise_level: int = 0,
+        clip_norm: float | None = None,
+        image_size: int | None = None,
+    ):
+        self.pipeline, self.steps, self.guidance, self.noise_level, self.clip_norm = (
+            pipeline,
+            steps,
+            guidance,
+            noise_level,
+            clip_norm,
+        )
+        self.image_size = image_size
+
+    @classmethod
+    def from_pretrained(cls, run, device: str = "auto") -> "Reconstructor":
+        """The reconstructor of a run folder, with the settings of its profile."""
+        from neurovl.foundation.unclip import load_unclip
+        from neurovl.settings.profile_files import run_profile
+
+        profile = run_profile(run)
+        settings = profile.reconstruction
+        length = None if settings.rescale == "none" else training_clip_norm(Path(run))
+        pipeline = load_unclip(profile.models.unclip, device)
+        return cls(
+            pipeline,
+            settings.steps,
+            settings.guidance,
+            settings.noise_level,
+            length,
+            profile.models.image_size,
+        )
+
+    def __call__(self, z: BrainEmbedding, prompt: str = "", beta: float = 0.93, seed: int = 0):
+        """One PIL picture from the embedding of one brain volume; see `batch`."""
+        if len(z) != 1:
+            raise DataError(
+                f"got embeddings of {len(z)} trials, expected 1; use .batch for several"
+            )
+        return self.batch(z, [prompt], beta, [seed])[0]
+
+    @torch.no_grad()
+    def batch(
+        self, z: BrainEmbedding, prompts=None, beta: float = 0.93, seeds=None, batch_size: int = 64
+    ) -> list:
+        """Pictures from embeddings.
+
+        Parameters
+        ----------
+        z : BrainEmbedding of B trials
+        prompts : list of str, optional
+            The language model's instruction reconstruction; empty without it.
+        beta : float
+            Noise strength in [0, 1]: 1 starts from pure noise and ignores the VAE latent.
+        seeds : list of int, optional
+            One a picture, so that a picture does not depend on its batch.
+
+        Returns
+        -------
+        list of PIL.Image
+        """
+        prompts = list(prompts) if prompts is not None else [""] * len(z)
+        seeds = list(range(len(z))) if seeds is None else list(seeds)
+        processor, images = self.pipeline.image_processor, []
+        for i in range(0, len(z), batch_size):
+            part = slice(i, i + batch_size)
+            pixels = self.pixels(z.take(part), prompts[part], beta, seeds[part])
+            images += processor.numpy_to_pil(processor.pt_to_numpy(pixels))
+        return images
+
+    @torch.no_grad()
+    def pixels(self, z: BrainEmbedding, prompts, beta: float, seeds) -> torch.Tensor:
+        """The pictures of one batch, shape (B, 3, height, width), values from 0 to 1; see `batch`."""
+        if not 0 <= beta <= 1:
+            raise ConfigError(
+                f"beta is {beta}, expected a noise strength between 0 and 1; choose another, the paper uses 0.93"
+            )
+        if z.vae is None and beta < 1:
+            raise ConfigError(
+                f"beta is {beta}, but this encoder predicts no VAE latent, so beta must be 1; use another encoder"
+            )
+        start = start_latents(z.vae, beta, self.latent_shape, seeds)
+        return self._sample(self._scaled(z.clip), start, prompts, seeds)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of a start latent."""
+        config = self.pipeline.unet.config
+        side = config.sample_size
+        if self.image_size is not None:
+            side = self.image_size // self.pipeline.vae_scale_factor
+        return (config.in_channels, side, side)
+
+    def _scaled(self, clip: torch.Tensor) -> torch.Tensor:
+        if self.clip_norm is None:
+            return clip
+        return torch.nn.functional.normalize(clip, dim=-1) * self.clip_norm
+
+    def _sample(self, clip, latents, prompts, seeds):
+        place = self.pipeline.device
+        return self.pipeline(
+            prompt=prompts,
+            image_embeds=clip.to(place),
+            latents=latents.to(place),
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
+            noise_level=self.noise_level,
+            # One a picture, as the embedding is noised too.
+            generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds],
+            output_type="pt",
+        ).images
+
+
+def training_clip_norm(run: Path) -> float:
+    """Mean length of the training pictures' CLIP embeddings in a run."""
+    from neurovl.encoder.targets import Targets
+    from neurovl.tokens.store import TokenStore
+
+    trials, targets = TokenStore(run / "tokens").trials, Targets(run / "targets")
+    train = trials.image_id[trials.split == "train"].unique()
+    return float(targets.clip[targets.rows(train)].norm(dim=-1).mean())
+
+
+def contact_sheet(rows: list[list], size: int = 128, gap: int = 4):
+    """Pictures in a grid as one PIL image, each scaled to `size` pixels."""
+    from PIL import Image
+
+    height, width = len(rows), max(len(r) for r in rows)
+    sheet = np.full((height * (size + gap) - gap, width * (size + gap) - gap, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, image in enumerate(row):
+            y, x = i * (size + gap), j * (size + gap)
+            sheet[y : y + size, x : x + size] = np.asarray(
+                image.convert("RGB").resize((size, size))
+            )
+    return Image.fromarray(sheet)

@@ -1,0 +1,5 @@
+"""BIDS derivatives with single-trial betas, found, understood and converted to a table."""
+
+from neurovl.recordings.bids.bids_to_table import BidsChoice, convert_bids
+
+__all__ = ["BidsChoice", "convert_bids"]

@@ -1,0 +1,239 @@
+"""From BIDS derivatives with single-trial betas to a table.
+
+A beta file (x, y, z, trials) of a run or a session and the table of its trials give rows of trials.tsv;
+subjects, sessions and runs come from the entities in the names. Files are linked, not changed. Leaves out
+betas on the surface and estimating betas.
+"""
+
+import logging
+import re
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from neurovl.errors import DataError, MissingError
+from neurovl.recordings.betas.nifti_volumes import Volumes, apart, lie_alike
+from neurovl.recordings.bids.bids_files import (
+    NIFTI,
+    BidsFile,
+    derivative_folder,
+    find_betas,
+    find_trials,
+    matching,
+    open_here,
+    picture_column,
+    scan,
+)
+from neurovl.recordings.bids.bids_masks import masks_of, on_grid, write_region
+from neurovl.recordings.bids.stimulus_files import find_pictures, image_ids, write_picture
+from neurovl.recordings.splits import Split
+from neurovl.recordings.table.table_files import read_about
+from neurovl.recordings.table.table_writer import new_table, place, write_tables
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BidsChoice:
+    """What to take of a BIDS data set, where it leaves a choice.
+
+    Attributes
+    ----------
+    derivative : str, optional
+        Folder below ``derivatives/`` (or below the data) that holds the betas.
+    suffix, table : str, optional
+        How the names of the betas and of their tables end, such as 'betas' and 'conditions'.
+    select : dict
+        Entities that the betas' names must have, such as ``{'task': 'things', 'space': 'T1w'}``.
+    stimulus : str, optional
+        Column of the tables that names the picture.
+    drop : tuple of str
+        Patterns (``catch*``) of pictures or trial types to leave out.
+    mask : str, optional
+        Pattern of the masks' paths with ``{subject}``; several files of a subject are intersected.
+    rois : dict
+        Name of a region to such a pattern; several files of a subject are united.
+    stimuli : Path, optional
+        Folder of the pictures; by default ``stimuli/`` of the data set.
+    """
+
+    derivative: str | None = None
+    suffix: str | None = None
+    table: str | None = None
+    select: dict[str, str] = field(default_factory=dict)
+    stimulus: str | None = None
+    drop: tuple[str, ...] = ()
+    mask: str | None = None
+    rois: dict[str, str] = field(default_factory=dict)
+    stimuli: Path | None = None
+
+
+def convert_bids(
+    data: Path,
+    out: Path,
+    split: Split | None = None,
+    choice: BidsChoice | None = None,
+    zscore: str = "session",
+) -> Path:
+    """Write a table from a BIDS data set's single-trial betas.
+
+    Parameters
+    ----------
+    data : Path
+        Root of the data set, or of a derivative alone.
+    out : Path
+        New folder; it appears when it is whole.
+    split : Split
+        Which pictures are tested; by default those that the tables of trials mark as test.
+    choice : BidsChoice
+    zscore : str
+        'session' or 'subject', see `TableRecordings`.
+
+    Raises
+    ------
+    MissingError, DataError, ConfigError
+        One sentence for what is missing, ambiguous or does not fit together.
+    """
+    data, split, choice = Path(data), split or Split(), choice or BidsChoice()
+    folder = derivative_folder(data, choice.derivative)
+    betas = find_betas(folder, choice.suffix, choice.select)
+    headers = _one_grid_a_subject(betas, data)
+    trials = image_ids(_trials(betas, headers, folder, data, choice))
+    test, how = split.choose(trials)
+    logger.info("split: %s", how)
+    pictures = find_pictures(trials, data, choice.stimuli)
+    about = {**_describe(data, folder), "zscore": zscore, "split": how}
+    with new_table(out) as table:
+        images = scan(data, NIFTI) if choice.mask is None else []
+        subjects = []
+        for subject in trials.subject.unique():
+            like = next(h for f, h in headers.items() if f"sub-{f['sub']}" == subject)
+            mask = masks_of(subject, like, images, data, choice.mask)
+            row = {
+                "subject": subject,
+                "mask": write_region(table, subject, "mask", mask, like, all),
+            }
+            for name, pattern in choice.rois.items():
+                found = [open_here(path, data) for path in matching(pattern, subject, data)]
+                on_grid(found, like, f"the region {name} of {subject}")
+                row[name] = write_region(table, subject, name, found, like, any) if found else ""
+            subjects.append(row)
+        for name, pattern in choice.rois.items():
+            if not any(row[name] for row in subjects):
+                raise MissingError(
+                    f"--roi {name}={pattern} names no file of any subject in {data}, expected some: "
+                    "correct the pattern, it may hold {subject} and *"
+                )
+        for file in betas:
+            place(file.path, table / _inside(file, folder))
+        for image_id, path in pictures.items():
+            write_picture(path, table / "stimuli", image_id)
+        rows = trials.assign(repeat="", split=np.where(trials.image_id.isin(test), "test", "train"))
+        write_tables(table, rows.to_dict("records"), subjects, about)
+    return Path(out)
+
+
+def _inside(file: BidsFile, folder: Path) -> str:
+    return f"betas/{file.path.relative_to(folder).as_posix()}"
+
+
+def _one_grid_a_subject(betas: list[BidsFile], data: Path) -> dict[BidsFile, Volumes]:
+    headers: dict[BidsFile, Volumes] = {}
+    first: dict[str, Volumes] = {}
+    for file in betas:
+        header = open_here(file.path, data)
+        like = first.setdefault(file["sub"], header)
+        if not lie_alike(header, like):
+            raise DataError(
+                f"{header.name} {apart(header, like)}, expected one grid for all betas of "
+                f"sub-{file['sub']}: take betas of one space (--select space=T1w)"
+            )
+        headers[file] = header
+    return headers
+
+
+def _trials(betas, headers, folder: Path, data: Path, choice: BidsChoice) -> pd.DataFrame:
+    """A row for each trial kept: subject, session, volume, index, stimulus and the tables' columns."""
+    tables = [*scan(folder, (".tsv",))]
+    tables += [] if folder == data else scan(data, (".tsv",))
+    tables = list({table.path: table for table in tables}.values())
+    parts, n_empty, n_dropped = [], 0, 0
+    for file in betas:
+        rows, name = find_trials(file, data, tables, choice.table, choice.select)
+        stimulus = picture_column(rows, name, choice.stimulus)
+        rows = _fit_rows(rows, stimulus, headers[file], name).reset_index(drop=True)
+        own = {"subject", "session", "volume", "index", "image_id", "repeat", "trial", "stimulus"}
+        part = rows.drop(columns=[column for column in rows if column in own])
+        part = part.assign(
+            stimulus=rows[stimulus],
+            subject=f"sub-{file['sub']}",
+            session=file["ses"] or "1",
+            volume=_inside(file, folder),
+            index=np.arange(len(rows)),
+        )
+        shown = (part.stimulus != "").to_numpy()
+        kept = shown & ~_dropped(part, choice.drop)
+        n_empty, n_dropped = n_empty + int((~shown).sum()), n_dropped + int((shown & ~kept).sum())
+        parts.append(part[kept])
+    trials = pd.concat(parts, ignore_index=True).fillna("")
+    logger.info(
+        "%d trials of %d beta files; %d without a picture and %d dropped",
+        len(trials),
+        len(betas),
+        n_empty,
+        n_dropped,
+    )
+    if trials.empty:
+        raise DataError("no trial is left, expected some with a picture: drop fewer (--drop)")
+    return trials
+
+
+def _fit_rows(rows: pd.DataFrame, stimulus: str, header: Volumes, name: str) -> pd.DataFrame:
+    """As many rows as volumes: all of the table, or those that name a picture."""
+    shown = rows[rows[stimulus] != ""]
+    n_volumes = header.shape[3]
+    for candidate in (rows, shown):
+        if len(candidate) == n_volumes:
+            return candidate
+    raise DataError(
+        f"{header.name} holds {n_volumes} volumes and {Path(name).name} has {len(rows)} trials, {len(shown)} of "
+        f"them with a picture ({stimulus}), expected as many: give the table that belongs to the "
+        "betas (--table), or the column that names the pictures (--stimulus)"
+    )
+
+
+def _dropped(part: pd.DataFrame, patterns: tuple[str, ...]) -> np.ndarray:
+    out = np.zeros(len(part), bool)
+    for column in ("stimulus", "trial_type"):
+        if column in part:
+            for pattern in patterns:
+                names = part[column].astype(str)
+                hit = [fnmatch(n, pattern) or fnmatch(n.split("/")[-1], pattern) for n in names]
+                out |= np.array(hit, bool)
+    return out
+
+
+def _describe(data: Path, folder: Path) -> dict:
+    """Name, licence and terms from dataset_description.json, of the data set first."""
+    texts: dict = {}
+    for place_ in dict.fromkeys((folder, data)):
+        texts |= _description(place_ / "dataset_description.json")
+    name = re.sub(r"[/\\\s]+", " ", str(texts.get("Name") or data.resolve().name)).strip()
+    terms = str(texts.get("HowToAcknowledge") or texts.get("DatasetDOI") or "")
+    return {
+        "name": name,
+        "units": "as in the derivative",
+        "licence": str(texts.get("License") or "not stated (dataset_description.json)"),
+        "terms": " ".join(terms.split()) or "not stated (dataset_description.json)",
+        "publish_images": False,
+    }
+
+
+def _description(path: Path) -> dict:
+    try:
+        return {key: value for key, value in read_about(path).items() if isinstance(value, str)}
+    except DataError as problem:
+        raise DataError(str(problem).replace("dataset.json", path.name)) from problem

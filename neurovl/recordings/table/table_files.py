@@ -1,0 +1,323 @@
+"""The text files of one's own table: read, and refused in one sentence where they are not as agreed.
+
+Every message counts lines as an editor does, the header being line 1. Leaves out the volumes, masks and
+pictures that the tables name: those are read by ``recordings.py``.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from neurovl.errors import DataError, MissingError
+
+REQUIRED = ["subject", "session", "volume", "image_id", "split"]
+ZSCORES = ("session", "subject")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_LINE = "line in the file"  # the column that carries it
+
+
+def inside(root: Path, name: str, table: str) -> Path:
+    """The file `name` of the folder; a path that leads out of the folder is refused."""
+    if "\\" in name:
+        raise DataError(
+            f"{table} names {name!r} with a backslash, expected / between folders and file: "
+            "correct the table"
+        )
+    try:
+        path = (root / name).resolve()
+        leads_out = Path(name).is_absolute() or not path.is_relative_to(root.resolve())
+        there = path.is_file()
+    except (OSError, RuntimeError, ValueError) as problem:  # messages hold absolute paths
+        kind = "a loop of links" if isinstance(problem, RuntimeError) else "too long or not allowed"
+        raise DataError(
+            f"{table} names {name[:99]!r}, which is no path ({kind}), expected a file in the folder: "
+            "correct the table"
+        ) from problem
+    if leads_out:
+        raise DataError(
+            f"{table} names {name!r}, which lies outside the data folder: expected a path relative "
+            "to the folder and within it; copy the file there"
+        )
+    if not there:
+        raise MissingError(
+            f"{table} names {name!r}, which is missing from {root}: copy the file there, "
+            "or correct the table"
+        )
+    return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file; a folder or a link to nothing in its place is refused."""
+    if path.is_file():
+        return True
+    if path.exists() or path.is_symlink():
+        raise DataError(
+            f"{path.name} is a folder or a link to nothing, expected a text file: put one in its "
+            "place, or remove it"
+        )
+    return False
+
+
+def read_table(path: Path, columns: list[str] = ()) -> pd.DataFrame:
+    """A table with tabs between its columns: all cells as text without blanks around them.
+
+    A byte order mark, any kind of line ends and empty lines are fine. The index holds the line numbers.
+
+    Raises
+    ------
+    MissingError
+        If there is no such file.
+    DataError
+        For another separator or encoding, missing or repeated columns, and lines of another length.
+    """
+    if not is_there(path):
+        raise MissingError(
+            f"{path} is missing, expected a table with the columns {', '.join(columns)}: add it"
+        )
+    rows = _cells(path)
+    header, lines = rows[0][1], rows[1:]
+    _check_header(path.name, header, columns)
+    for number, cells in lines:
+        if len(cells) != len(header):
+            raise DataError(
+                f"{path.name} has {len(cells)} cells in line {number}, expected {len(header)} as in "
+                "its header, with a tab between two: correct the line"
+            )
+    table = pd.DataFrame([cells for _, cells in lines], columns=header, dtype=str)
+    table.index = pd.Index([number for number, _ in lines], name=_LINE)
+    return table
+
+
+def _cells(path: Path) -> list[tuple[int, list[str]]]:
+    """Line number and cells of every line that is not empty."""
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise DataError(
+            f"{path.name} cannot be read ({problem.strerror}), expected a text file that you may read: "
+            f"give yourself the right (chmod u+r {path.name})"
+        ) from problem
+    if content.startswith(_UTF16):
+        raise DataError(f"{path.name} is encoded in UTF-16, expected UTF-8: save it so")
+    try:
+        text = content.decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=None), delimiter="\t", strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(
+            f"{path.name} is no table in UTF-8 with tabs between its columns ({problem}): "
+            "save it as .tsv"
+        ) from problem
+    rows = [(number, cells) for number, cells in rows if any(cells)]
+    if not rows:
+        raise DataError(f"{path.name} is empty, expected a table with a header: write it again")
+    for number, cells in rows:
+        odd = next((cell for cell in cells if any(ord(letter) < 32 for letter in cell)), None)
+        if odd is not None:
+            raise DataError(
+                f"{path.name} has the cell {odd[:40]!r}, which ends in line {number}, expected text "
+                "without line ends and control characters: look for a quotation mark left open"
+            )
+    return rows
+
+
+def _check_header(name: str, header: list[str], columns) -> None:
+    """Refuse a header without the columns that are needed."""
+    missing = [column for column in columns if column not in header]
+    other = next((mark for mark in ",;" if len(header) == 1 and mark in header[0]), None)
+    if missing and other:
+        raise DataError(
+            f"{name} has {other!r} between its columns, expected tabs: save it with tabs (.tsv)"
+        )
+    if missing:
+        raise DataError(
+            f"{name} has the columns {', '.join(header)}, expected also "
+            f"{', '.join(missing)}, separated by tabs: add them"
+        )
+    for column in header:
+        if header.count(column) > 1:
+            raise DataError(
+                f"{name} has {header.count(column)} columns named {column!r}, expected every "
+                "column to have a name of its own: rename or remove one"
+            )
+
+
+def read_trials(root: Path) -> pd.DataFrame:
+    """trials.tsv with `index` (text), `repeat` and `trial` (both from 0), checked.
+
+    Raises
+    ------
+    DataError
+        For empty cells, splits, indices, repeats and ids that cannot be, and trials that come twice.
+    """
+    table = read_table(root / "trials.tsv", REQUIRED)
+    if table.empty:
+        raise DataError("trials.tsv holds no trials, expected a row for each: add them")
+    for column in ("index", "repeat"):
+        if column not in table:
+            table[column] = ""
+    _refuse(table, REQUIRED, lambda column: column == "", "no {column} in line {line}: fill it in")
+    _refuse(
+        table,
+        ["split"],
+        lambda column: ~column.isin(["train", "test"]),
+        "the split {value} in line {line}, expected train or test: correct it",
+    )
+    _refuse(
+        table,
+        ["index"],
+        lambda column: ~column.str.fullmatch(r"[0-9]*"),
+        "the index {value!r} in line {line}, expected a whole number from 0, or nothing for a 3-D "
+        "file: correct it",
+    )
+    _refuse(
+        table,
+        ["subject", "image_id"],
+        lambda column: column.str.contains(r"[/\\]|^\."),
+        "the {column} {value!r} in line {line}, expected a plain name without / or \\ and without "
+        "a dot in front, because files are named after it: rename it",
+    )
+    _refuse_twice(table)
+    if table.session.str.fullmatch(r"[0-9]+").all():
+        table["session"] = table.session.astype(int)
+    table["repeat"] = _repeats(table)
+    table["trial"] = table.groupby("subject").cumcount()
+    return table
+
+
+def _refuse(table, columns, wrong, message: str) -> None:
+    for column in columns:
+        bad = table.index[wrong(table[column])]
+        if len(bad):
+            value = table[column][bad[0]]
+            words = message.format(column=column, value=value, line=bad[0])
+            raise DataError(f"trials.tsv has {words}")
+
+
+def _refuse_twice(table: pd.DataFrame) -> None:
+    """Refuse a volume that two rows name."""
+    keys = pd.DataFrame(
+        {
+            "volume": table.volume.map(os.path.normpath),
+            "index": table["index"].map(lambda text: int(text or 0)),
+        }
+    )
+    twice = keys.index[keys.duplicated()]
+    if len(twice):
+        line = twice[0]
+        first = keys.index[(keys == keys.loc[line]).all(axis=1)][0]
+        raise DataError(
+            f"trials.tsv has the volume {table.volume[line]} index {table['index'][line] or 0} in "
+            f"the lines {first} and {line}, expected every trial once: remove one, or correct its "
+            "index"
+        )
+
+
+def _repeats(table: pd.DataFrame) -> pd.Series:
+    """How often the subject had seen the picture before, from 0; counted where the column is empty."""
+    keys = [table.subject, table.image_id]
+    given = table["repeat"]
+    if (given == "").all():
+        return table.groupby(keys).cumcount()
+    bad = given.index[~given.str.fullmatch(r"[0-9]+")]
+    if len(bad):
+        raise DataError(
+            f"trials.tsv has the repeat {given[bad[0]]!r} in line {bad[0]}, expected a whole number "
+            "in every line, or an empty column, then the order of the rows "
+            "counts: correct it"
+        )
+    twice = table.index[
+        table.assign(repeat=given.astype(int)).duplicated(["subject", "image_id", "repeat"])
+    ]
+    if len(twice):
+        row = table.loc[twice[0]]
+        raise DataError(
+            f"trials.tsv gives repeat {row['repeat']} of image {row.image_id!r} to {row.subject} "
+            f"for the second time in line {twice[0]}, expected every repeat once: correct it, or "
+            "leave the column empty, then the order of the rows counts"
+        )
+    return given.astype(int).groupby(keys).rank(method="first").astype(int) - 1
+
+
+def read_subjects(root: Path, names: list[str]) -> dict[str, dict[str, str]]:
+    """Files of the mask and the regions of each subject."""
+    table = read_table(root / "subjects.tsv", ["subject", "mask"])
+    if "" in table.columns:
+        raise DataError(
+            f"subjects.tsv has no name for its column {list(table.columns).index('') + 1}, "
+            "expected the name of a region: add it, or remove the tab at the line's end"
+        )
+    twice = table.subject[table.subject.duplicated()]
+    if len(twice):
+        raise DataError(
+            f"subjects.tsv has {twice.iloc[0]} twice, again in line {twice.index[0]}, expected one "
+            "row a subject: remove one"
+        )
+    table = table.set_index("subject")
+    for name in names:
+        if name not in table.index or not table["mask"][name]:
+            raise DataError(
+                f"subjects.tsv has no mask for {name}, who has trials in trials.tsv: "
+                "add a row with the path of a NIfTI file"
+            )
+    return {name: table.loc[name].to_dict() for name in names}
+
+
+def read_captions(path: Path) -> dict[str, list[str]]:
+    """Sentences by image id; none where there is no such file."""
+    if not is_there(path):
+        return {}
+    table = read_table(path, ["image_id", "caption"])
+    for column in ("image_id", "caption"):
+        empty = np.flatnonzero(table[column] == "")
+        if len(empty):
+            raise DataError(
+                f"captions.tsv has no {column} in line {table.index[empty[0]]}: fill it in, or "
+                "remove the line"
+            )
+    return table.groupby("image_id").caption.apply(list).to_dict()
+
+
+def read_about(path: Path) -> dict:
+    """dataset.json; empty where there is no such file."""
+    if not is_there(path):
+        return {}
+    try:
+        about = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as problem:
+        raise DataError(
+            f'dataset.json is not valid JSON ({problem}), expected text such as {{"name": "mine"}}: '
+            "correct it"
+        ) from problem
+    if not isinstance(about, dict):
+        raise DataError(
+            "dataset.json holds no object, expected name, units, licence, terms in braces: correct it"
+        )
+    for key in ("name", "units", "licence", "terms"):
+        if not isinstance(about.get(key, ""), str):
+            raise DataError(
+                f"dataset.json has the {key} {about[key]!r}, expected text: write it in quotation "
+                "marks"
+            )
+    if not re.fullmatch(r"[^/\\\x00-\x1f]*", about.get("name", "")):
+        raise DataError(
+            f"dataset.json has the name {about['name']!r}, expected one line without / and \\: "
+            "choose another"
+        )
+    if about.get("zscore", "session") not in ZSCORES:
+        raise DataError(
+            f"dataset.json has zscore {about['zscore']!r}, expected {' or '.join(ZSCORES)}: "
+            "'subject' where whole sessions are held out, else 'session'"
+        )
+    if not isinstance(about.get("publish_images", False), bool):
+        raise DataError(
+            f"dataset.json has publish_images {about['publish_images']!r}, expected true or false "
+            "without quotation marks: correct it"
+        )
+    return about

@@ -1,0 +1,334 @@
+"""Your own data: a folder with one table of trials and NIfTI files, as `Recordings`.
+
+============== ====================================================================================
+trials.tsv     ``subject session volume index image_id repeat split``: `volume` a NIfTI file relative
+               to the folder, `index` its 0-based position on the fourth axis (empty for a 3-D file),
+               `split` train or test; a subject's rows in presentation order
+subjects.tsv   ``subject mask``; every further column holds files of one region of interest
+captions.tsv   ``image_id caption``, one or more a picture; optional
+stimuli/       IMAGE_ID.png or .jpg; optional, without it the text targets alone are trained
+dataset.json   name, units, licence, terms, publish_images, zscore; optional
+============== ====================================================================================
+
+Values are taken to be percent signal change unless dataset.json says otherwise; they are z-scored
+later in any case, by the training trials of each session, or of all sessions with ``"zscore":
+"subject"``, as it should be where whole sessions are held out. Every subject is on a grid of its own,
+the mask's, with the axes turned to run as in the first subject's mask; volumes stored in any other
+orientation are read as if turned too. The text files are checked in ``files.py``, the volumes read by `Volumes`. Leaves out resampling: a volume
+on another grid is refused.
+"""
+
+import logging
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from neurovl.errors import DataError, MissingError
+from neurovl.recordings.base import (
+    Recordings,
+    check_rows,
+    clean_voxels,
+    digest,
+    find_subject,
+    fingerprint,
+)
+from neurovl.recordings.betas.nifti_volumes import (
+    Frame,
+    Volumes,
+    apart,
+    lie_alike,
+    number_type,
+    open_volumes,
+    same_voxels,
+)
+from neurovl.recordings.table.table_files import (
+    inside,
+    read_about,
+    read_captions,
+    read_subjects,
+    read_trials,
+)
+
+logger = logging.getLogger(__name__)
+
+PICTURES = (".png", ".jpg", ".jpeg")  # the first that is there is taken
+
+
+class TableRecordings(Recordings):
+    """Trials of your own, described by tables.
+
+    Parameters
+    ----------
+    root : Path
+        Folder with ``trials.tsv`` and ``subjects.tsv``.
+    subjects : sequence of str or int, optional
+    fold : int
+        A table has one partition only, its column ``split``.
+    """
+
+    def __init__(self, root, subjects=None, fold: int = 0):
+        root = Path(root)
+        about = read_about(root / "dataset.json")
+        self.name = about.get("name") or root.resolve().name
+        self.units = about.get("units") or "percent signal change"
+        self.licence = about.get("licence") or "not stated (dataset.json)"
+        self.terms = about.get("terms") or "not stated (dataset.json)"
+        self.publish_images = about.get("publish_images", False)
+        self.zscore = about.get("zscore", "session")
+        self.has_images = (root / "stimuli").is_dir()
+        table = read_trials(root)
+        names = list(dict.fromkeys(table.subject))
+        first = names[0]
+        if subjects is not None:
+            names = list(dict.fromkeys(find_subject(one, names, self.name) for one in subjects))
+        table = pd.concat([table[table.subject == one] for one in names], ignore_index=True)
+        self._places = table[["subject", "session", "volume", "index"]]
+        self._regions = read_subjects(root, list(dict.fromkeys([first, *names])))
+        self._first = first
+        self._masks: dict[str, tuple[Frame, np.ndarray]] = {}
+        self._silent: dict[tuple, np.ndarray] = {}
+        self._sentences = read_captions(root / "captions.tsv")
+        super().__init__(root, names, table)
+        for path in table.volume.unique():
+            inside(root, path, "trials.tsv")
+        for files in self._regions.values():
+            for path in filter(None, files.values()):
+                inside(root, path, "subjects.tsv")
+        self._pictures = _pictures(root / "stimuli") if self.has_images else {}
+        if self.has_images:
+            for image_id in self.trials.image_id.unique():
+                self._picture(image_id)
+        self._check_captions()
+
+    def _check_captions(self) -> None:
+        images = self.trials.image_id.unique()
+        silent = [image for image in images if image not in self._sentences]
+        if self._sentences and silent:
+            raise DataError(
+                f"captions.tsv has no sentence for {len(silent)} of {len(images)} pictures, the first "
+                f"is {silent[0]!r}, expected one or more for each: add them, or remove captions.tsv"
+            )
+
+    def _mask(self, subject) -> tuple[Frame, np.ndarray]:
+        """Where a subject's voxels lie, and the mask, bool (x, y, z).
+
+        The axes run as in the table's first subject: patches of all subjects must lie at the same place of the brain.
+        """
+        subject = self.subject_name(subject)
+        if subject not in self._masks:
+            file = self._open(self._regions[subject]["mask"], "subjects.tsv")
+            mask = file.turned(self._open(self._regions[self._first]["mask"], "subjects.tsv"))
+            order = same_voxels(file, mask, np.arange(mask.n_voxels))
+            voxels = _whole(file)[order].reshape(mask.grid, order="F") > 0
+            if not voxels.any():
+                raise DataError(
+                    f"the mask {mask.name} of {subject} holds no voxel above 0, expected some: "
+                    "name another file in subjects.tsv"
+                )
+            first = self._places.volume[self._places.subject == subject].iloc[0]
+            self._fits(self._open(first, "trials.tsv"), mask, subject)
+            self._masks[subject] = mask, voxels
+        return self._masks[subject]
+
+    def mask(self, subject) -> np.ndarray:
+        return self._mask(subject)[1].copy()
+
+    def affine(self, subject) -> np.ndarray:
+        return self._mask(subject)[0].affine.copy()
+
+    def rois(self, subject) -> dict[str, np.ndarray]:
+        subject = self.subject_name(subject)
+        mask, voxels = self._mask(subject)
+        regions = {"mask": voxels.copy()}
+        for region, name in self._regions[subject].items():
+            if region == "mask" or not name:
+                continue
+            file = self._open(name, "subjects.tsv")
+            if not lie_alike(file, mask):
+                raise DataError(
+                    f"the region {region} of {subject}, {file.name}, {apart(file, mask)}, expected "
+                    f"the same place: {_resample(file.name, mask.name)}"
+                )
+            order = same_voxels(file, mask, np.arange(voxels.size))
+            values = _whole(file)[order]
+            if not (values > 0).any():
+                logger.warning("region %s of %s (%s) is empty, left out", region, subject, name)
+                continue
+            regions[region] = (values > 0).reshape(mask.grid, order="F")
+        return regions
+
+    def session_voxels(self, subject, session, voxels) -> np.ndarray:
+        subject = self.subject_name(subject)
+        mask, inside_mask = self._mask(subject)
+        out = self._read(subject, session, np.asarray(voxels))
+        within = inside_mask.ravel(order="F")[voxels]
+        return clean_voxels(out, within, f"session {session} of {subject}")
+
+    def volumes(self, subject, rows=None) -> np.ndarray:
+        subject = self.subject_name(subject)
+        mask, _ = self._mask(subject)
+        sessions = self.subject_trials(subject).session.to_numpy()
+        rows = check_rows(rows, len(sessions), f"{self.name} {subject}")
+        out = np.empty((len(rows), *mask.grid), np.float32)
+        for session in dict.fromkeys(sessions[rows].tolist()):
+            in_session = np.flatnonzero(sessions == session)
+            wanted = np.flatnonzero(sessions[rows] == session)
+            positions = np.searchsorted(in_session, rows[wanted])
+            out[wanted] = self._session_volumes(subject, session, positions)
+        return out
+
+    def _session_volumes(self, subject, session, positions):
+        mask, within = self._mask(subject)
+        if (subject, session) not in self._silent:  # the checks need the whole session once
+            voxels = np.flatnonzero(within.ravel(order="F"))
+            values = self.session_voxels(subject, session, voxels)
+            self._silent[subject, session] = voxels[~values.any(axis=0)]
+        values = self._read(subject, session, np.arange(within.size), positions)
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        values[:, self._silent[subject, session]] = 0
+        return values.reshape(len(values), *mask.grid[::-1]).transpose(0, 3, 2, 1)
+
+    def _read(self, subject, session, voxels, positions=None) -> np.ndarray:
+        """Values (n_trials, n_voxels) of a session's trials, unchecked."""
+        mask, _ = self._mask(subject)
+        places = self._session(subject, session)
+        if positions is not None:
+            places = places.iloc[positions].reset_index(drop=True)
+        files = {name: self._open(name, "trials.tsv") for name in places.volume.unique()}
+        kind = number_type(list(files.values()))
+        out = np.empty((len(places) if len(files) > 1 else 0, len(voxels)), kind)
+        known: dict[tuple, np.ndarray] = {}
+        for name, rows in places.groupby("volume", sort=False).indices.items():
+            file = files[name]
+            self._fits(file, mask, subject)
+            key = file.grid, file.affine.tobytes(), file.placed
+            if key not in known:
+                known[key] = same_voxels(file, mask, voxels)
+            wanted = np.array([_position(file, places["index"][row]) for row in rows])
+            values = file.read(known[key], wanted)
+            if len(files) == 1:
+                return values
+            out[rows] = values
+        return out
+
+    def session_files(self, subject, session) -> list[Path]:
+        return [self.root / name for name in self._session(subject, session).volume.unique()]
+
+    def session_identity(self, subject, session) -> str:
+        places = self._session(subject, session)
+        marks = [fingerprint(path) for path in self.session_files(subject, session)]
+        return digest(marks, list(places.volume), list(places["index"]))
+
+    def _session(self, subject, session) -> pd.DataFrame:
+        """Where the volumes of a session lie, in presentation order."""
+        subject = self.subject_name(subject)
+        here = (self._places.subject == subject) & (self._places.session == session)
+        return self._places[here].reset_index(drop=True)
+
+    def _open(self, name: str, table: str) -> Volumes:
+        return open_volumes(inside(self.root, name, table), name)
+
+    def _fits(self, file: Volumes, mask: Frame, subject: str) -> None:
+        """Refuse a volume that does not lie as the subject's mask."""
+        if lie_alike(file, mask):
+            return
+        first = self._places.volume[self._places.subject == subject].iloc[0]
+        if file.name != first:
+            raise DataError(
+                f"the volume {file.name} of {subject} {apart(file, mask)}, as have the volumes before "
+                f"it, from {first} on, expected one grid a subject: reslice {file.name} to that "
+                "grid, or remove its rows from trials.tsv"
+            )
+        raise DataError(
+            f"the volume {file.name} of {subject} {apart(file, mask)}, expected the mask on the grid of "
+            f"the volumes: {_resample(mask.name, file.name)}"
+        )
+
+    def image(self, image_id):
+        from PIL import Image
+
+        if not self.has_images:
+            return super().image(image_id)
+        path = self._picture(image_id)
+        inside(self.root, f"stimuli/{path.name}", "trials.tsv")
+        try:
+            with Image.open(path) as picture:
+                return picture.convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+            raise DataError(
+                f"stimuli/{path.name} is not a readable picture ({problem}), "
+                "expected a PNG or JPEG file: export it again"
+            ) from problem
+
+    def _picture(self, image_id) -> Path:
+        name = str(image_id)
+        for ending in PICTURES:
+            if name + ending in self._pictures:
+                return self._pictures[name + ending]
+        raise MissingError(
+            f"image {name!r} has no picture: expected stimuli/{name}.png or stimuli/{name}.jpg; "
+            "add it, or remove the folder stimuli to train the text targets alone"
+        )
+
+    def captions(self, image_id) -> list[str]:
+        return list(self._sentences.get(str(image_id), []))
+
+    def checksum(self) -> str:
+        files = [self.root / name for name in self._places.volume.unique()]
+        for subject in self.subjects:
+            files += [self.root / name for name in self._regions[subject].values() if name]
+        return digest(super().checksum(), [_mark(path) for path in files])
+
+    def _identity(self) -> list[Path]:
+        names = ("trials.tsv", "subjects.tsv", "captions.tsv", "dataset.json")
+        return [self.root / name for name in names if (self.root / name).is_file()]
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in folder.iterdir() if path.suffix in PICTURES}
+
+
+def _mark(path: Path) -> bytes:
+    """Size and last bytes of a file; those of a .gz file are its checksum."""
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(size - 64, 0))
+        return f"{size} ".encode() + file.read()
+
+
+def _whole(file: Volumes) -> np.ndarray:
+    """The only volume of a file, (x * y * z,) in Fortran order."""
+    if file.shape[3] != 1:
+        raise DataError(
+            f"{file.name} has the shape {file.shape}, expected three axes (x, y, z): "
+            "name a file with one volume in subjects.tsv"
+        )
+    return file.read(np.arange(file.n_voxels), [0])[0]
+
+
+def _position(file: Volumes, index: str) -> int:
+    """The volume of a file that a row of the table means."""
+    if index == "":
+        if file.shape[3] != 1:
+            raise DataError(
+                f"{file.name} holds {file.shape[3]} volumes and trials.tsv gives no index for it: "
+                "add the 0-based position in the column index"
+            )
+        return 0
+    if int(index) >= file.shape[3]:
+        raise DataError(
+            f"{file.name} has the shape {file.shape}, index {index} was expected on its fourth axis "
+            "(counted from 0); correct the table, or copy the file again if it was cut short"
+        )
+    return int(index)
+
+
+def _resample(mask: str, like: str) -> str:
+    """The command that brings a mask to a grid, and what to do with its result."""
+    path = Path(mask)
+    ending = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    out = path.with_name(f"{path.name.removesuffix(ending)}_resampled.nii.gz").as_posix()
+    words = " ".join(shlex.quote(part) for part in ("--mask", mask, "--like", like, "--out", out))
+    return f"run in the data folder: neurovl resample {words}, and name {out} in subjects.tsv"

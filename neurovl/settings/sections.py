@@ -1,0 +1,230 @@
+"""What can be set in a run: every setting in frozen dataclasses, each section a part of a profile.
+
+The defaults are the paper's where it states them. How profiles are read is in `config`.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """The simulated NSD that is made where no data are given: sessions of 750 trials, grid = NSD's divided by `scale`."""
+
+    subjects: tuple[int, ...] = (1, 2, 5, 7)
+    sessions: int = 2
+    scale: float = 3.0
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is read, and the tokens that are made of it.
+
+    Parameters
+    ----------
+    subjects : tuple of int, optional
+        All by default; `simulation.subjects` of the data that the profile makes.
+    split : str, optional
+        Named partition of a data set that has several: NSD's 'shared1000' or 'shared982'. The first by default.
+    betas : str, optional
+        Version of NSD's betas; 'betas_fithrf_GLMdenoise_RR' by default.
+    patches : tuple
+        Sizes in voxels of the common grid, or in millimetres such as '25.2mm' (14 voxels of NSD's 1.8 mm); the main
+        one first.
+    target : tuple of int, optional
+        Common grid; the first subject's by default.
+    off_mask : str
+        'keep', 'zero' or 'own', see `preprocessing.write_store`.
+    """
+
+    subjects: tuple[int | str, ...] | None = None
+    split: str | None = None
+    betas: str | None = None
+    patches: tuple[int | str | tuple[int, int, int], ...] = ("25.2mm", "21.6mm", "18mm")
+    target: tuple[int, int, int] | None = None
+    off_mask: str = "own"
+
+
+@dataclass(frozen=True)
+class Models:
+    """Foundation models by 'tiny', local folder or hub id; of several, such as a repository and its mirrors, the first here.
+
+    Parameters
+    ----------
+    metric : str
+        'tiny' (SceneNet), 'paper' (the paper's networks, where torch and the hub keep their weights), or a folder of one
+        or the other.
+    image_size : int, optional
+        Side of a reconstructed picture in pixels.
+    captioner, detector : str, optional
+        BLIP-2 and DETR, which annotate the training pictures anew; without both, captions and boxes are the data's own.
+    """
+
+    clip: str | tuple[str, ...] = "tiny"
+    unclip: str | tuple[str, ...] = "tiny"
+    llm: str | tuple[str, ...] = "tiny"
+    metric: str = "tiny"
+    image_size: int | None = None
+    captioner: str | tuple[str, ...] | None = None
+    detector: str | tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """Size of ViT3D; the defaults are the paper's where it states them (16 layers, width 768, head hidden 1024).
+
+    Heads, MLP ratio, pre-norm, GELU and learned positions by grid cell are not stated: those of ViT-B are taken.
+    Our addition: `readout` is the number of target components that a linear decoder, solved in closed form, reads from each patch
+    (0: none, as in the paper); it is fitted to each 'subject', or to 'all' at once (`readout_of`).
+    """
+
+    width: int = 768
+    layers: int = 16
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    head_hidden: int = 1024
+    dropout: float = 0.0
+    readout: int = 0
+    readout_of: str = "subject"
+
+    def network(self) -> dict:
+        """The arguments of `encoder.BrainEncoder` that these settings give."""
+        return {k: v for k, v in self.__dict__.items() if k != "readout_of"}
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Training of the encoder; stated by the paper: alpha 1/64, MixUp, lr 5e-4, 30 epochs, batch 32.
+
+    Parameters
+    ----------
+    alpha : float
+        Weight of the VAE term.
+    reduction : str
+        'sum' over the values of a target as Eq. 2 is written, or 'mean'.
+    mixup : bool
+        Mix two trials of the same subject and image, x = l x1 + (1 - l) x2 with l ~ U(0, 1).
+    token_dropout : float
+        Share of tokens set to zero while training; 0 in the paper.
+    synthetic : float
+        Share of a batch drawn from encoding models instead of measured trials; 0 in the paper.
+    ema : float
+        Decay of the moving average of the weights; 0 in the paper.
+    accumulate : int
+        Parts that a batch is read in, one after the other, before an optimizer step; for small memories.
+    validation : float
+        Share of the training pictures on which the loss is watched instead, after every epoch; 0 in the paper.
+    patience : int
+        Epochs without a smaller validation loss after which training ends and the best epoch's weights are kept; 0: the
+        last epoch's, always.
+    compile : bool
+        Use `torch.compile` on a CUDA device.
+    workers : int
+        Threads that read batches ahead.
+    variants : tuple of str
+        Encoders to train: 'main', 'flat', 'no-vae', 'per-subject' for one a subject, 'patches' for one for each
+        further patch size, which are called 'p12', 'p10', ...
+    """
+
+    alpha: float = 1 / 64
+    reduction: str = "sum"
+    mixup: bool = True
+    token_dropout: float = 0.0
+    synthetic: float = 0.0
+    ema: float = 0.0
+    epochs: int = 30
+    batch_size: int = 32
+    lr: float = 5e-4
+    weight_decay: float = 1e-2
+    precision: str = "bf16"
+    accumulate: int = 1
+    validation: float = 0.0
+    patience: int = 0
+    compile: bool = False
+    workers: int = 0
+    variants: tuple[str, ...] = ("main", "patches", "flat", "no-vae", "per-subject")
+
+
+@dataclass(frozen=True)
+class Language:
+    """Steps, batch and learning rate of stage 1 (projector alone) and stage 2 (projector and language model)."""
+
+    steps: tuple[int, int] = (300, 1200)
+    batch_size: tuple[int, int] = (32, 24)
+    lr: tuple[float, float] = (1e-3, 5e-4)
+    max_new_tokens: int = 64
+    precision: str = "bf16"
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Sampling, and what the beta ablation covers; `subjects_for_betas` of None means all."""
+
+    beta: float = 0.93
+    betas: tuple[float, ...] = (0.6, 0.75, 0.9, 0.98, 1.0)
+    steps: int = 20
+    guidance: float = 10.0
+    noise_level: int = 0
+    rescale: str = "none"
+    images: int | None = None
+    ablation_images: int | None = None
+    ablation_subjects: int | None = None
+
+
+@dataclass(frozen=True)
+class Localization:
+    """Concepts with at least `min_images` test pictures, at most `max_concepts` of them; `share` of voxels to zero."""
+
+    min_images: int = 4
+    max_concepts: int = 12
+    share: float = 0.15
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A subject outside `preprocessing.subjects`, decoded as it is and adapted to; None leaves it out.
+
+    Parameters
+    ----------
+    subject : int or str, optional
+        Of the data; it is simulated where the profile's data are. Left out where the data do not have it or the run has it.
+    shares : tuple of float
+        Of its training pictures; 0 stands for no adaptation.
+    """
+
+    subject: int | str | None = None
+    shares: tuple[float, ...] = (0.0, 0.01, 0.05, 0.25, 1.0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Bootstrap resamples, permutations for chance, and pictures a subject for the text tasks (None: all)."""
+
+    bootstrap: int = 2000
+    permutations: int = 20
+    caption_images: int | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All settings of a run; `trackers` are those of Accelerate that training is logged to, such as 'tensorboard'."""
+
+    name: str
+    seed: int = 0
+    device: str = "auto"
+    trackers: tuple[str, ...] = ()
+    simulation: Simulation | None = field(default_factory=Simulation)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    models: Models = field(default_factory=Models)
+    encoder: EncoderShape = field(default_factory=EncoderShape)
+    alignment: Alignment = field(default_factory=Alignment)
+    language: Language = field(default_factory=Language)
+    reconstruction: Reconstruction = field(default_factory=Reconstruction)
+    localization: Localization = field(default_factory=Localization)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    adaptation: Adaptation = field(default_factory=Adaptation)
+
+    def to_dict(self) -> dict:
+        """Plain nested dict, as JSON holds it."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))

@@ -1,0 +1,427 @@
+"""Words about a scene: five captions as different people would write them, and questions.
+
+Everything said follows from the scene graph; different captions mention different parts of it.
+Lower case, no full stop, about 250 words in all. Leaves out dialogues (neurovl.instructions).
+"""
+
+from collections import defaultdict
+
+import numpy as np
+
+from neurovl.smallworld.scenes.drawing import seed
+from neurovl.smallworld.scenes.graph import CATEGORIES, Scene, SceneObject, relations
+from neurovl.smallworld.scenes.sampling import HABITATS
+
+NUMBERS = ("no", "one", "two", "three", "four", "five")
+_PLURALS = {"man": "men", "woman": "women", "child": "children", "person": "people"}
+_UNCOLOURED = ("traffic light", "tv", "stop sign", "person")
+_AT = {  # background -> where the whole picture is
+    "beach": ("on the beach", "at the beach", "on a sandy beach", "near the ocean"),
+    "ocean": ("in the ocean", "on the ocean", "out at sea"),
+    "lake": ("by the lake", "near a mountain lake", "at the lake"),
+    "field": ("in a field", "in a grassy field", "on a farm", "in a green field"),
+    "park": ("in the park", "in a park", "on the grass in a park"),
+    "forest": ("in the forest", "in the woods", "near the trees in a forest"),
+    "savanna": ("in the savanna", "on a dry grass plain", "in the wild"),
+    "desert": ("in the desert", "on the sand in a desert", "near some cactus in the desert"),
+    "snow": ("in the snow", "on a snowy hill", "in a snowy place near the mountains"),
+    "street": ("on the street", "on a street with shops", "in front of some shops"),
+    "city": ("in the city", "in a big city", "near tall buildings in the city"),
+    "railway": ("near the train tracks", "by the tracks in the country"),
+    "sky": ("in the sky", "up in the air", "high in the sky"),
+    "kitchen": ("in a kitchen", "in the kitchen"),
+    "living room": ("in a living room", "in the living room", "in a room with a rug"),
+    "bedroom": ("in a bedroom", "in the bedroom"),
+    "office": ("in an office", "in a room with books on a shelf"),
+    "table": ("on a table", "on top of a table", "on a table near a window"),
+    "studio": ("on a plain background", "in front of a plain gray background"),
+}
+_PLACES = {  # place of one object, where it says more than the background
+    "water": {
+        "ocean": ("on the ocean", "on the blue water", "on the waves"),
+        "lake": ("on a lake", "on the water near the mountains"),
+    },
+    "road": {
+        "street": ("down the street", "on the road", "on a street past some shops"),
+        "city": ("down a city street", "on the road in the city"),
+    },
+    "pavement": {
+        "street": ("on the sidewalk", "by the side of the street"),
+        "city": ("on a city sidewalk", "by the side of a city street"),
+    },
+    "rails": {"railway": ("down the tracks", "on the tracks", "on the railroad tracks")},
+    "counter": {"kitchen": ("on a kitchen counter", "on the counter in a kitchen")},
+    "desk": {"office": ("on a desk", "on a wooden desk", "on a desk in an office")},
+}
+_SKY = {
+    "beach": "over the beach",
+    "lake": "over the lake",
+    "park": "over a park",
+    "field": "over a field",
+    "sky": "in the sky",
+    "ocean": "over the ocean",
+}
+_VERBS = {
+    "car": "driving",
+    "bus": "driving",
+    "train": "traveling",
+    "airplane": "flying",
+    "boat": "sailing",
+    "cat": "sitting",
+    "dog": "standing",
+    "horse": "standing",
+    "sheep": "standing",
+    "cow": "standing",
+    "elephant": "standing",
+    "bear": "walking",
+    "zebra": "standing",
+    "giraffe": "standing",
+    "kite": "flying",
+    "clock": "hanging",
+    "teddy bear": "sitting",
+    "bicycle": "parked",
+    "potted plant": "standing",
+}
+_KINDS = {
+    "beach": "beach",
+    "ocean": "ocean",
+    "lake": "lake",
+    "field": "field",
+    "park": "park",
+    "forest": "forest",
+    "savanna": "savanna",
+    "desert": "desert",
+    "snow": "winter",
+    "street": "street",
+    "city": "city",
+    "railway": "railway",
+    "kitchen": "kitchen",
+    "living room": "living room",
+    "bedroom": "bedroom",
+    "office": "office",
+}
+SCRAMBLED = (
+    "a scrambled picture of random patches",
+    "this is a scrambled picture of nothing",
+    "a scrambled picture made of small patches",
+    "a scrambled image with many colors",
+    "a scrambled picture on a plain background",
+    "a scrambled image of random colors",
+    "many small patches in a scrambled picture",
+)
+_SAYS = {"left of": "to the left of", "right of": "to the right of"}
+
+
+def article(words: str) -> str:
+    """The words with a or an before them."""
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def _plural(noun: str) -> str:
+    return _PLURALS.get(noun) or CATEGORIES[noun].plural
+
+
+def garment(obj: SceneObject) -> str:
+    """What a person's colour is the colour of."""
+    return "dress" if obj.noun == "woman" and obj.pose != "sitting" else "shirt"
+
+
+class _Group:
+    """All objects of one category, named together so that counts are never wrong."""
+
+    def __init__(self, scene: Scene, members: list[int]):
+        self.members = members
+        self.objects = [scene.objects[i] for i in members]
+        first = self.objects[0]
+        self.category, self.count = first.category, len(members)
+        same = {o.colour for o in self.objects}
+        self.colour = first.colour if len(same) == 1 and first.category not in _UNCOLOURED else ""
+        self.be = "is" if self.count == 1 else "are"
+        self.place = dict(HABITATS.get(self.category, ())).get(scene.background, "")
+        self.carried = any(i in members for i, verb, _ in scene.links if verb not in ("flying",))
+
+    def nouns(self, rng) -> str:
+        kinds = {o.noun for o in self.objects}
+        noun = kinds.pop() if len(kinds) == 1 else "person"
+        if noun in ("man", "woman", "child") and rng.random() < 0.15:
+            noun = "person"
+        return noun if self.count == 1 else _plural(noun)
+
+    def phrase(self, rng, colour: float = 0.65, sized: bool = True) -> str:
+        """An indefinite noun phrase such as "two brown dogs" or "a man in a red shirt"."""
+        noun, one = self.nouns(rng), self.objects[0]
+        tint = self.colour if self.colour and rng.random() < colour else ""
+        if self.category == "scissors":
+            pair = "pair of " if self.count == 1 else "pairs of "
+            noun = pair + (f"{tint} scissors" if tint else "scissors")
+        elif tint:
+            noun = f"{tint} {noun}"
+        if sized and self.count == 1 and self.category != "person":
+            often = {"large": 0.14, "medium": 0.0, "small": 0.3}[one.size]
+            noun = (f"{one.size} " if rng.random() < often else "") + noun
+        if self.count > 1:
+            return f"{NUMBERS[self.count]} {noun}"
+        if self.category == "person" and rng.random() < colour:
+            return f"{article(noun)} in {article(one.colour)} {garment(one)}"
+        return article(noun)
+
+    def definite(self) -> str:
+        """ "the dog" or "the two dogs"."""
+        kinds = {o.noun for o in self.objects}
+        noun = kinds.pop() if len(kinds) == 1 else "person"
+        return f"the {noun}" if self.count == 1 else f"the {NUMBERS[self.count]} {_plural(noun)}"
+
+    def verb(self, scene: Scene) -> str:
+        """What all of them do, or ""."""
+        if self.category == "person":
+            poses = {o.pose for o in self.objects}
+            return poses.pop() if len(poses) == 1 and poses <= {"standing", "walking"} else ""
+        if self.category == "bird":
+            return "flying" if self.place == "sky" else "standing"
+        if self.category == "car" and self.place == "ground":
+            return "parked"
+        return _VERBS.get(self.category, "")
+
+    def where(self, scene: Scene, rng) -> str:
+        """Where they are."""
+        if self.carried:
+            return _pick(rng, _AT[scene.background])
+        if self.place == "sky":
+            return _SKY[scene.background]
+        if self.place == "wall":
+            return f"on the wall of {article(scene.background)}"
+        options = _PLACES.get(self.place, {}).get(scene.background) or _AT[scene.background]
+        place = _pick(rng, options)
+        if place.startswith("down") and self.verb(scene) not in ("driving", "traveling"):
+            return options[1]
+        return place
+
+
+def _pick(rng: np.random.Generator, options):
+    return options[rng.integers(len(options))]
+
+
+def _groups(scene: Scene) -> list[_Group]:
+    """Groups by category, the largest first."""
+    members = defaultdict(list)
+    for i, o in enumerate(scene.objects):
+        members[o.category].append(i)
+    groups = [_Group(scene, m) for m in members.values()]
+
+    def area(g):
+        return max((o.box[2] - o.box[0]) * (o.box[3] - o.box[1]) for o in g.objects)
+
+    return sorted(groups, key=area, reverse=True)
+
+
+def _moment(scene: Scene, rng) -> str:
+    """Time and weather as a phrase at the end."""
+    if scene.background == "studio":
+        return ""
+    if scene.indoors:
+        return "at night" if scene.time == "night" else _pick(rng, ("during the day", ""))
+    day = scene.time == "day"
+    late = "under the stars" if scene.time == "night" else "under a red sky"
+    return _pick(
+        rng,
+        {
+            "clear": ("on a sunny day", "on a clear day", "under a blue sky", "in the sunshine"),
+            "cloudy": ("on a cloudy day", "under a cloudy sky", "under gray clouds"),
+            "rain": ("in the rain", "on a rainy day"),
+            "snow": ("while it is snowing", "on a snowy day"),
+        }[scene.weather]
+        if day
+        else {
+            "clear": (f"at {scene.time}", late),
+            "cloudy": (f"at {scene.time}", f"at {scene.time} under some clouds"),
+            "rain": (f"in the rain at {scene.time}", f"at {scene.time} in the rain"),
+            "snow": (f"at {scene.time} while it is snowing", f"on a snowy {_evening(scene)}"),
+        }[scene.weather],
+    )
+
+
+def _evening(scene: Scene) -> str:
+    return "night" if scene.time == "night" else "evening"
+
+
+def _setting(scene: Scene, rng) -> str:
+    """The picture's place as a noun phrase: "a rainy city street", "a kitchen"."""
+    kind = _KINDS.get(scene.background, scene.background)
+    if scene.indoors or scene.time != "day":
+        return article(f"{kind} scene")
+    sort = {"clear": "sunny", "cloudy": "cloudy", "rain": "rainy", "snow": "snowy"}[scene.weather]
+    return article(f"{sort} {kind} scene")
+
+
+def _join(*parts: str) -> str:
+    return " ".join(p for p in parts if p)
+
+
+def _one(scene: Scene, groups: list[_Group], rng) -> str:
+    """One caption from a random pattern."""
+    a = groups[0] if len(groups) == 1 or rng.random() < 0.7 else _pick(rng, groups[1:])
+    rest = [g for g in groups if g is not a]
+    moment = _moment(scene, rng) if rng.random() < 0.5 else ""
+    at = _pick(rng, _AT[scene.background])
+    held = [(i, v, j) for i, v, j in scene.links]
+    draw = rng.random()
+    if held and draw < 0.62:
+        i, verb, j = _pick(rng, held)
+        who = next(g for g in groups if i in g.members)
+        what = next(g for g in groups if j in g.members)
+        if who.category == "person" or verb == "sitting on":
+            if verb == "riding":
+                verb = _pick(rng, ("riding a wave on", "surfing on", "standing on"))
+            link = verb if rng.random() < 0.75 else f"is {verb}"
+        else:
+            link = _pick(rng, ("on", "on top of", "is on"))
+        subject, thing = who.phrase(rng), what.phrase(rng)
+        return _join(subject, link, thing, at, moment)
+    if rest and draw < 0.9:
+        b = _pick(rng, rest)
+        aloft = [g for g in (a, b) if g.place == "sky"]
+        if len(aloft) == 1 and draw < 0.8:
+            other = b if aloft[0] is a else a
+            return _join(other.phrase(rng), at, "with", aloft[0].phrase(rng), "in the sky", moment)
+        if draw < 0.66 and a.count == 1 and b.count == 1:
+            pairs = [r for i, r, j in relations(scene) if i in a.members and j in b.members]
+            linked = any({i, j} == {a.members[0], b.members[0]} for i, _, j in held)
+            pairs = [r for r in pairs if not aloft or r not in ("in front of", "behind")]
+            if pairs and not linked:
+                relation = _pick(rng, pairs)
+                verb = a.verb(scene) if a.verb(scene) in ("standing", "sitting") else ""
+                level = abs(a.objects[0].box[3] - b.objects[0].box[3])
+                near = level < 0.2 and not aloft
+                if near and rng.random() < 0.5:
+                    return _join(a.phrase(rng), verb, "next to", b.phrase(rng), at, moment)
+                says = _SAYS.get(relation, relation)
+                return _join(a.phrase(rng), verb, says, b.phrase(rng), at, moment)
+        if draw < 0.76 and scene.background in _KINDS:
+            names = [g.phrase(rng) for g in groups]
+            listed = ", ".join(names[:-1]) + " and " + names[-1]
+            return _join(_setting(scene, rng), "with", listed)
+        joined = f"{a.phrase(rng)} and {b.phrase(rng)}"
+        head = _pick(rng, ("", "", f"there {a.be} ", "a photo of ", "a picture of "))
+        return _join(head + joined, at, moment)
+    where = a.where(scene, rng)
+    if draw < 0.2 and a.count == 1 and a.colour:
+        be = "are" if a.category == "scissors" else "is"
+        spot = at if where.startswith("down") else where
+        return _join(f"the {a.category} {spot} {be}", a.colour)
+    verb = "" if a.carried else a.verb(scene)
+    phrase = a.phrase(rng, 0.75)
+    if where.startswith("down") or draw < 0.55:
+        return _join(phrase, verb, where, moment)
+    if draw < 0.7:
+        return _join(phrase, a.be, verb, where, moment)
+    if draw < 0.82:
+        return _join("there", a.be, phrase, where, moment)
+    near = "a close view of" if a.objects[0].size == "large" else "a view of"
+    head = _pick(rng, ("a photo of", "a picture of", near))
+    return _join(head, phrase, where, moment)
+
+
+def _studio(scene: Scene, rng) -> str:
+    obj = scene.objects[0]
+    if obj.category == "scrambled":
+        return _pick(rng, SCRAMBLED)
+    group = _groups(scene)[0]
+    name = article("pair of scissors" if obj.category == "scissors" else obj.category)
+    tinted = group.phrase(rng, 0.8, sized=False)
+    return _pick(
+        rng,
+        (
+            f"a picture of {name} on a plain background",
+            f"a photo of {name} on a gray background",
+            f"{tinted} on a plain gray background",
+            f"{tinted} in front of a plain background",
+            f"a single picture of {tinted} and nothing else",
+            f"there is {tinted} on a plain background",
+            f"this is a close view of {tinted}",
+            f"a large picture of {name} in a studio",
+        ),
+    )
+
+
+def captions(scene: Scene) -> list[str]:
+    """Five different captions of 6 to 16 words; the same five for the same scene.
+
+    Parameters
+    ----------
+    scene : Scene
+
+    Returns
+    -------
+    list of str
+        Lower case, without a full stop.
+    """
+    rng = seed("captions", scene.stream, scene.index)
+    groups = _groups(scene)
+    out: list[str] = []
+    while len(out) < 5:
+        text = _studio(scene, rng) if scene.background == "studio" else _one(scene, groups, rng)
+        if 6 <= len(text.split()) <= 16 and text not in out:
+            out.append(text)
+    return out
+
+
+def questions(scene: Scene) -> list[tuple[str, str]]:
+    """Short questions whose answers follow from the scene graph.
+
+    Returns
+    -------
+    list of (question, answer)
+        Yes or no, counts, colours, what is beside what, where, time and weather. Weather is asked
+        outdoors only, colours only where one object of its kind is there.
+    """
+    rng = seed("questions", scene.stream, scene.index)
+    groups = _groups(scene)
+    present = {g.category for g in groups}
+    out = []
+    for g in groups:
+        name, many = g.category, CATEGORIES[g.category].plural
+        if name == "scrambled":
+            return [("is the picture scrambled?", "yes")]
+        out.append(
+            (
+                f"is there {article('pair of scissors' if name == 'scissors' else name)} "
+                "in the picture?",
+                "yes",
+            )
+        )
+        out.append((f"how many {many} are there?", NUMBERS[g.count]))
+        one = g.objects[0]
+        if g.count == 1 and name == "person":
+            out.append((f"what color is the {garment(one)} of the {one.noun}?", one.colour))
+        elif g.count == 1 and g.colour:
+            verb = "are" if name == "scissors" else "is"
+            out.append((f"what color {verb} the {name}?", g.colour))
+    absent = [n for n in HABITATS if n not in present]
+    for k in rng.choice(len(absent), size=len(groups), replace=False):
+        name = "pair of scissors" if absent[k] == "scissors" else absent[k]
+        out.append((f"is there {article(name)} in the picture?", "no"))
+    single = {g.members[0]: g for g in groups if g.count == 1}
+    beside = defaultdict(list)
+    for i, relation, j in relations(scene):
+        if relation in _SAYS:
+            beside[relation, j].append(i)
+    for (relation, j), who in beside.items():
+        if len(who) == 1 and who[0] in single and j in single:
+            answer = single[who[0]].category
+            out.append((f"what is {_SAYS[relation]} the {single[j].category}?", f"the {answer}"))
+    for i, verb, j in scene.links:
+        who, what = scene.objects[i], scene.objects[j]
+        if who.category == "person":
+            out.append((f"what is the {who.noun} {verb}?", article(what.category)))
+        else:
+            out.append((f"what is the {who.category} on?", article(what.category)))
+    if scene.background == "studio":
+        return [*out, ("what is in the background?", "nothing")]
+    out.append(("where is this?", _AT[scene.background][0]))
+    out.append(("is this inside or outside?", "inside" if scene.indoors else "outside"))
+    out.append(("what time of day is it?", scene.time))
+    if not scene.indoors:
+        names = {"cloudy": "cloudy", "rain": "rainy", "snow": "snowy"}
+        clear = "sunny" if scene.time == "day" else "clear"
+        out.append(("what is the weather like?", names.get(scene.weather, clear)))
+    return out

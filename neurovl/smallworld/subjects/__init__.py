@@ -1,0 +1,5 @@
+"""Simulated subjects who see rendered scenes: brains, responses and files as NSD has them."""
+
+from neurovl.smallworld.subjects.simulation import simulate, truth
+
+__all__ = ["simulate", "truth"]

@@ -1,0 +1,110 @@
+"""Where training runs: the device, its precision, trackers, and the processes that `accelerate launch` starts.
+
+Of several processes one leads: it alone writes stages and checkpoints. All of them see the same run folder.
+"""
+
+import contextlib
+import logging
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+
+from neurovl.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = timedelta(days=1)  # others wait so long while the leader makes tokens and targets
+
+
+def several() -> bool:
+    """Whether this process is one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes."""
+    return not several() or int(os.environ["RANK"]) == 0
+
+
+@contextlib.contextmanager
+def leader_first(device: str = "auto"):
+    """The body runs in the leader, then in the others, which find its work done."""
+    if not several():
+        yield
+        return
+    with _state(device).main_process_first():
+        yield
+
+
+def agree(value, device: str = "auto"):
+    """The leader's value, in every process; plain data or paths."""
+    if not several():
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    _state(device)
+    return broadcast_object_list([value])[0]
+
+
+def _state(device: str):
+    from accelerate import PartialState
+
+    return PartialState(cpu=choose_device(device) == "cpu", timeout=PATIENCE)
+
+
+def accelerator_for(
+    precision: str, device: str = "auto", trackers: tuple[str, ...] = (), logs: Path | None = None
+):
+    """An Accelerator on the device asked for ('auto', 'cpu', 'cuda', 'mps'); it says in the log what was chosen.
+
+    Parameters
+    ----------
+    trackers : tuple of str
+        Trackers of Accelerate, such as 'tensorboard', which write into the folder `logs`.
+
+    Raises
+    ------
+    ConfigError
+        A tracker that Accelerate does not know, or whose package is not installed.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    # Accelerate keeps one precision a process; stages differ in theirs.
+    AcceleratorState._reset_state(reset_partial_state=False)
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        cpu=choose_device(device) == "cpu",
+        log_with=list(_require_trackers(trackers)) or None,
+        project_dir=logs,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    logger.info("device %s, precision %s", accelerator.device, precision)
+    return accelerator
+
+
+def _require_trackers(names: tuple[str, ...]) -> tuple[str, ...]:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    here = {str(name) for name in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise ConfigError(
+                f"there is no tracker {name!r}, expected one of {', '.join(LOGGER_TYPE_TO_CLASS)}; correct trackers in the profile"
+            )
+        if name not in here:
+            raise ConfigError(
+                f"the tracker {name!r} is not installed; install it: pip install {name}, or leave trackers empty in the profile"
+            )
+    return names
+
+
+def choose_device(device: str = "auto") -> str:
+    """Name of the device to compute on: 'cuda' where there is one, else 'mps', else 'cpu'."""
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
