@@ -200,7 +200,7 @@ def main() -> None:
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {CORES} cores, numpy {np.__version__}"
     )
     masks = {f"subj{s:02d}": make_anatomy(s, 1.0, 0).nsdgeneral for s in SUBJECTS}
-    plan = PatchPlan.fit(masks, patch=PATCH)
+    plan = PatchPlan.fit(masks, patch=PATCH, off_mask="keep")
     print(f"{plan.n_tokens} of {np.prod(plan.candidates)} patches kept")
     grids = {s: masks[f"subj{s:02d}"].shape for s in SUBJECTS}
     compare_tokens(plan, grids, settings.volumes)

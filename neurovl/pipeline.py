@@ -76,7 +76,7 @@ class Run:
 
         return load_encoder(self.folder / "encoders" / system)
 
-    def systems(self) -> list[str]:
+    def variants(self) -> list[str]:
         """Names of the encoders of the profile, see `encoder.variants.describe`."""
         from neurovl.encoder.variants import expand
 

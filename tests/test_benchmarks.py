@@ -138,7 +138,7 @@ def test_both_ways_read_the_same_trials(benchmark, world):
     plan = world.store.plans[layout]
     tokens = world.store.cut(world.store.voxels_at([3, 70]), layout).numpy()
     p, (a, b, c) = plan.patch[0], plan.candidates
-    volumes = np.array(world.volumes.rows([3, 70])).reshape(2, a, p, b, p, c, p)
+    volumes = np.array(world.volumes.voxels_at([3, 70])).reshape(2, a, p, b, p, c, p)
     patches = volumes.transpose(0, 1, 3, 5, 2, 4, 6).reshape(2, a * b * c, p**3)
     np.testing.assert_array_equal(patches[:, plan.kept], tokens)
     assert (tokens != 0).any() and not np.delete(patches, plan.kept, axis=1).any()

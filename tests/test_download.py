@@ -48,8 +48,8 @@ COCO_KEY = "coco/annotations_trainval2017.zip"
 SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from neurovl.datasets.download import download_nsd
-from neurovl.datasets.transfer.servers import Settings
+from neurovl.recordings.fetching import download_nsd
+from neurovl.download.servers import Settings
 download_nsd(sys.argv[1], [1], [1], annotations=False, endpoint=sys.argv[2],
              settings=Settings(jobs=2, chunk=65536))
 """

@@ -72,7 +72,7 @@ def test_test_trials_do_not_enter_the_statistics(data, store, tmp_path):
 
     spoiled = open_recordings(data.root)
     spoiled.__class__ = Spoiled
-    write_store(spoiled, tmp_path, patches=[5])
+    write_store(spoiled, tmp_path, patches=[5], off_mask="zero")
     train = np.flatnonzero(store.trials[store.trials.subject == "subj01"].split == "train")[:50]
     again = TokenStore(tmp_path)
     np.testing.assert_array_equal(again.voxels("subj01", train), store.voxels("subj01", train))

@@ -15,7 +15,7 @@ app.add_typer(export_app, name="export")
 def export_encoder(
     run: RunDir,
     out: Annotated[Path, typer.Option(help="New folder, ready for the hub.")],
-    system: Annotated[str, typer.Option(help="Which encoder of the run.")] = "main",
+    variant: Annotated[str, typer.Option(help="Which encoder of the run.")] = "main",
     fold: Annotated[
         int, typer.Option(help="Train/test partition, where the data set has several.")
     ] = 0,
@@ -37,7 +37,7 @@ def export_encoder(
     from neurovl.hub import export_encoder as export
     from neurovl.hub import push_encoder
 
-    export(run, out, system, fold, push)
+    export(run, out, variant, fold, push)
     say(f"wrote {out}: read README.md, the model card, before you pass it on")
     if push:
         address = push_encoder(out, push, private=private, accept_terms=accept_terms)

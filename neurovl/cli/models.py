@@ -27,8 +27,8 @@ from neurovl.errors import ConfigError
 @train_app.command("encoder")
 def train_encoder(
     run: RunDir,
-    system: Annotated[
-        str | None, typer.Option(help="One system, e.g. main; by default all.")
+    variant: Annotated[
+        str | None, typer.Option(help="One variant, e.g. main; by default all.")
     ] = None,
 ) -> None:
     """Train the encoders of a run."""
@@ -38,14 +38,14 @@ def train_encoder(
     for fold in folds(run):
         with leader_first(fold.profile.device):
             pipeline.write_tokens(fold)
-        if system is not None and system not in fold.variants():
+        if variant is not None and variant not in fold.variants():
             raise ConfigError(
-                f"there is no system {system!r} in this run's profile, expected one of "
+                f"there is no variant {variant!r} in this run's profile, expected one of "
                 f"{', '.join(fold.variants())}: choose one of them with --variant"
             )
         with leader_first(fold.profile.device):
             pipeline.embed_targets(fold)
-        for name in [system] if system else fold.variants():
+        for name in [variant] if variant else fold.variants():
             pipeline.train_encoder(fold, name)
     if leads():
         say(f"wrote {run / 'encoders'}")

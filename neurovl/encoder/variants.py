@@ -91,7 +91,7 @@ def describe(name: str, profile: Profile, store) -> Variant:
         return replace(main, layout=name)
     if name != "main":
         raise ConfigError(
-            f"no system {name!r}, expected main, common, plain, flat, no-vae, per-subject, patches, or one of these "
+            f"no variant {name!r}, expected main, common, plain, flat, no-vae, per-subject, patches, or one of these "
             f"subjects and patch sizes: {', '.join([*store.subjects, *store.plans])}; correct alignment.variants of the profile"
         )
     return main

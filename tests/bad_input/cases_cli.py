@@ -357,7 +357,7 @@ RUN = [  # in "nsd trained"; IMAGE stands for a picture that the subject saw
         "an unknown system",
         nothing,
         "'mian'",
-        "no system",
+        "no variant",
         "expected one of main",
         "--variant",
         "train encoder --run run --variant mian",

@@ -55,7 +55,7 @@ def test_a_system_changes_what_it_says_and_nothing_else(name, changes):
 
 @pytest.mark.parametrize("name", ["mian", "p9", "per-subject-s3", "s1", "per-subject"])
 def test_an_unknown_system_is_named(name):
-    with pytest.raises(ConfigError, match=f"no system '{name}'.*s1, s2, p5, p4, p3"):
+    with pytest.raises(ConfigError, match=f"no variant '{name}'.*s1, s2, p5, p4, p3"):
         describe(name, PROFILE, STORE)
 
 
