@@ -7,108 +7,20 @@ import logging
 import os
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from neurovl.errors import ConfigError
-from neurovl.recordings.opening import Recordings, open_recordings, require_both_splits
-from neurovl.results import provenance_key, stage
-from neurovl.settings.profile_files import Profile, load_profile, read_run, write_run
+from neurovl.recordings import Recordings, open_recordings
+from neurovl.run import Run, write_record
+from neurovl.settings.profile_files import load_profile
+from neurovl.settings.sections import Profile
+from neurovl.tokens.store import TokenStore
 
 logger = logging.getLogger(__name__)
-
-# Edits elsewhere leave the store, and the encoders, as they are.
-TOKENS_CODE = ("neurovl.tokens.writing", "neurovl.recordings.opening")
-TARGETS_CODE = ("neurovl.encoder.targets", "neurovl.foundation.clip", "neurovl.foundation.vae")
-ENCODER_CODE = ("neurovl.encoder.alignment", "neurovl.encoder.variants")
-
-
-@dataclass
-class Run:
-    """A run folder with its data and settings; one fold of it where the data set has several.
-
-    Attributes
-    ----------
-    folder : Path
-        Where the stages of this fold lie.
-    """
-
-    folder: Path
-    profile: Profile
-    recordings: Recordings
-    data: dict
-
-    def stage(self, name: str, settings, inputs: tuple[str, ...] = (), code: tuple[str, ...] = ()):
-        """A stage below the run folder; `inputs` are the stages it reads, `code` the modules it rests on."""
-        keys = {i: provenance_key(self.folder / i) for i in inputs}
-        p = self.profile
-        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        return stage(
-            self.folder / name,
-            {"settings": settings, "models": p.models},
-            keys,
-            seed=p.seed,
-            profile=p.name,
-            data=self.data,
-            device=p.device,
-            code=code,
-        )
-
-    @cached_property
-    def store(self):
-        from neurovl.tokens.store import TokenStore
-
-        return TokenStore(self.folder / "tokens")
-
-    @cached_property
-    def targets(self):
-        from neurovl.encoder.targets import Targets
-
-        return Targets(self.folder / "targets")
-
-    def encoder(self, system: str):
-        """A trained encoder by its system: 'main', 'p4', 'flat', 'no-vae', 'per-subject-subj01'."""
-        from neurovl.encoder.vit3d import load_encoder
-
-        return load_encoder(self.folder / "encoders" / system)
-
-    def variants(self) -> list[str]:
-        """Names of the encoders of the profile, see `encoder.variants.describe`."""
-        from neurovl.encoder.variants import expand
-
-        return expand(self.profile.alignment.variants, self.store)
-
-    @property
-    def has_captions(self) -> bool:
-        """Whether the pictures have captions, from which the language model learns."""
-        first = self.recordings.trials.image_id.iloc[0]
-        return self.recordings.has_images and bool(self.recordings.captions(first))
-
-
-def open_run(run, fold: int = 0) -> Run:
-    """Open a run folder that `start` made, with its data."""
-    run = Path(run)
-    facts = read_run(run)
-    recordings = _open(os.path.normpath(run / facts["data_folder"]), facts["settings"], fold)
-    return _run(run, facts["settings"], recordings, fold)
-
-
-def _open(folder, profile: Profile, fold: int = 0) -> Recordings:
-    wanted = profile.preprocessing
-    return require_both_splits(
-        open_recordings(folder, wanted.subjects, fold, wanted.split, wanted.betas)
-    )
-
-
-def _run(out: Path, profile: Profile, recordings: Recordings, fold: int) -> Run:
-    folder = out / f"fold{fold}" if recordings.n_folds > 1 else out
-    return Run(
-        folder, profile, recordings, {"name": recordings.name, "checksum": recordings.checksum()}
-    )
 
 
 def simulate_for(profile: Profile, beside: Path) -> Path:
@@ -135,22 +47,23 @@ def simulate_for(profile: Profile, beside: Path) -> Path:
     return folder
 
 
-def profile_for(data, profile: str | None) -> str:
+def profile_for(data: Path | str | None, profile: str | None) -> str:
     """Name of the profile: the one asked for, else the one that fits the data."""
     if profile is not None:
         return profile
     return "haxby" if data is not None and open_recordings(data).name == "haxby" else "demo"
 
 
-def start(data, out, profile: Profile) -> list[Run]:
-    """Open the data (simulated where none are given), record the run, and return its folds."""
+def start(data: Path | str | None, out: Path | str, profile: Profile) -> Run:
+    """Open the data (simulated where none are given) and record the run; `Run.all_folds` gives its folds."""
     out = Path(out)
     folder = Path(data) if data is not None else simulate_for(profile, out.parent / "data")
     wanted = profile.preprocessing
     if data is None and wanted.subjects is None:
         wanted = replace(wanted, subjects=profile.simulation.subjects)
         profile = replace(profile, preprocessing=wanted)
-    first = _open(folder, profile)
+    run = Run(out, profile, folder)
+    first = run.recordings
     facts = {
         "data": first.name,
         "simulated": first.simulated,
@@ -158,15 +71,17 @@ def start(data, out, profile: Profile) -> list[Run]:
         "terms": first.terms,
         "publish_images": first.publish_images,
         "folds": first.n_folds,
-        "device": profile.device,
+        "device": profile.compute.device,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-    write_run(out, profile, os.path.relpath(folder, out), facts)
-    folds = [first, *(_open(folder, profile, fold) for fold in range(1, first.n_folds))]
-    return [_run(out, profile, r, k) for k, r in enumerate(folds)]
+    write_record(out, profile, os.path.relpath(folder, out), facts)
+    run.folds = first.n_folds
+    return run
 
 
-def preprocess(data, out, profile: str | None = None):
+def preprocess(
+    data: Recordings | Path | str, out: Path | str, profile: str | None = None
+) -> TokenStore:
     """Turn recordings into the token store of a run folder (paper section 3.1).
 
     Parameters
@@ -183,10 +98,10 @@ def preprocess(data, out, profile: str | None = None):
         Of the first fold, where the data set has several.
     """
     folder = data.root if isinstance(data, Recordings) else data
-    runs = start(folder, out, load_profile(profile_for(folder, profile)))
-    for run in runs:
-        write_tokens(run)
-    return runs[0].store
+    run = start(folder, out, load_profile(profile_for(folder, profile)))
+    for fold in run.all_folds():
+        write_tokens(fold)
+    return run.store
 
 
 def write_tokens(run: Run, n_jobs: int = 1) -> None:
@@ -197,7 +112,7 @@ def write_tokens(run: Run, n_jobs: int = 1) -> None:
     from neurovl.tokens.writing import write_store
 
     settings = run.profile.preprocessing
-    with run.stage("tokens", settings, code=TOKENS_CODE) as s:
+    with run.stage("tokens", write_tokens, settings) as s:
         if not s.done:
             write_store(
                 run.recordings,
@@ -216,8 +131,9 @@ def embed_targets(run: Run) -> None:
     from neurovl.foundation.clip import load_clip
     from neurovl.foundation.vae import load_vae
 
-    models, device = run.profile.models, run.profile.device
-    with run.stage("targets", {}, code=TARGETS_CODE) as s:
+    models, device = run.profile.models, run.profile.compute.device
+    settings = {"image_size": models.image_size}
+    with run.stage("targets", embed_targets, settings, models=("clip", "unclip/vae")) as s:
         if not s.done:
             vae = (
                 load_vae(models.unclip, device, models.image_size)
@@ -233,24 +149,21 @@ def train_encoder(run: Run, name: str) -> None:
     from neurovl.encoder.variants import describe
     from neurovl.training.devices import agree, leads
 
-    p, system = run.profile, describe(name, run.profile, run.store)
-    settings = {
-        **asdict(system),
-        "settings": {**asdict(system.settings), "variants": None, "workers": None},
-    }
-    stage = run.stage(f"encoders/{name}", settings, ("tokens", "targets"), ENCODER_CODE)
+    p, variant = run.profile, describe(name, run.profile, run.store)
+    settings = asdict(variant)
+    del settings["settings"]["variants"]
+    stage = run.stage(f"encoders/{name}", train_encoder, settings, ("tokens", "targets"))
     with stage if leads() else nullcontext() as s:
-        folder = agree(None if s is None or s.done else s.dir, p.device)
+        folder = agree(None if s is None or s.done else s.dir, p.compute.device)
         if folder is None:
             return
         encoder, curve = fit_encoder(
             run.store,
             run.targets,
-            system,
+            variant,
             seed=p.seed,
             checkpoint=folder / "checkpoint",
-            device=p.device,
-            trackers=p.trackers,
+            compute=p.compute,
             logs=run.folder / "logs",
         )
         if s is not None:
@@ -270,7 +183,9 @@ def train_language(run: Run) -> None:
     from neurovl.training.devices import accelerator_for
 
     p, settings = run.profile, run.profile.language
-    with run.stage("llm", settings, ("tokens", "targets", "encoders/main")) as s:
+    with run.stage(
+        "llm", train_language, settings, ("tokens", "targets", "encoders/main"), ("llm",)
+    ) as s:
         if s.done:
             return
         store, encoder = run.store, run.encoder("main")
@@ -284,7 +199,7 @@ def train_language(run: Run) -> None:
             ]
         )
         talk = talks(run, list(trials.image_id))
-        llm, tokenizer = load_llm(p.models.llm, p.device)
+        llm, tokenizer = load_llm(p.models.llm, p.compute.device)
         torch.manual_seed(p.seed)
         model = BrainLLM(
             llm, tokenizer, Projector(hidden.shape[-1], llm.get_input_embeddings().embedding_dim)
@@ -301,7 +216,7 @@ def train_language(run: Run) -> None:
                 batch_size=settings.batch_size[number - 1],
                 lr=settings.lr[number - 1],
                 seed=p.seed + number,
-                accelerator=accelerator_for(settings.precision, p.device),
+                accelerator=accelerator_for(settings.precision, p.compute.device),
             )
             curve += [
                 {"stage": number, "step": i + 1, "loss": loss} for i, loss in enumerate(losses)
@@ -321,34 +236,35 @@ def train(run: Run) -> None:
     """Tokens, targets, every encoder of the profile, and the language model where there are captions."""
     write_tokens(run, os.cpu_count() or 1)
     embed_targets(run)
-    for system in run.variants():
-        train_encoder(run, system)
+    for variant in run.variants():
+        train_encoder(run, variant)
     if run.has_captions:
         train_language(run)
 
 
-def evaluate(runs: list[Run], out) -> None:
-    """Answers, pictures, maps and the importance of regions of every fold of a trained run, the new subject's curve, results.csv and claims.csv."""
+def evaluate(run: Run) -> None:
+    """Answers, pictures, maps and the importance of regions of every fold, the new subject's curve, results.csv and claims.csv."""
     from neurovl import evaluation
 
-    for run in runs:
-        if run.has_captions:
-            evaluation.answer(run)
-            evaluation.reconstruct(run)
-        if evaluation.concepts(run):
-            evaluation.localize(run)
-        if evaluation.regions(run):
-            evaluation.measure_importance(run)
-    evaluation.score(runs, Path(out))
+    folds = run.all_folds()
+    for fold in folds:
+        if fold.has_captions:
+            evaluation.answer(fold)
+            evaluation.reconstruct(fold)
+        if evaluation.concepts(fold):
+            evaluation.localize(fold)
+        if evaluation.regions(fold):
+            evaluation.measure_importance(fold)
+    evaluation.score(folds)
 
 
 def reproduce(
-    data=None,
-    out="runs/demo",
+    data: Path | str | None = None,
+    out: Path | str = "runs/demo",
     profile: str | None = None,
     seed: int | None = None,
     device: str | None = None,
-) -> Path:
+) -> Run:
     """Everything from data to results.csv and claims.csv; a second call does only what is not up to date.
 
     Parameters
@@ -359,15 +275,11 @@ def reproduce(
         The run folder.
     profile : str, optional
         Name or YAML file; by default 'demo', and 'haxby' for that data set.
-
-    Returns
-    -------
-    Path
-        The run folder.
+    seed, device : optional
+        Instead of the profile's own.
     """
-    settings = load_profile(profile_for(data, profile), seed=seed, device=device)
-    runs = start(data, out, settings)
-    for run in runs:
-        train(run)
-    evaluate(runs, out)
-    return Path(out)
+    run = start(data, out, load_profile(profile_for(data, profile), seed=seed, device=device))
+    for fold in run.all_folds():
+        train(fold)
+    evaluate(run)
+    return run

@@ -8,11 +8,11 @@ import base64
 import html
 import io
 import zlib
-from collections.abc import Callable, Sequence
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Sequence
 
-from neurovl.figures.paper_tables import Html
+from neurovl.figures import heat_slices
+from neurovl.figures.page_tables import Html
+from neurovl.run import Run
 
 _STYLE = """
 #{id} {{margin: 0; color: inherit}}
@@ -156,117 +156,13 @@ def _encoded(picture, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-class LiveDecoder:
-    """A run's networks behind the questions that the explorer asks.
-
-    Parameters
-    ----------
-    run : path
-        The run folder.
-    recordings : Recordings
-        The run's data.
-    find : callable, optional
-        ``find(concept, subject)`` gives the heatmap of a concept as a `neurovl.localization.concept_maps.Heat`.
-    """
-
-    def __init__(self, run, recordings, find: Callable | None = None):
-        self.run, self.recordings, self.find = Path(run), recordings, find
-        self._talks: dict = {}
-
-    @cached_property
-    def store(self):
-        """The token store."""
-        from neurovl.tokens.store import TokenStore
-
-        return TokenStore(self.run / "tokens")
-
-    @cached_property
-    def encoder(self):
-        """The main encoder."""
-        from neurovl.encoder.vit3d import BrainEncoder
-
-        return BrainEncoder.from_pretrained(self.run / "encoders" / "main").eval()
-
-    @cached_property
-    def language(self):
-        """The language model that reads brain tokens."""
-        from neurovl.language import BrainLLM
-
-        return BrainLLM.from_pretrained(self.run / "llm")
-
-    @cached_property
-    def painter(self):
-        """The diffusion model with the profile's settings."""
-        from neurovl.reconstruction.reconstructor import Reconstructor
-
-        return Reconstructor.from_pretrained(self.run)
-
-    def load(self) -> "LiveDecoder":
-        """Load all networks now instead of at the first question."""
-        _ = self.encoder, self.language, self.painter
-        return self
-
-    def images(self, subject: str) -> list[str]:
-        """The subject's test pictures."""
-        trials = self.store.trials
-        return sorted(
-            trials.image_id[(trials.subject == subject) & (trials.split == "test")].unique()
-        )
-
-    def concepts(self, subject: str, image_id: str) -> list[str]:
-        """What a test picture holds, as words to locate."""
-        return sorted({o["category"] for o in self.recordings.objects(self._original(image_id))})
-
-    def picture(self, image_id: str):
-        """The picture that was seen."""
-        return self.recordings.image(self._original(image_id))
-
-    def read(self, subject: str, image_id: str):
-        """The embedding of the mean over a picture's repeats."""
-        import torch
-
-        with torch.no_grad():
-            return self.encoder(self.store.tokens(subject, image_id))
-
-    def ask(self, subject: str, image_id: str, question: str) -> str:
-        """An answer, with the earlier turns about this brain in mind."""
-        key = (subject, image_id)
-        if key not in self._talks:
-            self._talks[key] = self.language.chat(self.read(subject, image_id))
-        return self._talks[key].ask(question)
-
-    def prompt(self, subject: str, image_id: str) -> str:
-        """The language model's prompt for the diffusion model."""
-        from neurovl.language.dialogues import PROMPTS
-
-        talk = self.language.chat(self.read(subject, image_id))
-        return talk.ask(PROMPTS["reconstruction"][0])
-
-    def paint(self, subject: str, image_id: str, beta: float, prompt: str = ""):
-        """A reconstructed picture."""
-        return self.painter(self.read(subject, image_id), prompt=prompt, beta=beta)
-
-    def locate(self, subject: str, concept: str):
-        """A matplotlib figure of a concept's heatmap on the subject's own slices."""
-        from neurovl.figures import heat_slices
-
-        heat = self.find(concept, subject)
-        return heat_slices({concept: heat.to_nifti()}, self.recordings.mask(subject))
-
-    def _original(self, image_id: str):
-        return self._ids[str(image_id)]
-
-    @cached_property
-    def _ids(self) -> dict:
-        return {str(i): i for i in self.recordings.trials.image_id.unique()}
-
-
-def explorer(live: LiveDecoder, beta: float = 0.93, question: str = "What is in the picture?"):
+def explorer(run: Run, beta: float = 0.93, question: str = "What is in the picture?"):
     """The live explorer: pick subject and picture, ask, paint with any beta, locate what is in the picture.
 
     Parameters
     ----------
-    live : LiveDecoder
+    run : Run
+        With its data and a trained language model.
     beta : float
         Noise strength at the start.
     question : str
@@ -278,8 +174,9 @@ def explorer(live: LiveDecoder, beta: float = 0.93, question: str = "What is in 
     """
     import ipywidgets as w
 
-    subject = w.Dropdown(options=live.store.subjects, description="subject")
-    image = w.Dropdown(options=live.images(subject.value), description="picture")
+    talks: dict = {}
+    subject = w.Dropdown(options=run.store.subjects, description="subject")
+    image = w.Dropdown(options=run.test_images(subject.value), description="picture")
     strength = w.FloatSlider(
         value=beta, min=0, max=1, step=0.01, description="beta", continuous_update=False
     )
@@ -294,28 +191,34 @@ def explorer(live: LiveDecoder, beta: float = 0.93, question: str = "What is in 
     prompt, talk = w.HTML(), w.HTML()
 
     def show_seen(_=None):
-        seen.value = _encoded(live.picture(image.value).resize((256, 256)), "PNG")
-        concept.options = live.concepts(subject.value, image.value)
+        seen.value = _encoded(run.recordings.image(image.value).resize((256, 256)), "PNG")
+        concept.options = run.categories(image.value)
         concept.index = 0 if concept.options else None
         talk.value = heat.value = ""
         on_paint()
 
     def change_subject(_):
-        image.options = live.images(subject.value)
+        image.options = run.test_images(subject.value)
 
     def on_ask(_=None):
-        said = live.ask(subject.value, image.value, asked.value)
+        brain = subject.value, image.value
+        if brain not in talks:  # the earlier turns about a brain are remembered
+            talks[brain] = run.llm().chat(run.encode(*brain))
+        said = talks[brain].ask(asked.value)
         talk.value += f"<p><b>{html.escape(asked.value)}</b><br>{html.escape(said)}</p>"
 
     def on_paint(_=None):
-        words = live.prompt(subject.value, image.value) if worded.value else ""
+        z = run.encode(subject.value, image.value)
+        words = run.prompt(z) if worded.value else ""
         prompt.value = f"prompt: “{html.escape(words)}”" if words else "no prompt"
-        picture = live.paint(subject.value, image.value, strength.value, words)
+        picture = run.reconstructor()(z, prompt=words, beta=strength.value)
         made.value = _encoded(picture.resize((256, 256)), "PNG")
 
     def on_locate(_=None):
         if concept.value is not None:
-            figure = live.locate(subject.value, concept.value)
+            found = run.locate(concept.value, subject.value)
+            own = run.recordings.mask(subject.value)
+            figure = heat_slices({concept.value: found.to_nifti()}, own)
             heat.value = figure_tag(figure, f"heatmap of {concept.value} in {subject.value}")
 
     subject.observe(change_subject, "value")
@@ -338,6 +241,6 @@ def explorer(live: LiveDecoder, beta: float = 0.93, question: str = "What is in 
         w.HBox([asked, ask]),
         talk,
     ]
-    if live.find is not None:
+    if run.has_captions:
         parts += [w.HBox([concept, locate]), heat]
     return w.VBox(parts)

@@ -1,13 +1,12 @@
 """A subject that no training saw: its linear readout added to a trained encoder in closed form, or all of it trained on.
 
-An encoding model is fitted to few trials of the subject (see `responses`) in the components that the encoder speaks of.
-How a new subject's trials are read is in `new_subject`, how well it is decoded is measured in `evaluation.adapted`.
+An encoding model is fitted to few trials of the subject (see `encoder.encoding_models`) in the components that the encoder speaks of.
+How a new subject's trials are read is in `new_subject`, how well it is decoded is measured in `evaluation.new_subject_curve`.
 """
 
 import copy
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -20,17 +19,18 @@ from neurovl.encoder.readout import LinearReadout
 from neurovl.encoder.targets import Targets
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import ConfigError
+from neurovl.run import Run
 
 # Of fine-tuning, at least, and as a share of the rate of training; by held-out training pictures of a new subject.
 STEPS, RATE = 100, 0.3
 
 
-def has_readout(run, encoder: BrainEncoder) -> bool:
+def has_readout(run: Run, encoder: BrainEncoder) -> bool:
     """Whether an encoder holds readout of each subject, which a new one's can be added to."""
     return encoder.readout is not None and run.profile.encoder.readout_of == "subject"
 
 
-def require_readout(run) -> BrainEncoder:
+def require_readout(run: Run) -> BrainEncoder:
     """The run's main encoder; refused where a new subject's readout cannot be added to it."""
     encoder = run.encoder("main")
     if not has_readout(run, encoder):
@@ -42,14 +42,14 @@ def require_readout(run) -> BrainEncoder:
     return encoder
 
 
-def basis_of(run, encoder: BrainEncoder) -> TargetBasis:
+def basis_of(run: Run, encoder: BrainEncoder) -> TargetBasis:
     """The components of the targets that an encoder's readout speaks of."""
     readout, n_clip = encoder.readout, run.targets.clip.shape[1]
     weights = loss_weights(n_clip, len(readout.mean), run.profile.alignment)
     return TargetBasis.of(readout.mean, readout.components, weights)
 
 
-def pooled_noise(run, encoder: BrainEncoder) -> np.ndarray:
+def pooled_noise(run: Run, encoder: BrainEncoder) -> np.ndarray:
     """Noise covariance (V, V) over the run's subjects, each pair of voxels from those who measured them.
 
     A voxel that none of them measured has variance 1, as z-scores, and correlates with no other.
@@ -71,7 +71,11 @@ def pooled_noise(run, encoder: BrainEncoder) -> np.ndarray:
 
 
 def add_subject(
-    run, encoder: BrainEncoder, trials: NewTrials, targets: Targets, noise
+    run: Run,
+    encoder: BrainEncoder,
+    trials: NewTrials,
+    targets: Targets,
+    noise: np.ndarray | None,
 ) -> BrainEncoder:
     """A copy of the encoder that holds readout of one more subject, fitted to its chosen training trials.
 
@@ -91,12 +95,10 @@ def add_subject(
     model = ResponseModel(trials.voxels("", rows), basis.features(seen).numpy(), noise)
     old = encoder.readout
     size, n_targets = old.components.shape
-    alone = SimpleNamespace(
-        readout=LinearReadout(1, encoder.n_tokens, encoder.token_size, size, n_targets)
-    )
-    place_readout(alone, basis, [model], run.store.columns(encoder.layout))
-    apart = (alone.readout.measured ^ old.measured).flatten(1).sum(1)
-    held = [old, alone.readout] if int(apart.min()) >= APART else [alone.readout]
+    own = LinearReadout(1, encoder.n_tokens, encoder.token_size, size, n_targets)
+    place_readout(own, basis, [model], run.store.columns(encoder.layout))
+    apart = (own.measured ^ old.measured).flatten(1).sum(1)
+    held = [old, own] if int(apart.min()) >= APART else [own]
     config = json.loads((run.folder / "encoders" / "main" / "config.json").read_text())
     grown = BrainEncoder(**config | {"n_subjects": sum(len(one.offset) for one in held)})
     state = encoder.state_dict()
@@ -106,7 +108,7 @@ def add_subject(
     return grown.eval()
 
 
-def fine_tune(run, encoder: BrainEncoder, trials: NewTrials, targets: Targets) -> BrainEncoder:
+def fine_tune(run: Run, encoder: BrainEncoder, trials: NewTrials, targets: Targets) -> BrainEncoder:
     """A copy of an encoder whose parameters all learn on, from a new subject's chosen training trials.
 
     Batches are made as in the run's training: trials are mixed, and a share gives way to responses drawn from the
@@ -116,18 +118,14 @@ def fine_tune(run, encoder: BrainEncoder, trials: NewTrials, targets: Targets) -
     settings = p.alignment
     epochs = max(1, round(STEPS * settings.batch_size / len(chosen)))
     settings = replace(settings, epochs=epochs, lr=RATE * settings.lr)
-    store = SimpleNamespace(
-        rows=lambda index: trials.voxels("", index),
-        n_voxels=trials.stored.shape[1],
-        cut=run.store.cut,
-    )
-    both = SimpleNamespace(
-        clip=torch.cat([targets.clip, run.targets.clip]),
-        vae=None if targets.vae is None else torch.cat([targets.vae, run.targets.vae]),
-        rows=targets.rows,
-    )
     data = TrainingTrials(
-        store, chosen, both, settings.batch_size, settings.mixup, settings.synthetic, p.seed
+        trials,
+        chosen,
+        targets.followed_by(run.targets),
+        settings.batch_size,
+        settings.mixup,
+        settings.synthetic,
+        p.seed,
     )
     if settings.synthetic:
         vae = encoder.vae_shape is not None
@@ -137,5 +135,7 @@ def fine_tune(run, encoder: BrainEncoder, trials: NewTrials, targets: Targets) -
         seen = run.targets.rows(seen.image_id[seen.split == "train"].unique()).numpy()
         data.pool = np.union1d(data.pool, len(targets.clip) + seen)
     tuned = copy.deepcopy(encoder)
-    align(tuned, data, settings, seed=p.seed, device=p.device, describe="fine-tuning")
+    align(
+        tuned, data, settings, run.store.cut, seed=p.seed, compute=p.compute, describe="fine-tuning"
+    )
     return tuned.cpu().eval()

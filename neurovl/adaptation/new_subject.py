@@ -5,7 +5,8 @@ standardised as if it had been scanned for the chosen training trials and the te
 """
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from neurovl.encoder.targets import Targets, write_targets
 from neurovl.errors import ConfigError, DataError
 from neurovl.recordings.base import Recordings, digest, find_subject
 from neurovl.recordings.opening import open_recordings
+from neurovl.run import Run
 from neurovl.tokens.resize import Resizer
 from neurovl.tokens.writing import (
     MIN_TRAINING_TRIALS,
@@ -41,9 +43,18 @@ class NewTrials:
     stored: np.ndarray
     transductive: list[str]
 
-    def voxels(self, subject: str, rows) -> np.ndarray:
-        """z-scores of the region, float32 (n, V)."""
-        return self.stored[np.asarray(rows)].astype(np.float32)
+    @property
+    def n_voxels(self) -> int:
+        """V, the number of voxels of the region."""
+        return self.stored.shape[1]
+
+    def voxels(self, subject: str, rows: np.ndarray) -> np.ndarray:
+        """z-scores of the region, float32 (n, V); there is one subject alone."""
+        return self.voxels_at(rows)
+
+    def voxels_at(self, index: np.ndarray) -> np.ndarray:
+        """z-scores of trials by their number, float32 (n, V)."""
+        return self.stored[np.asarray(index)].astype(np.float32)
 
     @property
     def training(self) -> np.ndarray:
@@ -51,7 +62,7 @@ class NewTrials:
         return np.flatnonzero(self.trials.split == "train")
 
 
-def open_subject(run, subject, data=None) -> tuple[str, Recordings]:
+def open_subject(run: Run, subject: str | int, data: Path | None = None) -> tuple[str, Recordings]:
     """A subject outside the run, by its name, in the run's data folder or another one.
 
     Raises
@@ -157,29 +168,23 @@ def read_trials(recordings, subject: str, store, choices: list[list[str]]) -> li
     ]
 
 
-def embed_subject(run, recordings, subject: str) -> Targets:
+def embed_subject(run: Run, recordings: Recordings, subject: str) -> Targets:
     """RUN/targets-SUBJECT: embeddings of all pictures that the subject saw."""
     from neurovl.foundation.clip import load_clip
     from neurovl.foundation.vae import load_vae
 
-    models, device = run.profile.models, run.profile.device
+    models, device = run.profile.models, run.profile.compute.device
     view = copy.copy(recordings)
     view.trials = recordings.subject_trials(subject)
     with_vae = run.targets.vae is not None and recordings.has_images
-    with run.stage(f"targets-{subject}", {"vae": with_vae}, code=(__name__,)) as s:
+    settings = {"vae": with_vae, "image_size": models.image_size}
+    with run.stage(
+        f"targets-{subject}", embed_subject, settings, models=("clip", "unclip/vae")
+    ) as s:
         if not s.done:
             vae = load_vae(models.unclip, device, models.image_size) if with_vae else None
             write_targets(view, s.dir, load_clip(models.clip, device), vae)
-    return Targets(run.folder / f"targets-{subject}")
-
-
-def on_data(run, recordings):
-    """The run, with the new subject's data named in the provenance of its stages."""
-    return replace(
-        run,
-        recordings=recordings,
-        data={"name": recordings.name, "checksum": recordings.checksum()},
-    )
+    return Targets.load(run.folder / f"targets-{subject}")
 
 
 def volumes_identity(recordings, subject: str) -> str:

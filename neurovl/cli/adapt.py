@@ -30,7 +30,7 @@ def adapt(
     """Decode a subject that the run never saw, from few trials; nothing else of the run changes."""
     from neurovl.adaptation.new_subject import open_subject
     from neurovl.evaluation import new_subject_curve as adapted
-    from neurovl.pipeline import open_run
+    from neurovl.run import open_run
 
     if sum((trials is not None, share is not None, curve)) > 1:
         raise ConfigError(

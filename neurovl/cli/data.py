@@ -59,7 +59,7 @@ def preprocess(
     changes = {} if subjects is None else {"subjects": numbers(subjects)}
     changes |= {} if patch is None else {"patches": (patch,)}
     settings = replace(settings, preprocessing=replace(settings.preprocessing, **changes))
-    runs = start(data, out, settings)
-    for run in runs:
-        write_tokens(run, jobs or os.cpu_count() or 1)
-    say(f"wrote {', '.join(str(r.folder / 'tokens') for r in runs)}")
+    folds = start(data, out, settings).all_folds()
+    for fold in folds:
+        write_tokens(fold, jobs or os.cpu_count() or 1)
+    say(f"wrote {', '.join(str(fold.folder / 'tokens') for fold in folds)}")

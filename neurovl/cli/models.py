@@ -15,7 +15,6 @@ from neurovl.cli.options import (
     Single,
     Subject,
     app,
-    folds,
     foundation_app,
     output,
     say,
@@ -33,17 +32,18 @@ def train_encoder(
 ) -> None:
     """Train the encoders of a run."""
     from neurovl import pipeline
+    from neurovl.run import open_run
     from neurovl.training.devices import leader_first, leads
 
-    for fold in folds(run):
-        with leader_first(fold.profile.device):
+    for fold in open_run(run).all_folds():
+        with leader_first(fold.profile.compute.device):
             pipeline.write_tokens(fold)
         if variant is not None and variant not in fold.variants():
             raise ConfigError(
                 f"there is no variant {variant!r} in this run's profile, expected one of "
                 f"{', '.join(fold.variants())}: choose one of them with --variant"
             )
-        with leader_first(fold.profile.device):
+        with leader_first(fold.profile.compute.device):
             pipeline.embed_targets(fold)
         for name in [variant] if variant else fold.variants():
             pipeline.train_encoder(fold, name)
@@ -55,8 +55,9 @@ def train_encoder(
 def train_llm(run: RunDir) -> None:
     """Train projector and language model of a run."""
     from neurovl import pipeline
+    from neurovl.run import open_run
 
-    for fold in folds(run):
+    for fold in open_run(run).all_folds():
         pipeline.train_language(fold)
     say(f"wrote {run / 'llm'}")
 
@@ -132,33 +133,28 @@ def foundation_evaluate(
         say(f"wrote {out}")
 
 
-def _embedding(run: Path, subject: str, image_id: str, single: bool):
-    from neurovl.encoder.vit3d import load_encoder
-    from neurovl.tokens.store import TokenStore
+def _read(run: Path, subject: str, image_id: str, single: bool):
+    """A run and what its main encoder reads of a subject who saw a picture."""
+    from neurovl.run import open_run
 
-    store = TokenStore(run / "tokens")
-    encoder = load_encoder(run / "encoders" / "main")
-    return encoder(store.tokens(subject, image_id, repeat=0 if single else None))
+    opened = open_run(run)
+    return opened, opened.encode(subject, image_id, repeat=0 if single else None)
 
 
 @app.command()
 def caption(run: RunDir, subject: Subject, image_id: ImageId, single_trial: Single = False) -> None:
     """Say in a sentence what the subject saw."""
-    from neurovl.language import BrainLLM
     from neurovl.language.dialogues import PROMPTS
 
-    z = _embedding(run, subject, image_id, single_trial)
-    say(BrainLLM.from_pretrained(run / "llm").chat(z).ask(PROMPTS["brief"][0]))
+    opened, z = _read(run, subject, image_id, single_trial)
+    say(opened.llm().chat(z).ask(PROMPTS["brief"][0]))
 
 
 @app.command()
 def chat(run: RunDir, subject: Subject, image_id: ImageId, single_trial: Single = False) -> None:
     """Talk about what the subject saw; an empty line ends."""
-    from neurovl.language import BrainLLM
-
-    talk = BrainLLM.from_pretrained(run / "llm").chat(
-        _embedding(run, subject, image_id, single_trial)
-    )
+    opened, z = _read(run, subject, image_id, single_trial)
+    talk = opened.llm().chat(z)
     while question := typer.prompt("you", default="", show_default=False).strip():
         say(talk.ask(question))
 
@@ -176,16 +172,11 @@ def reconstruct(
     single_trial: Single = False,
 ) -> None:
     """Draw what the subject saw."""
-    from neurovl.evaluation.painting import prompts_from
-    from neurovl.language import BrainLLM
-    from neurovl.reconstruction.reconstructor import Reconstructor
-    from neurovl.settings.profile_files import run_profile
-
     with output(out, (".png", ".jpg", ".jpeg")) as part:
-        z = _embedding(run, subject, image_id, single_trial)
-        prompt = prompts_from(BrainLLM.from_pretrained(run / "llm"), z, 64)[0]
-        strength = run_profile(run).reconstruction.beta if beta is None else beta
-        draw = Reconstructor.from_pretrained(run)
+        opened, z = _read(run, subject, image_id, single_trial)
+        prompt = opened.prompt(z)
+        strength = opened.profile.reconstruction.beta if beta is None else beta
+        draw = opened.reconstructor()
         draw(z, prompt=prompt, beta=strength, seed=seed or 0).save(part)
     say(f"wrote {out} (prompt: {prompt})")
 
@@ -206,12 +197,11 @@ def locate(
     """Show where a concept is in a subject's brain."""
     import nibabel
 
-    from neurovl.evaluation.locating import locate_in_run
-    from neurovl.pipeline import open_run
+    from neurovl.run import open_run
 
     with output(out, (".nii.gz", ".nii")) as part:
         opened = open_run(run)
-        heat = locate_in_run(opened, concept, subject, image_id)
+        heat = opened.locate(concept, subject, image_id)
         table = heat.roi_table(opened.recordings.rois(heat.subject)).head(8).round(3)
         nibabel.save(heat.to_nifti(), part)
     say(table.to_string(index=False))

@@ -77,11 +77,3 @@ def output(path: Path, endings: tuple[str, ...]):
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def folds(run) -> list:
-    """All folds of a run folder, opened."""
-    from neurovl.pipeline import open_run
-    from neurovl.settings.profile_files import read_run
-
-    return [open_run(run, fold) for fold in range(read_run(run)["folds"])]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neurovl.cli.options import Data, Device, ProfileName, RunDir, Seed, app, folds, say
+from neurovl.cli.options import Data, Device, ProfileName, RunDir, Seed, app, say
 from neurovl.errors import NeurovlError
 
 
@@ -58,8 +58,9 @@ def doctor(
 def evaluate(run: RunDir) -> None:
     """Score a trained run: results.csv and claims.csv."""
     from neurovl.pipeline import evaluate as score
+    from neurovl.run import open_run
 
-    score(folds(run), run)
+    score(open_run(run))
     say(f"wrote {run / 'results' / 'results.csv'}")
 
 

@@ -93,7 +93,7 @@ def examine_machine(
     machine : Machine, optional
         This one by default.
     """
-    machine = machine or look(profile.device)
+    machine = machine or look(profile.compute.device)
     found = [_device(profile, machine)]
     try:
         wanted = needs(profile, sizes_for(profile, recordings), machine.half, machine.cores)
@@ -111,7 +111,7 @@ def _device(profile: Profile, machine: Machine) -> Finding:
 
     if machine.device.startswith("cuda") and not machine.device_memory:
         return Finding(
-            f"device {profile.device}: torch {torch.__version__} finds no GPU",
+            f"device {profile.compute.device}: torch {torch.__version__} finds no GPU",
             False,
             "set device: auto, or install a driver and the CUDA build of torch",
         )

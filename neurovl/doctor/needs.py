@@ -5,7 +5,6 @@ on torch's meta device (tests/test_doctor.py reads them again): bytes kept a tok
 """
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -163,12 +162,12 @@ def _vae(profile: Profile) -> tuple[int, int, int]:
 
 
 def _encoder(profile: Profile, s: Sizes) -> Need:
-    from neurovl.encoder.variants import describe
+    from neurovl.encoder.variants import Choice, describe
 
     settings = profile.alignment
     latent = _vae(profile)[2] if s.has_images else 0
     clip = configurations(profile.models.clip, "clip")["clip"]["embed_dim"]
-    store = SimpleNamespace(layouts=["main"], plans=[], subjects=[])
+    store = Choice(["main"])
     device = memory = disk = 0.0
     how = ""
     for name, count in s.encoders.items():

@@ -3,8 +3,6 @@
 Every stage takes what the stage before gave, so a width or a shape that does not fit is found in seconds and named.
 """
 
-from types import SimpleNamespace
-
 from neurovl.doctor.trial import Trial
 from neurovl.settings.sections import Profile
 
@@ -123,7 +121,7 @@ def _encode(trial: Trial, profile: Profile, tokens: dict, text, image, latent):
     import torch
 
     from neurovl.encoder.alignment import alignment_loss
-    from neurovl.encoder.variants import describe
+    from neurovl.encoder.variants import Choice, describe
     from neurovl.encoder.vit3d import BrainEncoder
     from neurovl.foundation.skeleton import count
     from neurovl.localization.concept_maps import gradcam
@@ -138,7 +136,7 @@ def _encode(trial: Trial, profile: Profile, tokens: dict, text, image, latent):
         return None
     vae_shape = None if latent is None else tuple(latent.shape[1:])
     plans = [layout for layout in tokens if layout != "flat"]
-    store = SimpleNamespace(layouts=plans, plans=plans, subjects=[])
+    store = Choice(plans, tuple(plans))
     names = ["main", *list(tokens)[1:]]
     names += [n for n in profile.alignment.variants if n not in (*names, "patches", "per-subject")]
     for system in [describe(name, profile, store) for name in names]:

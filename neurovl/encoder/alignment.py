@@ -1,16 +1,19 @@
 """Alignment of brains with CLIP and VAE embeddings: loss, MixUp, training and prediction (paper section 3.1)."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from neurovl.encoder.batches import TrainingTrials, split_pictures
-from neurovl.encoder.encoding_models import TargetBasis
+from neurovl.encoder.encoding_models import ResponseModel, TargetBasis
+from neurovl.encoder.readout import LinearReadout
 from neurovl.encoder.targets import Targets
 from neurovl.encoder.variants import Variant
 from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder
-from neurovl.settings.sections import Alignment
+from neurovl.settings.sections import Alignment, Compute
 from neurovl.tokens.store import TokenStore
 from neurovl.training.loop import Schedule, Validation, fit
 from neurovl.training.prefetch import Prefetcher
@@ -46,8 +49,7 @@ def fit_encoder(
     *,
     seed: int,
     checkpoint: Path | None = None,
-    device: str = "auto",
-    trackers: tuple[str, ...] = (),
+    compute: Compute = Compute(),
     logs: Path | None = None,
 ) -> tuple[BrainEncoder, list[dict]]:
     """Train one encoder on the training trials of its subjects.
@@ -76,11 +78,11 @@ def fit_encoder(
         encoder,
         data,
         settings,
+        store.cut,
         watched,
         seed=seed,
         checkpoint=checkpoint,
-        device=device,
-        trackers=trackers,
+        compute=compute,
         logs=logs,
         describe=f"encoder {system.name}",
     )
@@ -108,7 +110,7 @@ def _new_encoder(
     seen = torch.from_numpy(data.pool)
     encoder.start_at(targets.clip[seen].mean(0), None if vae is None else vae[seen].mean(0))
     if basis is not None:
-        place_readout(encoder, basis, models, store.columns(layout))
+        place_readout(encoder.readout, basis, models, store.columns(layout))
     return encoder
 
 
@@ -116,12 +118,12 @@ def align(
     encoder: BrainEncoder,
     data: TrainingTrials,
     settings: Alignment,
-    watched=None,
+    cut: Callable[[torch.Tensor, str], torch.Tensor],
+    watched: pd.DataFrame | None = None,
     *,
     seed: int,
     checkpoint: Path | None = None,
-    device: str = "auto",
-    trackers: tuple[str, ...] = (),
+    compute: Compute = Compute(),
     logs: Path | None = None,
     describe: str = "encoder",
 ) -> list[dict]:
@@ -129,6 +131,8 @@ def align(
 
     Parameters
     ----------
+    cut : callable
+        `cut(voxels, layout)` gives tokens (n, N, C) of stored voxels (n, V), see `TokenStore.cut`.
     watched : DataFrame, optional
         Trials on whose pictures, repeats averaged, the loss is watched after every epoch.
 
@@ -141,12 +145,12 @@ def align(
     clip, vae = targets.clip, targets.vae if encoder.vae_head is not None else None
     an_epoch = max(1, len(data.index) // settings.batch_size)
     steps = max(1, settings.epochs * len(data.index) // settings.batch_size)
-    batches = Prefetcher(data.batch, settings.workers, steps)
+    batches = Prefetcher(data.batch, compute.workers, steps)
 
     def loss_of(model, voxels, pictures):
         place = next(encoder.parameters()).device
         # Cut where the encoder is: voxels are fewer than values of tokens.
-        tokens = store.cut(voxels.to(place), encoder.layout).to(place)
+        tokens = cut(voxels.to(place), encoder.layout).to(place)
         if settings.token_dropout and model.training:
             kept = torch.rand(*tokens.shape[:2], 1) >= settings.token_dropout
             tokens = tokens * kept.to(place)
@@ -173,7 +177,7 @@ def align(
         ema=settings.ema,
         precision=settings.precision,
         accumulate=settings.accumulate,
-        compile=settings.compile,
+        compile=compute.compile,
     )
     try:
         return fit(
@@ -182,10 +186,10 @@ def align(
             schedule,
             seed=seed,
             checkpoint=checkpoint,
-            device=device,
+            device=compute.device,
             describe=describe,
             validation=validation,
-            trackers=trackers,
+            trackers=compute.trackers,
             logs=logs,
         )
     finally:
@@ -199,15 +203,19 @@ def averaged(store, targets: Targets, trials) -> tuple[torch.Tensor, torch.Tenso
     return targets.rows([image for _, image in groups]), torch.from_numpy(voxels)
 
 
-def place_readout(encoder: BrainEncoder, basis: TargetBasis, models, columns) -> None:
-    """Put the decoders of the encoding models, one a subject, into an encoder's readout.
+def place_readout(
+    readout: LinearReadout,
+    basis: TargetBasis,
+    models: Sequence[ResponseModel],
+    columns: torch.Tensor,
+) -> None:
+    """Put the decoders of the encoding models, one a subject, into a linear readout.
 
     Parameters
     ----------
     columns : int tensor, shape (N, C)
         Stored voxels that each token consists of, see `TokenStore.columns`.
     """
-    readout = encoder.readout
     readout.components.copy_(basis.components)
     readout.mean.copy_(basis.mean)
     for s, model in enumerate(models):

@@ -2,6 +2,7 @@
 
 import logging
 from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,15 @@ def partners(subjects, targets) -> np.ndarray:
     return table
 
 
+class TrialVoxels(Protocol):
+    """Stored voxels of trials: a token store, or what is like one."""
+
+    n_voxels: int
+
+    def voxels_at(self, index: np.ndarray) -> np.ndarray:
+        """z-scores of trials, float32 (n, V), in the order asked for."""
+
+
 class TrainingTrials:
     """Batches of training trials, read from the token store as they are needed.
 
@@ -89,8 +99,8 @@ class TrainingTrials:
 
     def __init__(
         self,
-        store,
-        trials,
+        store: TrialVoxels,
+        trials: pd.DataFrame,
         targets: Targets,
         batch_size: int,
         mixup: bool,

@@ -1,6 +1,7 @@
 """What brains are aligned with: CLIP and VAE embeddings of the pictures (paper section 3.1)."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,31 +12,54 @@ from neurovl.errors import DataError
 MAX_TARGET_COSINE = 0.95
 
 
+@dataclass
 class Targets:
-    """Embeddings of the pictures, kept in a folder: `clip` (n, E) float32 and `vae` (n, c, h, w) or None.
+    """Embeddings of the pictures.
 
     Attributes
     ----------
     image_ids : list of str
+        Where one stands twice, its first row counts.
+    clip : float32 tensor, shape (n, E)
+    vae : float32 tensor, shape (n, c, h, w), or None
     """
 
-    def __init__(self, folder):
+    image_ids: list[str]
+    clip: torch.Tensor
+    vae: torch.Tensor | None = None
+
+    def __post_init__(self):
+        self._row = {image: i for i, image in reversed(list(enumerate(self.image_ids)))}
+
+    @classmethod
+    def load(cls, folder: Path) -> "Targets":
+        """Those that `write_targets` wrote.
+
+        Raises
+        ------
+        DataError
+            The files are not there or cannot be read.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         folder = Path(folder)
         try:
             stored = load_file(folder / "targets.safetensors")
-            self.clip, self.vae = stored["clip"], stored.get("vae")
-            self.image_ids = json.loads((folder / "image_ids.json").read_text())
+            ids = json.loads((folder / "image_ids.json").read_text())
+            vae = stored.get("vae")
+            return cls(ids, stored["clip"], None if vae is None else vae.float())
         except (SafetensorError, OSError, ValueError, KeyError) as problem:
             raise DataError(
                 f"{folder.name}/ cannot be read ({problem}), expected targets.safetensors and image_ids.json of one stage; "
                 "remove the folder and make it again: neurovl train encoder --run RUN"
             ) from problem
-        if self.vae is not None:
-            self.vae = self.vae.float()
-        self._row = {image: i for i, image in enumerate(self.image_ids)}
+
+    def followed_by(self, other: "Targets") -> "Targets":
+        """These, and then those of other pictures."""
+        vae = None if self.vae is None else torch.cat([self.vae, other.vae])
+        ids = [*self.image_ids, *other.image_ids]
+        return Targets(ids, torch.cat([self.clip, other.clip]), vae)
 
     def flat(self, vae: bool = True) -> torch.Tensor:
         """Both embeddings of every picture side by side, (n, E + c h w), or the CLIP embedding alone."""

@@ -1,6 +1,8 @@
 """The encoders that are compared with one another, each by what it changes (paper section 4.4)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from neurovl.errors import ConfigError
 from neurovl.settings.sections import Alignment, EncoderShape, Profile
@@ -50,8 +52,25 @@ class Variant:
             )
 
 
-def expand(names, store) -> list[str]:
-    """Systems by name; 'per-subject' stands for one a subject, 'patches' for one for each further patch size."""
+class Layouts(Protocol):
+    """What is chosen among: subjects, layouts of tokens (the main one first), and those cut in patches."""
+
+    subjects: list[str]
+    layouts: list[str]
+    plans: Iterable[str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Layouts without a token store, for those who only count."""
+
+    layouts: list[str]
+    plans: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+
+
+def expand(names: Iterable[str], store: Layouts) -> list[str]:
+    """Variants by name; 'per-subject' stands for one a subject, 'patches' for one for each further patch size."""
     several = {
         "per-subject": [f"per-subject-{subject}" for subject in store.subjects],
         "patches": list(store.plans)[1:],
@@ -59,8 +78,8 @@ def expand(names, store) -> list[str]:
     return [one for name in names for one in several.get(name, [name])]
 
 
-def describe(name: str, profile: Profile, store) -> Variant:
-    """The system of a name.
+def describe(name: str, profile: Profile, store: Layouts) -> Variant:
+    """The variant of a name.
 
     'main' is as the profile says. 'common' has no parameters of a subject. 'plain' is the paper's ViT3D: one linear map
     for all patches and subjects, measured trials alone; 'flat' is the same on voxels in one row, cut in as many tokens.
@@ -69,7 +88,7 @@ def describe(name: str, profile: Profile, store) -> Variant:
     Raises
     ------
     ConfigError
-        There is no such system.
+        There is no such variant.
     """
     main = Variant(name, store.layouts[0], profile.encoder, profile.alignment)
     plain = replace(

@@ -6,6 +6,7 @@ from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shu
 from neurovl.evaluation.score_table import PER_IMAGE, Table
 from neurovl.language.dialogues import evaluation_set
 from neurovl.results import Row
+from neurovl.run import Run
 
 TEXT_TASKS = {"brief": "caption", "detailed": "description", "reasoning": "reasoning"}
 
@@ -23,23 +24,25 @@ COLUMNS = [
 ]
 
 
-def answer(run) -> None:
+def answer(run: Run) -> None:
     """Put every type of question to the language model for each subject and test picture.
 
     Systems: 'neurovl' (all types from the average of repeats, brief captions also from a single trial), 'shuffled' (brains of
     other pictures) and 'no-brain' (no response at all).
     """
-    from neurovl.language import BrainLLM
-
     p = run.profile
     with run.stage(
         "captions",
-        {"evaluation": p.evaluation, "language": p.language},
+        answer,
+        {
+            "caption_images": p.evaluation.caption_images,
+            "max_new_tokens": p.language.max_new_tokens,
+        },
         ("llm", "encoders/main", "tokens"),
     ) as s:
         if s.done:
             return
-        model = BrainLLM.from_pretrained(run.folder / "llm", device=p.device)
+        model = run.llm()
         rows = []
         for subject in run.store.subjects:
             for protocol in ("average", "single"):
@@ -62,7 +65,7 @@ def answer(run) -> None:
         pd.DataFrame(rows, columns=COLUMNS).to_csv(s.dir / "answers.csv", index=False)
 
 
-def _questions(run, ids: list[str]):
+def _questions(run: Run, ids: list[str]):
     original = {str(i): i for i in run.recordings.trials.image_id.unique()}
     return evaluation_set(run.recordings, [original[i] for i in ids], run.profile.seed)
 
@@ -96,7 +99,7 @@ def read_answers(run_folder) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"image_id": str}, keep_default_na=False)
 
 
-def score_text(run, table: Table) -> None:
+def score_text(run: Run, table: Table) -> None:
     """Caption metrics of open answers, accuracy of closed ones; chance is what is said without a brain."""
     from neurovl.metrics import captions as score_captions
 

@@ -4,9 +4,10 @@ from neurovl.errors import DataError, MissingError
 from neurovl.evaluation.answering import TEXT_TASKS, read_answers
 from neurovl.evaluation.score_table import Table
 from neurovl.results import Row
+from neurovl.run import Run
 
 
-def score_clip_s(run, table: Table) -> None:
+def score_clip_s(run: Run, table: Table) -> None:
     """CLIP-S of captions, descriptions and reasoning where the profile names the paper's metric networks.
 
     Chance is what is said without a brain; the ceiling of captions is each picture's first true one.
@@ -14,7 +15,7 @@ def score_clip_s(run, table: Table) -> None:
     from neurovl.foundation.metric import caption_network
     from neurovl.foundation.metric_networks import clip_s
 
-    member = caption_network(run.profile.models.metric, run.profile.device)
+    member = caption_network(run.profile.models.metric, run.profile.compute.device)
     if member is None:
         return
     answers = read_answers(run.folder)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from neurovl.encoder.alignment import held_out_voxels, predict
+from neurovl.run import Run
 
 
 def chosen_images(ids: list[str], n: int | None, seed: int) -> list[str]:
@@ -14,7 +15,7 @@ def chosen_images(ids: list[str], n: int | None, seed: int) -> list[str]:
     return sorted(order[:n].tolist())
 
 
-def held_out(run, system: str, subject: str, protocol: str = "average"):
+def held_out(run: Run, system: str, subject: str, protocol: str = "average"):
     """Predictions for all test pictures of a subject.
 
     Returns
@@ -48,7 +49,7 @@ def fit_ridge(x, targets, image_ids, groups) -> dict:
     return {k: RidgeDecoder().fit(x, v[rows].flatten(1).numpy(), groups) for k, v in parts.items()}
 
 
-def linear_part(run, z):
+def linear_part(run: Run, z):
     """What the readout of the main encoder alone says: the decoder that its training starts from; None without."""
     encoder = run.encoder("main")
     if encoder.readout is None:
@@ -63,7 +64,7 @@ def shuffled(z, seed: int):
     return z.take(derangement(len(z), seed))
 
 
-def no_brain(run, n: int):
+def no_brain(run: Run, n: int):
     """Embeddings of `n` volumes without any response, z-scores of 0: what is said or drawn without a brain."""
     encoder, store = run.encoder("main"), run.store
     empty = torch.zeros(1, len(store.region))

@@ -5,18 +5,15 @@ import pandas as pd
 import torch
 
 from neurovl.encoder.alignment import held_out_voxels, predict
-from neurovl.errors import DataError
 from neurovl.evaluation.score_table import Table
-from neurovl.localization.concept_maps import locate, locate_pattern, zero_located
-
-TEMPLATE = "a picture of a {}"
-
+from neurovl.localization.concept_maps import TEMPLATE, locate, locate_pattern, zero_located
+from neurovl.run import Run
 
 METHODS = ("gradcam", "pattern")
 HALF = np.float64(0.5)  # two-way identification without information
 
 
-def localize(run) -> None:
+def localize(run: Run) -> None:
     """Locate the commonest concepts of the test pictures by GradCAM, as the paper does, and by activation patterns.
 
     Each method has a folder with NIfTI heatmaps (GradCAM's is the stage's own), rois.csv and scores.csv. scores.csv has, for
@@ -27,21 +24,21 @@ def localize(run) -> None:
     """
     from neurovl.foundation.clip import load_clip
 
-    p, systems = run.profile, patch_variants(run)
-    inputs = ("tokens", "targets", *(f"encoders/{x}" for x in systems))
-    with run.stage("localization", p.localization, inputs) as s:
+    p, variants = run.profile, run.patch_variants()
+    inputs = ("tokens", "targets", *(f"encoders/{x}" for x in variants))
+    with run.stage("localization", localize, p.localization, inputs, ("clip",)) as s:
         if s.done:
             return
         shown = concepts(run)
-        clip = load_clip(p.models.clip, p.device)
+        clip = load_clip(p.models.clip, p.compute.device)
         text = dict(zip(shown, clip.embed_texts([TEMPLATE.format(c) for c in shown]), strict=True))
         for method in METHODS:
             folder = s.dir if method == "gradcam" else s.dir / method
             folder.mkdir(exist_ok=True)
-            _locate_all(run, method, folder, shown, text, [run.encoder(x) for x in systems])
+            _locate_all(run, method, folder, shown, text, [run.encoder(x) for x in variants])
 
 
-def _locate_all(run, method: str, folder, shown: dict, text: dict, encoders: list) -> None:
+def _locate_all(run: Run, method: str, folder, shown: dict, text: dict, encoders: list) -> None:
     import nibabel
 
     store, seed = run.store, run.profile.seed
@@ -73,48 +70,7 @@ def _locate_all(run, method: str, folder, shown: dict, text: dict, encoders: lis
     pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
 
 
-def patch_variants(run) -> list[str]:
-    """The main encoder and those with other patch sizes, whose maps are averaged."""
-    return ["main", *(x for x in run.variants() if x in run.store.plans)]
-
-
-def locate_in_run(run, concept: str, subject, image_id: str | None = None):
-    """Locate a concept with a run's own models, in one test picture or in all that hold the concept.
-
-    Raises
-    ------
-    DataError
-        No test picture of the subject holds the concept, or the subject did not see the picture.
-    """
-    from neurovl.foundation.clip import load_clip
-
-    store, subject = run.store, run.store.subject_name(subject)
-    ids, voxels = held_out_voxels(store, subject, "average")
-    held = {
-        str(i): {o["category"] for o in run.recordings.objects(i)}
-        for i in run.recordings.trials.image_id.unique()
-    }
-    wanted = [i for i in ids if (i == str(image_id) if image_id else concept in held[i])]
-    if not wanted:
-        what = f"image {image_id}" if image_id else f"pictures with {concept!r}"
-        raise DataError(
-            f"{subject} has no test trials for {what}, expected one at least; choose an image of the test split with --image-id"
-        )
-    text = load_clip(run.profile.models.clip, run.profile.device).embed_texts(
-        [TEMPLATE.format(concept)]
-    )[0]
-    encoders = [run.encoder(x) for x in patch_variants(run)]
-    return locate(
-        concept,
-        store=store,
-        encoders=encoders,
-        text=text,
-        subject=subject,
-        voxels=voxels[[ids.index(i) for i in wanted]],
-    )
-
-
-def concepts(run) -> dict[str, list[str]]:
+def concepts(run: Run) -> dict[str, list[str]]:
     """The commonest categories among the test pictures, each with the pictures that hold it."""
     trials, settings = run.recordings.trials, run.profile.localization
     found: dict[str, list[str]] = {}
@@ -140,7 +96,7 @@ def _zeroing(store, encoder, heat, voxels, text, share: float, seed: int) -> dic
     return {"drop_located": whole - cosine(located), "drop_random": whole - cosine(random)}
 
 
-def _add_truth(run, subject: str, heats: dict, rows: list[dict]) -> None:
+def _add_truth(run: Run, subject: str, heats: dict, rows: list[dict]) -> None:
     """Areas under the ROC curve against the true maps, of the same concept and, on average, of the others."""
     from sklearn.metrics import roc_auc_score
 
@@ -158,7 +114,7 @@ def _add_truth(run, subject: str, heats: dict, rows: list[dict]) -> None:
             row["two_way"] = float(np.mean((row["auc"] > others) + 0.5 * (row["auc"] == others)))
 
 
-def _true_maps(run, subject: str) -> dict:
+def _true_maps(run: Run, subject: str) -> dict:
     """The simulation's tuning maps; only this score may open them."""
     if not run.recordings.simulated:
         return {}
@@ -167,7 +123,7 @@ def _true_maps(run, subject: str) -> dict:
     return truth(run.recordings.root, subject)
 
 
-def score_maps(run, table: Table) -> None:
+def score_maps(run: Run, table: Table) -> None:
     """Heatmaps against the true maps, and the effect of zeroing; an 'image' is a concept here."""
     for method in METHODS:
         system = "neurovl" if method == "gradcam" else method

@@ -15,7 +15,6 @@ from neurovl.adaptation.adapting import (
 from neurovl.adaptation.new_subject import (
     choose_pictures,
     embed_subject,
-    on_data,
     open_subject,
     read_trials,
     volumes_identity,
@@ -25,6 +24,7 @@ from neurovl.errors import ConfigError, NeurovlError
 from neurovl.evaluation.embeddings import fit_ridge
 from neurovl.evaluation.score_table import Table
 from neurovl.results import PROTOCOLS, Row
+from neurovl.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def adapt(
 
     Parameters
     ----------
-    run : pipeline.Run
+    run : Run
     subject : str
     recordings : Recordings
         Both from `new_subject.open_subject`.
@@ -67,7 +67,7 @@ def adapt(
     share = 1.0 if share is None and trials is None else share
     seed = run.profile.seed if seed is None else seed
     chosen = choose_pictures(recordings, subject, seed, share, trials)
-    run = on_data(run, recordings)
+    run = run.on_data(recordings)
     targets = embed_subject(run, recordings, subject)
     name = (
         f"adapted-{subject}-{100 * share:.4g}"
@@ -75,7 +75,8 @@ def adapt(
         else f"adapted-{subject}-{trials}-trials"
     )
     settings = _identity(run, recordings, subject) | {"pictures": chosen}
-    with run.stage(f"encoders/{name}", settings, (*INPUTS, f"targets-{subject}"), (__name__,)) as s:
+    inputs = (*INPUTS, f"targets-{subject}")
+    with run.stage(f"encoders/{name}", adapt, settings, inputs) as s:
         if not s.done:
             sets = read_trials(recordings, subject, run.store, [[], chosen])
             grown = add_subject(run, encoder, sets[1], targets, pooled_noise(run, encoder))
@@ -92,7 +93,7 @@ def adapt(
     return name, pd.read_csv(run.folder / "encoders" / name / "scores.csv")
 
 
-def curve(run, subject: str, recordings, *, shares=None, seed=None) -> pd.DataFrame:
+def curve(run: Run, subject: str, recordings, *, shares=None, seed=None) -> pd.DataFrame:
     """RUN/adaptation/SUBJECT/curve.csv: scores over the share of a new subject's training pictures.
 
     Of the encoder with readout of these trials (neurovl), the same trained on them (fine-tuned), and ridge on them; with
@@ -115,11 +116,11 @@ def curve(run, subject: str, recordings, *, shares=None, seed=None) -> pd.DataFr
         except ConfigError as problem:
             dropped[share] = str(problem)
             logger.warning("share %g is left out: %s", share, problem)
-    run = on_data(run, recordings)
+    run = run.on_data(recordings)
     targets = embed_subject(run, recordings, subject)
     settings = _identity(run, recordings, subject) | {"shares": shares, "seed": seed}
     inputs = (*INPUTS, f"targets-{subject}", *(f"encoders/{name}" for name in _common(run)))
-    with run.stage(f"adaptation/{subject}", settings, inputs, (__name__,)) as s:
+    with run.stage(f"adaptation/{subject}", curve, settings, inputs) as s:
         if not s.done:
             encoder, rows = run.encoder("main"), []
             noise = pooled_noise(run, encoder) if has_readout(run, encoder) else None
@@ -138,7 +139,7 @@ def curve(run, subject: str, recordings, *, shares=None, seed=None) -> pd.DataFr
     return pd.read_csv(run.folder / "adaptation" / subject / "curve.csv")
 
 
-def curve_of_profile(run) -> pd.DataFrame | None:
+def curve_of_profile(run: Run) -> pd.DataFrame | None:
     """The curve of the subject that the profile names; None where it names none, or one that is not outside the run."""
     wanted = run.profile.adaptation.subject
     if wanted is None:
@@ -168,24 +169,24 @@ def rows_of(curve: pd.DataFrame) -> list[Row]:
     return made
 
 
-def _identity(run, recordings, subject: str) -> dict:
+def _identity(run: Run, recordings, subject: str) -> dict:
     """What scores of a subject rest on besides the stages that are read and its choice of pictures."""
     return {"volumes": volumes_identity(recordings, subject), "evaluation": run.profile.evaluation}
 
 
-def _common(run) -> list[str]:
+def _common(run: Run) -> list[str]:
     """Trained encoders of the run, besides the main one, that treat all subjects alike."""
     names = ("common", "plain")
     return [n for n in names if (run.folder / "encoders" / n / "provenance.json").is_file()]
 
 
-def _adapted(run, encoder, one, targets, noise) -> dict:
+def _adapted(run: Run, encoder, one, targets, noise) -> dict:
     """Encoders that few trials were adapted with, in closed form and, from there, by training; None where there is none."""
     grown = None if noise is None else add_subject(run, encoder, one, targets, noise)
     return {"neurovl": grown, "fine-tuned": fine_tune(run, grown or encoder, one, targets)}
 
 
-def score(run, subject: str, one, networks: dict, targets, share=None) -> list[dict]:
+def score(run: Run, subject: str, one, networks: dict, targets, share=None) -> list[dict]:
     """Two-way identification of a new subject's test pictures by encoders, and by ridge on the trials they adapted with.
 
     Parameters
@@ -256,7 +257,7 @@ def sentence(table: pd.DataFrame) -> str:
     )
 
 
-def _without_value(run, subject: str, systems, reason: str, about: dict) -> list[dict]:
+def _without_value(run: Run, subject: str, systems, reason: str, about: dict) -> list[dict]:
     metrics = ["two_way_clip"] + ([] if run.targets.vae is None else ["two_way_vae"])
     return [
         asdict(Row(run.recordings.name, system, "adaptation", proto, subject, metric, note=reason))

@@ -10,29 +10,34 @@ from neurovl.evaluation.embeddings import chosen_images, derangement, held_out
 from neurovl.evaluation.score_table import Table
 from neurovl.language.dialogues import PROMPTS
 from neurovl.metrics import protocol
-from neurovl.reconstruction.reconstructor import Reconstructor
 from neurovl.results import Row
+from neurovl.run import Run
 
 
-def reconstruct(run) -> None:
+def reconstruct(run: Run) -> None:
     """Reconstruct test pictures and list them in samples.csv.
 
     Systems: 'neurovl', 'no-llm' (empty prompt), 'no-vae' (start from noise), 'true-embedding' (the ceiling: true CLIP
     embedding, true latent, a true caption). The beta ablation adds every beta with and without the language model.
     """
-    from neurovl.language import BrainLLM
-
     p, settings = run.profile, run.profile.reconstruction
     inputs = ["llm", "encoders/main", "targets", "tokens"]
     has_no_vae = "no-vae" in p.alignment.variants
     with run.stage(
-        "reconstructions", settings, (*inputs, *(["encoders/no-vae"] if has_no_vae else []))
+        "reconstructions",
+        reconstruct,
+        {
+            "reconstruction": settings,
+            "max_new_tokens": p.language.max_new_tokens,
+            "image_size": p.models.image_size,
+        },
+        (*inputs, *(["encoders/no-vae"] if has_no_vae else [])),
+        ("unclip",),
     ) as s:
         if s.done:
             return
-        sampler = Reconstructor.from_pretrained(run.folder, p.device)
-        llm = BrainLLM.from_pretrained(run.folder / "llm", device=p.device)
-        book = _Album(s.dir, sampler, p.seed)
+        llm = run.llm()
+        book = _Album(s.dir, run.reconstructor(), p.seed)
         subjects = run.store.subjects
         for k, subject in enumerate(subjects):
             for protocol in ("average", "single"):
@@ -65,7 +70,7 @@ def prompts_from(llm, z, max_new_tokens: int) -> list[str]:
     )
 
 
-def _add_ceiling(run, book, ids) -> None:
+def _add_ceiling(run: Run, book, ids) -> None:
     original = {str(i): i for i in run.recordings.trials.image_id.unique()}
     rows = run.targets.rows(ids)
     true = BrainEmbedding(run.targets.clip[rows], run.targets.vae[rows], run.targets.clip[rows])
@@ -111,7 +116,7 @@ def read_samples(run_folder) -> pd.DataFrame:
     )
 
 
-def score_pictures(run, table: Table) -> None:
+def score_pictures(run: Run, table: Table) -> None:
     """PixCorr, SSIM, the scores of the metric networks and objects found, at every beta for the ablation; then CLIP-S.
 
     A network whose weights are not here leaves its cells empty, with the reason.
@@ -132,7 +137,7 @@ def score_pictures(run, table: Table) -> None:
             blind = score([made[k] for k in order], true).mean()
             found[key][name] = score(made, true), blind
     missing: dict[str, str] = {}
-    for member in metric_family(run.profile.models.metric, run.profile.device):
+    for member in metric_family(run.profile.models.metric, run.profile.compute.device):
         try:
             network = member.load()
         except (MissingError, DataError) as problem:
@@ -143,7 +148,7 @@ def score_pictures(run, table: Table) -> None:
     score_clip_s(run, table)
 
 
-def _score_by(network, scores, run, groups, seen: dict, found: dict) -> None:
+def _score_by(network, scores, run: Run, groups, seen: dict, found: dict) -> None:
     """Add one network's scores of every group, (values, chance) by metric."""
     features = network.features(list(seen.values()))
     row = {i: k for k, i in enumerate(seen)}
@@ -206,7 +211,7 @@ def _fill(table: Table, groups, found: dict, missing: dict) -> None:
             table.rows.append(Row(*place, note=reason))
 
 
-def _made(run, part) -> list:
+def _made(run: Run, part) -> list:
     return [_open(run.folder / "reconstructions" / file) for file in part.file]
 
 

@@ -20,6 +20,7 @@ from neurovl.localization.importance import (
     places,
     silence,
 )
+from neurovl.run import Run
 from neurovl.tokens.resize import resize_linear, resize_nearest
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ COLUMNS = "subject system metric voxels n value ci_low ci_high chance null_low n
 ROWS = ("share_early", "share_ventral", "drop_early", "drop_ventral", *CONTRASTS)
 
 
-def regions(run) -> dict[str, dict[str, np.ndarray]]:
+def regions(run: Run) -> dict[str, dict[str, np.ndarray]]:
     """For each subject with early and with category-selective regions, what stored voxels (V,) belong to which.
 
     'early' is V1 to hV4, 'ventral' what the localizers found for faces, bodies, places and words in ventral and lateral
@@ -79,7 +80,7 @@ def _columns(store, mask: np.ndarray) -> np.ndarray:
     return resize_nearest(np.asarray(mask, bool), store.target).ravel()[store.region]
 
 
-def measure_importance(run) -> None:
+def measure_importance(run: Run) -> None:
     """How much of what each head reads comes from which region, over the test pictures.
 
     per_image.csv has, for each subject, head, picture and region, the region's part of the head's gain as a share of the
@@ -91,7 +92,10 @@ def measure_importance(run) -> None:
     """
     p = run.profile
     with run.stage(
-        "importance", {"bootstrap": p.evaluation.bootstrap}, ("tokens", "targets", "encoders/main")
+        "importance",
+        measure_importance,
+        {"bootstrap": p.evaluation.bootstrap},
+        ("tokens", "targets", "encoders/main"),
     ) as s:
         if s.done:
             return
@@ -126,7 +130,7 @@ def _flat(targets) -> dict[str, torch.Tensor]:
     return dict(zip(HEADS, (targets.clip, targets.vae.flatten(1)), strict=True))
 
 
-def _means(run) -> dict[str, torch.Tensor]:
+def _means(run: Run) -> dict[str, torch.Tensor]:
     trials = run.store.trials
     seen = run.targets.rows(trials.image_id[trials.split == "train"].unique())
     return {head: values[seen].mean(0) for head, values in _flat(run.targets).items()}
@@ -169,7 +173,7 @@ def _frame(subject: str, ids: list[str], values: dict) -> pd.DataFrame:
     return pd.concat(parts) if parts else pd.DataFrame(columns=names)
 
 
-def _where(run, columns: np.ndarray) -> np.ndarray:
+def _where(run: Run, columns: np.ndarray) -> np.ndarray:
     """Places of stored voxels in the common space, mm, shape (n, 3)."""
     store, first = run.store, run.store.subjects[0]
     mm = np.linalg.norm(run.recordings.affine(first)[:3, :3], axis=0)
@@ -177,7 +181,7 @@ def _where(run, columns: np.ndarray) -> np.ndarray:
     return np.stack(np.unravel_index(store.region[columns], store.target), -1) * mm
 
 
-def _places(run, found: dict) -> np.ndarray:
+def _places(run: Run, found: dict) -> np.ndarray:
     """Where the regions of all subjects are moved to, see `importance.places`."""
     anyone = np.any([columns["own"] for columns in found.values()], axis=0)
     share = np.mean([c["early"].sum() / c["own"].sum() for c in found.values()])
@@ -235,7 +239,7 @@ def _summary(images: pd.DataFrame, nulls: dict, sizes: dict, seed: int, resample
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _save_maps(run, folder, subject: str, shares: dict, own: np.ndarray, layout: str) -> None:
+def _save_maps(run: Run, folder, subject: str, shares: dict, own: np.ndarray, layout: str) -> None:
     """SUBJECT_HEAD.nii.gz by voxel, and SUBJECT_HEAD_tokens.nii.gz with the mean over each token's voxels."""
     import nibabel
 
@@ -254,7 +258,7 @@ def _save_maps(run, folder, subject: str, shares: dict, own: np.ndarray, layout:
             nibabel.save(image, folder / f"{subject}_{head}{name}.nii.gz")
 
 
-def score_importance(run, table: Table) -> None:
+def score_importance(run: Run, table: Table) -> None:
     """Shares and drops of the early and the ventral regions; chance is the mean of the moved regions."""
     folder = run.folder / "importance"
     images = pd.read_csv(folder / "per_image.csv", dtype={"image_id": str})
@@ -268,7 +272,7 @@ def score_importance(run, table: Table) -> None:
             )
 
 
-def with_p(rows: list, run) -> list:
+def with_p(rows: list, run: Run) -> list:
     """The rows of results.csv, those of importance with p in their note."""
     known = pd.read_csv(run.folder / "importance" / "regions.csv")
     known = known.dropna(subset=["p"]).set_index(["subject", "system", "metric"]).p

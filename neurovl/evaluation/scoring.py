@@ -14,13 +14,13 @@ from neurovl.evaluation.region_importance import regions, score_importance, with
 from neurovl.evaluation.repeats import score_repeats
 from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
-from neurovl.results import Row, paper_value, stage, write_claims, write_results
+from neurovl.results import Row, paper_value, write_claims, write_results
+from neurovl.run import Run
+from neurovl.stages import provenance_key
 
 
-def score(runs, out) -> None:
+def score(runs: list[Run]) -> None:
     """RUN/results: score all folds of a run together, and the curve of the new subject that the profile names."""
-    from neurovl.results import provenance_key
-
     first = runs[0]
     p, names = first.profile, ["tokens", "targets", *(f"encoders/{s}" for s in first.variants())]
     names += ["llm", "captions", "reconstructions"] if first.has_captions else []
@@ -31,14 +31,13 @@ def score(runs, out) -> None:
     curve = curve_of_profile(first)
     if curve is not None:
         keys["adaptation"] = provenance_key(first.folder / "adaptation" / curve.subject[0])
-    with stage(
-        out / "results",
+    with first.stage(
+        "results",
+        score,
         {"evaluation": p.evaluation},
         keys,
-        seed=p.seed,
-        profile=p.name,
-        data=first.data,
-        device=p.device,
+        ("metric", "clip"),
+        of_all_folds=True,
     ) as s:
         if s.done:
             return
@@ -77,7 +76,7 @@ def _with_paper(row: Row) -> Row:
     return replace(row, paper=paper_value(row.system, row.task, row.protocol, row.metric))
 
 
-def _alignment(run, table: Table) -> None:
+def _alignment(run: Run, table: Table) -> None:
     """Two-way identification of the predicted embeddings among the test pictures, for every encoder and ridge."""
     permutations = run.profile.evaluation.permutations
     for subject in run.store.subjects:
@@ -104,7 +103,7 @@ def _alignment(run, table: Table) -> None:
             )
 
 
-def _fit_ridge(run, subject: str) -> dict:
+def _fit_ridge(run: Run, subject: str) -> dict:
     store = run.store
     own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
     return fit_ridge(
@@ -112,12 +111,12 @@ def _fit_ridge(run, subject: str) -> dict:
     )
 
 
-def _predict_ridge(models: dict, run, subject: str, proto: str) -> dict:
+def _predict_ridge(models: dict, run: Run, subject: str, proto: str) -> dict:
     _, voxels = held_out_voxels(run.store, subject, proto)
     return {k: model.predict(voxels) for k, model in models.items()}
 
 
-def _split_unit(run, trials):
+def _split_unit(run: Run, trials):
     """What must not be shared by cross-validation folds: the picture, or the session where sessions are held out."""
     return (trials.session if run.recordings.zscore == "subject" else trials.image_id).to_numpy()
 
@@ -128,7 +127,7 @@ def _classification(runs, table: Table) -> None:
 
     recordings = runs[0].recordings
     labels = sorted({recordings.label(i) for i in recordings.trials.image_id})
-    clip = load_clip(runs[0].profile.models.clip, runs[0].profile.device)
+    clip = load_clip(runs[0].profile.models.clip, runs[0].profile.compute.device)
     names = dict(
         zip(labels, clip.embed_texts([label_text(x) for x in labels]).numpy(), strict=True)
     )

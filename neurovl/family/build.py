@@ -179,7 +179,7 @@ def write_provenance(out: Path, recipe: Recipe, records: dict) -> None:
             "recipe": recipe.__dict__,
             "stream": HELDOUT,
             "members": {m: records[m] for m in members},
-            "code": code_hash(),
+            "code": code_hash(train_family),
             "packages": package_versions(),
         }
         (out / folder / "provenance.json").write_text(json.dumps(facts, indent=1))

@@ -15,7 +15,7 @@ from neurovl.figures.inputs import (
     tokens,
 )
 from neurovl.figures.learning_curve import adaptation_curve
-from neurovl.figures.paper_tables import RunTables, absent, real_brains, show_table
+from neurovl.figures.page_tables import absent, real_brains, show_table
 from neurovl.figures.reconstructions import grid, seen, seen_and_made, similarity
 from neurovl.figures.slices import heat_slices, roi_heat, truth_and_zeroing
 from neurovl.figures.systems import (
@@ -35,7 +35,6 @@ __all__ = [
     "CAPTION_SCORES",
     "PICTURE_SCORES",
     "SYSTEMS",
-    "RunTables",
     "absent",
     "adaptation_curve",
     "beta_curves",

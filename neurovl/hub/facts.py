@@ -11,7 +11,7 @@ import nibabel
 
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.results import read_results
-from neurovl.settings.profile_files import read_run
+from neurovl.run import read_record
 from neurovl.stages import PROVENANCE, provenance_key
 from neurovl.tokens.store import TokenStore
 
@@ -60,7 +60,7 @@ class TrainedEncoder:
         MissingError, DataError, ConfigError
             See `hub.export_encoder`.
         """
-        about = read_run(run)
+        about = read_record(run)
         if not 0 <= fold < about["folds"]:
             raise ConfigError(
                 f"fold {fold} was asked for, this run has folds 0 to {about['folds'] - 1}: choose one of them with --fold"

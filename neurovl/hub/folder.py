@@ -63,7 +63,7 @@ def export_encoder(run, out, system: str = "main", fold: int = 0, repo: str | No
         profile=facts.record["profile"],
         data=facts.record["data"],
         device="cpu",
-        code=(__name__,),
+        work=export_encoder,
     ) as s:
         if not s.done:
             for name in WEIGHTS:

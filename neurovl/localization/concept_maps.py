@@ -14,6 +14,8 @@ from neurovl.errors import DataError
 from neurovl.tokens.resize import resize_linear
 from neurovl.tokens.store import TokenStore
 
+TEMPLATE = "a picture of a {}"  # what a concept is to CLIP
+
 
 @dataclass(frozen=True)
 class Heat:

@@ -1,6 +1,6 @@
 """Pictures from brains: a start latent with noise strength beta, and unCLIP conditions (paper section 3.3, Eq. 4)."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -44,23 +44,23 @@ class Reconstructor:
         self.image_size = image_size
 
     @classmethod
-    def from_pretrained(cls, run, device: str = "auto") -> "Reconstructor":
-        """The reconstructor of a run folder, with the settings of its profile."""
-        from neurovl.foundation.unclip import load_unclip
-        from neurovl.settings.profile_files import run_profile
+    def from_pretrained(
+        cls, spec: str | Sequence[str] = "tiny", device: str = "auto", **settings
+    ) -> "Reconstructor":
+        """The reconstructor of an unCLIP.
 
-        profile = run_profile(run)
-        settings = profile.reconstruction
-        length = None if settings.rescale == "none" else training_clip_norm(Path(run))
-        pipeline = load_unclip(profile.models.unclip, device)
-        return cls(
-            pipeline,
-            settings.steps,
-            settings.guidance,
-            settings.noise_level,
-            length,
-            profile.models.image_size,
-        )
+        Parameters
+        ----------
+        spec : str or sequence of str
+            'tiny', a folder or a hub id; of several, the first that is here.
+        device : str
+            'auto', 'cpu', 'cuda' or 'mps'.
+        **settings
+            `steps`, `guidance`, `noise_level`, `clip_norm` and `image_size`, see the class.
+        """
+        from neurovl.foundation.unclip import load_unclip
+
+        return cls(load_unclip(spec, device), **settings)
 
     def __call__(self, z: BrainEmbedding, prompt: str = "", beta: float = 0.93, seed: int = 0):
         """One PIL picture from the embedding of one brain volume; see `batch`."""
@@ -140,16 +140,6 @@ class Reconstructor:
             generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds],
             output_type="pt",
         ).images
-
-
-def training_clip_norm(run: Path) -> float:
-    """Mean length of the training pictures' CLIP embeddings in a run."""
-    from neurovl.encoder.targets import Targets
-    from neurovl.tokens.store import TokenStore
-
-    trials, targets = TokenStore(run / "tokens").trials, Targets(run / "targets")
-    train = trials.image_id[trials.split == "train"].unique()
-    return float(targets.clip[targets.rows(train)].norm(dim=-1).mean())
 
 
 def contact_sheet(rows: list[list], size: int = 128, gap: int = 4):

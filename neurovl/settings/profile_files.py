@@ -6,10 +6,11 @@ import types
 import typing
 from pathlib import Path
 
-from neurovl.errors import ConfigError, MissingError
+from neurovl.errors import ConfigError
 from neurovl.settings.sections import (
     Adaptation,
     Alignment,
+    Compute,
     EncoderShape,
     Evaluation,
     Language,
@@ -25,6 +26,7 @@ PROFILES = Path(__file__).parent / "profiles"
 
 
 _SECTIONS = {
+    "compute": Compute,
     "simulation": Simulation,
     "preprocessing": Preprocessing,
     "models": Models,
@@ -43,15 +45,17 @@ def profile_names() -> list[str]:
     return sorted(p.stem for p in PROFILES.glob("*.yaml"))
 
 
-def load_profile(name: str = "demo", **overrides) -> Profile:
+def load_profile(
+    name: str = "demo", *, seed: int | None = None, device: str | None = None
+) -> Profile:
     """A profile by name, or from a YAML file of your own.
 
     Parameters
     ----------
     name : str
         'smoke', 'demo', 'paper', 'haxby', or the path of a YAML file with the same keys.
-    **overrides
-        Top-level settings, e.g. ``seed=3``; None leaves the profile's value.
+    seed, device : optional
+        Instead of the profile's own.
 
     Raises
     ------
@@ -76,9 +80,13 @@ def load_profile(name: str = "demo", **overrides) -> Profile:
             "compare it with the profiles in the package"
         ) from error
     _require_known(content, Profile, path.name)
-    return profile_from_dict(
-        {"name": path.stem, **content, **{k: v for k, v in overrides.items() if v is not None}}
-    )
+    profile = profile_from_dict({"name": path.stem, **content})
+    if seed is not None:
+        profile = dataclasses.replace(profile, seed=seed)
+    if device is not None:
+        compute = dataclasses.replace(profile.compute, device=device)
+        profile = dataclasses.replace(profile, compute=compute)
+    return profile
 
 
 def profile_from_dict(content: dict) -> Profile:
@@ -151,64 +159,3 @@ def _words(kind) -> str:
 
 def _tuples(value):
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
-
-
-def write_run(run: Path, profile: Profile, data_folder: str, facts: dict) -> None:
-    """Record in RUN/run.json which profile and data a run was started with.
-
-    Parameters
-    ----------
-    data_folder : str
-        Folder of the data, relative to the run folder, so that no machine's path is stored.
-    facts : dict
-        What the book needs to know: data (its name), simulated, licence, terms, publish_images, device, commit, date.
-    """
-    if data_folder == ".":
-        raise ConfigError(
-            f"--out {run} is the data folder, expected a folder of its own for the run: choose another name"
-        )
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise ConfigError(
-            f"--out {run} cannot be a run folder ({problem.strerror}), expected a folder or a new name: choose another"
-        ) from problem
-    partial = run / ".run.json.partial"
-    content = {
-        "profile": profile.name,
-        "seed": profile.seed,
-        "settings": profile.to_dict(),
-        "data_folder": data_folder,
-        **facts,
-    }
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(run / "run.json")
-
-
-def read_run(run) -> dict:
-    """Content of RUN/run.json, with the settings as a `Profile`.
-
-    Raises
-    ------
-    MissingError
-        The folder is not a run.
-    """
-    path = Path(run) / "run.json"
-    if not path.exists():
-        raise MissingError(
-            f"{Path(run).name}/ is not a run folder (run.json is missing); make one: neurovl reproduce --out {Path(run).name}"
-        )
-    try:
-        content = json.loads(path.read_text())
-        settings, _, _ = (content[key] for key in ("settings", "folds", "data_folder"))
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise ConfigError(
-            f"{Path(run).name}/run.json cannot be read ({type(problem).__name__}: {problem}), expected what neurovl "
-            f"preprocess writes there: write it again with neurovl preprocess --data DIR --out {Path(run).name}"
-        ) from problem
-    return {**content, "settings": profile_from_dict(settings)}
-
-
-def run_profile(run) -> Profile:
-    """The profile that a run was started with."""
-    return read_run(run)["settings"]

@@ -118,10 +118,6 @@ class Alignment:
     patience : int
         Epochs without a smaller validation loss after which training ends and the best epoch's weights are kept; 0: the
         last epoch's, always.
-    compile : bool
-        Use `torch.compile` on a CUDA device.
-    workers : int
-        Threads that read batches ahead.
     variants : tuple of str
         Encoders to train: 'main', 'flat', 'no-vae', 'per-subject' for one a subject, 'patches' for one for each
         further patch size, which are called 'p12', 'p10', ...
@@ -141,8 +137,6 @@ class Alignment:
     accumulate: int = 1
     validation: float = 0.0
     patience: int = 0
-    compile: bool = False
-    workers: int = 0
     variants: tuple[str, ...] = ("main", "patches", "flat", "no-vae", "per-subject")
 
 
@@ -207,13 +201,37 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Compute:
+    """Where and how fast. Nothing here changes a result, so no stage is done again for it.
+
+    Parameters
+    ----------
+    device : str
+        'auto', 'cpu', 'cuda' or 'mps'.
+    processes : int, optional
+        Encoders that are trained at the same time, and sessions that are read; one a core, or one a GPU, by default.
+    workers : int
+        Threads that read training batches ahead.
+    compile : bool
+        Use `torch.compile` on a CUDA device; the result is the same up to rounding.
+    trackers : tuple of str
+        Trackers of Accelerate that training is logged to, such as 'tensorboard'.
+    """
+
+    device: str = "auto"
+    processes: int | None = None
+    workers: int = 0
+    compile: bool = False
+    trackers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Profile:
-    """All settings of a run; `trackers` are those of Accelerate that training is logged to, such as 'tensorboard'."""
+    """All settings of a run."""
 
     name: str
     seed: int = 0
-    device: str = "auto"
-    trackers: tuple[str, ...] = ()
+    compute: Compute = field(default_factory=Compute)
     simulation: Simulation | None = field(default_factory=Simulation)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     models: Models = field(default_factory=Models)

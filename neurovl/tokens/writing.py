@@ -79,7 +79,7 @@ def write_store(
     }
     region = np.unique(np.concatenate([p.region for p in plans.values()]))
     _write_plan(folder, recordings, plans, region, masks)
-    code = code_hash(__name__, "neurovl.recordings.opening")
+    code = code_hash(write_store, type(recordings))
     jobs, transductive = [], {}
     for subject in recordings.subjects:
         inside = own_columns(masks[subject], target, region, off_mask)

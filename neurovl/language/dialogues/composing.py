@@ -17,8 +17,8 @@ from neurovl.language.dialogues.reasoning import (
     INDOORS,
     OUTDOORS,
     conclusions,
-    place,
     evidence,
+    place,
 )
 from neurovl.language.dialogues.wordings import (
     COLOURS,

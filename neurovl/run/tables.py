@@ -1,32 +1,17 @@
 """What a run folder holds, as tables: scores, answers, pictures, curves and provenance, each read when it is asked for.
 
-Left out: the recordings and the networks of a run, which `neurovl.open_run` gives.
+Left out: the recordings and the networks of a run, which `Run` gives.
 """
 
-import html
 import json
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from neurovl.results import read_claims, read_results
-from neurovl.settings.profile_files import read_run
-
-
-@dataclass(frozen=True)
-class Html:
-    """A piece of a page that a notebook shows as it is."""
-
-    data: str
-
-    def _repr_html_(self) -> str:
-        return self.data
-
-    def __repr__(self) -> str:
-        return "Html(…)"
+from neurovl.run.record import read_record
 
 
 class RunTables:
@@ -34,20 +19,17 @@ class RunTables:
 
     Parameters
     ----------
-    run : path
-        The run folder; a relative one is looked for here and in the folder above, so that a notebook works wherever
-        it was started.
+    folder : Path
 
     Attributes
     ----------
-    folder : Path
     about : dict
         Content of run.json.
     """
 
-    def __init__(self, run):
-        self.folder = find_run(run)
-        self.about = read_run(self.folder)
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.about = read_record(folder)
 
     @property
     def source(self) -> str:
@@ -176,54 +158,6 @@ class RunTables:
 
     def _text(self, file: str) -> pd.DataFrame:
         return pd.read_csv(self.folder / file, dtype={"image_id": str}, keep_default_na=False)
-
-
-def find_run(run) -> Path:
-    """The run folder as given, or below the folder above where a notebook was started in its own folder."""
-    run = Path(run)
-    if run.is_absolute() or run.exists() or not (Path("..") / run).exists():
-        return run
-    return Path("..") / run
-
-
-def real_brains(run) -> RunTables | None:
-    """The tables of a run on Haxby's recordings: this run, or `haxby` beside it, or None."""
-    run = find_run(run)
-    for folder in (run, run.parent / "haxby"):
-        if (folder / "results" / "results.csv").is_file() and read_run(folder)["data"] == "haxby":
-            return RunTables(folder)
-    return None
-
-
-def absent(table: pd.DataFrame, expected, column: str = "system") -> str:
-    """A sentence that names what a table lacks."""
-    lacking = [x for x in expected if x not in set(table[column])]
-    return f"Not part of this run: {', '.join(lacking)}." if lacking else "Nothing is left out."
-
-
-def show_table(table: pd.DataFrame, caption: str, digits: int = 3):
-    """A table for a page: rounded, missing values empty, wide ones to be scrolled.
-
-    Returns
-    -------
-    Html
-    """
-    whole = table.select_dtypes("Int64")  # pandas prints its own missing value as <NA>
-    table = table.assign(**{c: whole[c].astype(object).where(whole[c].notna(), "") for c in whole})
-    body = table.rename_axis(columns=None).to_html(
-        index=False,
-        border=0,
-        na_rep="",
-        float_format=lambda x: f"{x:.{digits}f}",
-        justify="left",
-        classes="neurovl-table",
-    )
-    body = body.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
-    longest = max((len(str(value)) for value in table.to_numpy().ravel()), default=0)
-    style = "overflow-x:auto; font-size:.85rem"
-    if longest <= 30:
-        style += "; white-space:nowrap"
-    return Html(f'<div style="{style}" tabindex="0" role="region" aria-label="table">{body}</div>')
 
 
 def _trained(weights: Path) -> int:

@@ -1,12 +1,10 @@
 """Stages of a run: written beside, renamed when whole, skipped when nothing they rest on changed.
 
-Leaves out what a stage computes, and locks between machines (two processes of one are kept apart).
+Leaves out what a stage computes, and locks between machines (two processes of one wait for one another).
 """
 
-import ast
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -17,10 +15,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.stages.code import code_hash
 
 try:
     import fcntl
@@ -30,13 +29,6 @@ except ImportError:  # Windows has no flock: there two runs on one folder are th
 logger = logging.getLogger(__name__)
 
 PROVENANCE = "provenance.json"
-NOT_IN_CODE_HASH = (
-    "figures",
-    "widgets",
-    "publishing",
-    "cli",
-    "hub",
-)  # rendering does not change results
 PACKAGES = (
     "torch",
     "transformers",
@@ -50,7 +42,7 @@ PACKAGES = (
     "pycocoevalcap",
 )
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _MARK = "stage.json"
 
 
@@ -74,59 +66,6 @@ class Stage:
     key: str
     done: bool
     resumed: bool
-
-
-@functools.cache
-def code_hash(*roots: str) -> str:
-    """SHA-256 over the names and bytes of modules of the package.
-
-    Read once a process: that is the code which runs.
-
-    Parameters
-    ----------
-    *roots : str
-        Modules such as 'neurovl.tokens.writing': these and all that they import, directly or not, wherever the import
-        stands. Without any, the whole package but `NOT_IN_CODE_HASH`.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(_reachable(roots) if roots else _PACKAGE.rglob("*.py")):
-        relative = path.relative_to(_PACKAGE)
-        if roots or relative.with_suffix("").parts[0] not in NOT_IN_CODE_HASH:
-            content = path.read_bytes()
-            digest.update(f"{relative.as_posix()}\n{len(content)}\n".encode() + content)
-    return digest.hexdigest()
-
-
-def _reachable(modules) -> set[Path]:
-    """Files of the modules and of all that they import from this package."""
-    found: set[Path] = set()
-    waiting = list(modules)
-    while waiting:
-        path = _module_file(waiting.pop())
-        if path is not None and path not in found:
-            found.add(path)
-            waiting += _imports(path)
-    return found
-
-
-def _module_file(name: str) -> Path | None:
-    place = _PACKAGE.parent.joinpath(*name.split("."))
-    files = (place / "__init__.py", place.with_suffix(".py"))
-    return next((file for file in files if file.is_file()), None)
-
-
-def _imports(path: Path) -> list[str]:
-    """Names of what a file imports from this package; some are no modules but what is in them."""
-    names, package = [], path.parent.relative_to(_PACKAGE.parent).parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names += [one.name for one in node.names if one.name.startswith(_PACKAGE.name)]
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            if module.split(".")[0] == _PACKAGE.name:
-                names += [module, *(f"{module}.{one.name}" for one in node.names)]
-    return names
 
 
 def _plain(value, keep_paths: bool):
@@ -272,28 +211,35 @@ def _recover(partial: Path, final: Path, key: str) -> None:
         _replace(partial, final)
 
 
-def _open_partial(partial: Path, key: str) -> tuple[int | None, bool]:
-    """Lock the partial folder; keep its content if it has the same key, else empty it."""
-    partial.mkdir(parents=True, exist_ok=True)
-    lock = None
-    if fcntl is not None:
+def _lock(partial: Path) -> int | None:
+    """Make the partial folder and lock it, after any other process that writes this stage; None without locks."""
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        if fcntl is None:
+            return None
         lock = os.open(partial, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(lock)
-            raise ConfigError(
-                f"{partial.name} is being written by another process, expected one run a folder: "
-                "wait for that run, or choose another run folder"
-            ) from None
+            logger.info("%s is being written by another process: waiting for it", partial.name)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
             logger.debug("this file system has no locks")
+            return lock
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), os.stat(partial)):
+                return lock
+        os.close(lock)  # the other process has given the folder its final name meanwhile
+
+
+def _take_over(partial: Path, key: str) -> bool:
+    """Keep the content of the partial folder if it has the same key, else empty it; whether it was kept."""
     resumed = _read(partial / _MARK).get("key") == key
     if not resumed:
         for path in partial.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         _write(partial / _MARK, {"key": key})
-    return lock, resumed
+    return resumed
 
 
 @contextlib.contextmanager
@@ -306,14 +252,14 @@ def stage(
     profile: str,
     data: Mapping,
     device: str,
-    code: tuple[str, ...] = (),
+    work: Callable,
 ) -> Iterator[Stage]:
     """Run one stage of a pipeline at most once for the same settings, inputs, data, seed and code.
 
     The body writes into ``s.dir``, a hidden sibling of `final_dir`. When it ends well,
     ``provenance.json`` is added and the folder takes the final name; when it raises, or the process
     dies, the final name is untouched and the sibling stays, so that the next run with the same key
-    may continue in it.
+    may continue in it. A second process waits for the one that writes, and then finds the stage done.
 
     Parameters
     ----------
@@ -328,8 +274,8 @@ def stage(
         Recorded, not part of the key.
     data : mapping
         ``name`` and ``checksum`` of the recordings.
-    code : tuple of str
-        The modules whose code the result rests on, see `code_hash`; the whole package by default.
+    work : callable
+        The function that computes the result; with all that it rests on it is part of the key, see `code_hash`.
 
     Yields
     ------
@@ -341,15 +287,16 @@ def stage(
     DataError
         If `final_dir` holds files that no stage wrote.
     ConfigError
-        If a setting is not plain data, or another process writes this stage.
+        If a setting is not plain data.
     """
     final = Path(os.path.abspath(final_dir))
     partial = final.with_name(f".{final.name}.partial")
     parts = {"settings": settings, "inputs": inputs, "seed": seed, "data": data}
-    key = _key({**parts, "code": code_hash(*code)})
+    code = code_hash(work)
+    key = _key({**parts, "code": code})
     _recover(partial, final, key)
     if _is_whole(final, key):
-        logger.info("%s is up to date", final.name)
+        logger.info("%s: up to date", final.name)
         yield Stage(final, key, done=True, resumed=False)
         return
     if final.exists() and any(final.iterdir()) and not (final / PROVENANCE).exists():
@@ -358,8 +305,13 @@ def stage(
             "choose another run folder or move these files away"
         )
 
-    lock, resumed = _open_partial(partial, key)
+    lock = _lock(partial)
     try:
+        if _is_whole(final, key):
+            partial.rmdir()
+            yield Stage(final, key, done=True, resumed=False)
+            return
+        resumed = _take_over(partial, key)
         _reset_peak_memory()
         start = time.perf_counter()
         yield Stage(partial, key, done=False, resumed=resumed)
@@ -367,7 +319,7 @@ def stage(
         record = {
             **_plain(parts, keep_paths=False),
             "key": key,
-            "code": code_hash(*code),
+            "code": code,
             "version": _version("neurovl"),
             "commit": _commit(),
             "profile": profile,
@@ -383,6 +335,7 @@ def stage(
         _write(partial / PROVENANCE, record)
         (partial / _MARK).unlink()
         _replace(partial, final)
+        logger.info("%s: done in %.1f s", final.name, seconds)
     finally:
         if lock is not None:
             os.close(lock)

@@ -1,0 +1,64 @@
+"""Tables for a page, and what a page says where a run lacks something."""
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from neurovl.run import Run, find_run, open_run, read_record
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of a page that a notebook shows as it is."""
+
+    data: str
+
+    def _repr_html_(self) -> str:
+        return self.data
+
+    def __repr__(self) -> str:
+        return "Html(…)"
+
+
+def real_brains(run: str | Path) -> Run | None:
+    """A run on Haxby's recordings: this one, or `haxby` beside it, or None."""
+    run = find_run(run)
+    for folder in (run, run.parent / "haxby"):
+        if (folder / "results" / "results.csv").is_file() and read_record(folder)[
+            "data"
+        ] == "haxby":
+            return open_run(folder)
+    return None
+
+
+def absent(table: pd.DataFrame, expected, column: str = "system") -> str:
+    """A sentence that names what a table lacks."""
+    lacking = [x for x in expected if x not in set(table[column])]
+    return f"Not part of this run: {', '.join(lacking)}." if lacking else "Nothing is left out."
+
+
+def show_table(table: pd.DataFrame, caption: str, digits: int = 3):
+    """A table for a page: rounded, missing values empty, wide ones to be scrolled.
+
+    Returns
+    -------
+    Html
+    """
+    whole = table.select_dtypes("Int64")  # pandas prints its own missing value as <NA>
+    table = table.assign(**{c: whole[c].astype(object).where(whole[c].notna(), "") for c in whole})
+    body = table.rename_axis(columns=None).to_html(
+        index=False,
+        border=0,
+        na_rep="",
+        float_format=lambda x: f"{x:.{digits}f}",
+        justify="left",
+        classes="neurovl-table",
+    )
+    body = body.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
+    longest = max((len(str(value)) for value in table.to_numpy().ravel()), default=0)
+    style = "overflow-x:auto; font-size:.85rem"
+    if longest <= 30:
+        style += "; white-space:nowrap"
+    return Html(f'<div style="{style}" tabindex="0" role="region" aria-label="table">{body}</div>')

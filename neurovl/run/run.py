@@ -1,0 +1,284 @@
+"""One run folder as one object: recordings, token store, targets, encoders, language model, reconstructor, tables.
+
+Nothing is opened before it is asked for, so a run without its data still captions and paints.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from neurovl.encoder.alignment import held_out_voxels
+from neurovl.encoder.targets import Targets
+from neurovl.encoder.variants import expand
+from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder, load_encoder
+from neurovl.errors import DataError
+from neurovl.language import BrainLLM
+from neurovl.language.dialogues import PROMPTS
+from neurovl.localization.concept_maps import TEMPLATE, Heat, locate
+from neurovl.reconstruction.reconstructor import Reconstructor
+from neurovl.recordings import Recordings, open_recordings, require_both_splits
+from neurovl.run.record import read_record
+from neurovl.run.tables import RunTables
+from neurovl.settings.sections import Profile
+from neurovl.stages import Stage, provenance_key, stage
+from neurovl.tokens.store import TokenStore
+
+
+@dataclass
+class Run:
+    """A run folder; one fold of it where the data set has several. `open_run` opens one.
+
+    Attributes
+    ----------
+    root : Path
+        The run folder.
+    profile : Profile
+        The settings that it was started with.
+    data_folder : Path
+        Where its recordings lie.
+    fold : int
+        Which train/test partition.
+    folds : int
+        How many there are.
+    """
+
+    root: Path
+    profile: Profile
+    data_folder: Path
+    fold: int = 0
+    folds: int = 1
+    _networks: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where the stages of this fold lie."""
+        return self.root / f"fold{self.fold}" if self.folds > 1 else self.root
+
+    @cached_property
+    def recordings(self) -> Recordings:
+        """The run's data, both splits in them."""
+        wanted = self.profile.preprocessing
+        return require_both_splits(
+            open_recordings(
+                self.data_folder, wanted.subjects, self.fold, wanted.split, wanted.betas
+            )
+        )
+
+    @cached_property
+    def data(self) -> dict[str, str]:
+        """Name and checksum of the recordings, as stages record them."""
+        return {"name": self.recordings.name, "checksum": self.recordings.checksum()}
+
+    def on_data(self, recordings: Recordings) -> "Run":
+        """The same run with other recordings, which its further stages record."""
+        other = replace(self, _networks=self._networks)
+        other.recordings = recordings
+        return other
+
+    def all_folds(self) -> "list[Run]":
+        """The run for each train/test partition of its data set."""
+        return [replace(self, fold=k, _networks={}) for k in range(self.folds)]
+
+    def stage(
+        self,
+        name: str,
+        work: Callable,
+        settings: object,
+        inputs: tuple[str, ...] | Mapping[str, str] = (),
+        models: tuple[str, ...] = (),
+        of_all_folds: bool = False,
+    ) -> AbstractContextManager[Stage]:
+        """A stage below the run folder, done again only when something changed that it rests on.
+
+        Parameters
+        ----------
+        name : str
+            Its folder, such as 'encoders/main'.
+        work : callable
+            The function that computes it, whose code counts with all that it uses.
+        settings : dataclass or dict
+            Those that its result depends on.
+        inputs : tuple of str, or mapping of str to str
+            Stages of this fold that it reads; or the keys of any stages by name.
+        models : tuple of str
+            Foundation models that it loads, as `Models` names them; 'unclip/vae' is a part of one.
+        of_all_folds : bool
+            It lies in the run folder itself.
+        """
+        from neurovl.foundation.identity import model_identity
+
+        known = self.profile.models
+        loaded = {m: model_identity(getattr(known, m.split("/")[0]), m) for m in models}
+        if not isinstance(inputs, Mapping):
+            inputs = {one: provenance_key(self.folder / one) for one in inputs}
+        folder = (self.root if of_all_folds else self.folder) / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return stage(
+            folder,
+            {"settings": settings, "models": loaded},
+            inputs,
+            work=work,
+            seed=self.profile.seed,
+            profile=self.profile.name,
+            data=self.data,
+            device=self.profile.compute.device,
+        )
+
+    @cached_property
+    def store(self) -> TokenStore:
+        """The token store."""
+        return TokenStore(self.folder / "tokens")
+
+    @cached_property
+    def targets(self) -> Targets:
+        """Embeddings of the pictures."""
+        return Targets.load(self.folder / "targets")
+
+    @cached_property
+    def tables(self) -> RunTables:
+        """Scores, answers, pictures, curves and provenance."""
+        return RunTables(self.root)
+
+    def variants(self) -> list[str]:
+        """Names of the encoders of the profile, see `encoder.variants.describe`."""
+        return expand(self.profile.alignment.variants, self.store)
+
+    def patch_variants(self) -> list[str]:
+        """The main encoder and those with other patch sizes, whose maps are averaged."""
+        return ["main", *(name for name in self.variants() if name in self.store.plans)]
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether the pictures have captions, from which the language model learns."""
+        first = self.recordings.trials.image_id.iloc[0]
+        return self.recordings.has_images and bool(self.recordings.captions(first))
+
+    def encoder(self, variant: str = "main") -> BrainEncoder:
+        """A trained encoder: 'main', 'p4', 'flat', 'no-vae', 'per-subject-subj01', ..."""
+        return load_encoder(self.folder / "encoders" / variant)
+
+    def llm(self) -> BrainLLM:
+        """The language model that reads brain tokens; loaded once."""
+        device = self.profile.compute.device
+        return self._once(
+            "llm", lambda: BrainLLM.from_pretrained(self.folder / "llm", device=device)
+        )
+
+    def reconstructor(self) -> Reconstructor:
+        """The diffusion model with the profile's settings; loaded once."""
+        return self._once("reconstructor", self._reconstructor)
+
+    def _reconstructor(self) -> Reconstructor:
+        settings, models = self.profile.reconstruction, self.profile.models
+        return Reconstructor.from_pretrained(
+            models.unclip,
+            device=self.profile.compute.device,
+            steps=settings.steps,
+            guidance=settings.guidance,
+            noise_level=settings.noise_level,
+            clip_norm=None if settings.rescale == "none" else self.training_clip_norm(),
+            image_size=models.image_size,
+        )
+
+    def training_clip_norm(self) -> float:
+        """Mean length of the training pictures' CLIP embeddings."""
+        trials, targets = self.store.trials, self.targets
+        train = trials.image_id[trials.split == "train"].unique()
+        return float(targets.clip[targets.rows(train)].norm(dim=-1).mean())
+
+    def encode(
+        self,
+        subject: str | int,
+        image_id: str | int,
+        repeat: int | None = None,
+        variant: str = "main",
+    ) -> BrainEmbedding:
+        """What an encoder reads of a subject who saw a picture: of the mean over repeats, or of one, counted from 0."""
+        encoder = self._once(variant, lambda: self.encoder(variant))
+        tokens = self.store.tokens(subject, image_id, repeat, encoder.layout)
+        with torch.no_grad():
+            return encoder(tokens)
+
+    def prompt(self, z: BrainEmbedding) -> str:
+        """The language model's prompt for the diffusion model."""
+        return self.llm().chat(z).ask(PROMPTS["reconstruction"][0])
+
+    def test_images(self, subject: str | int) -> list[str]:
+        """A subject's test pictures."""
+        trials, name = self.store.trials, self.store.subject_name(subject)
+        return sorted(trials.image_id[(trials.subject == name) & (trials.split == "test")].unique())
+
+    def categories(self, image_id: str) -> list[str]:
+        """What a picture holds, as words to locate."""
+        return sorted({o["category"] for o in self.recordings.objects(image_id)})
+
+    def locate(self, concept: str, subject: str | int, image_id: str | int | None = None) -> Heat:
+        """Where a concept lies in a subject, from one test picture or from all that hold the concept.
+
+        Raises
+        ------
+        DataError
+            No test picture of the subject holds the concept, or the subject did not see the picture.
+        """
+        from neurovl.foundation.clip import load_clip
+
+        name = self.store.subject_name(subject)
+        ids, voxels = held_out_voxels(self.store, name, "average")
+        if image_id is None:
+            wanted = [i for i in ids if concept in self.categories(i)]
+        else:
+            wanted = [i for i in ids if i == str(image_id)]
+        if not wanted:
+            what = f"pictures with {concept!r}" if image_id is None else f"image {image_id}"
+            raise DataError(
+                f"{name} has no test trials for {what}, expected one at least; choose an image of the test split with "
+                "--image-id"
+            )
+        clip = load_clip(self.profile.models.clip, self.profile.compute.device)
+        return locate(
+            concept,
+            store=self.store,
+            encoders=[self.encoder(one) for one in self.patch_variants()],
+            text=clip.embed_texts([TEMPLATE.format(concept)])[0],
+            subject=name,
+            voxels=voxels[[ids.index(i) for i in wanted]],
+        )
+
+    def _once(self, name: str, load: Callable):
+        if name not in self._networks:
+            self._networks[name] = load()
+        return self._networks[name]
+
+
+def open_run(run: str | Path, fold: int = 0) -> Run:
+    """Open a run folder.
+
+    Parameters
+    ----------
+    run : path
+        As given, or below the folder above where a notebook was started in a folder of its own.
+    fold : int
+        Which train/test partition, where the data set has several.
+
+    Raises
+    ------
+    MissingError, ConfigError
+        It is no run folder, or one of another version.
+    """
+    root = find_run(run)
+    record = read_record(root)
+    data = Path(os.path.normpath(root / record["data_folder"]))
+    return Run(root, record["settings"], data, fold, record["folds"])
+
+
+def find_run(run: str | Path) -> Path:
+    """The run folder as given, or below the folder above where a notebook was started in its own folder."""
+    run = Path(run)
+    if run.is_absolute() or run.exists() or not (Path("..") / run).exists():
+        return run
+    return Path("..") / run
