@@ -44,6 +44,7 @@ from preprocessing import best_of, copy_bandwidth
 from neurovl.encoder import alignment
 from neurovl.encoder.variants import Variant
 from neurovl.encoder.vit3d import BrainEncoder
+from neurovl.settings.sections import Compute
 
 SCHEDULE = 99_920 * 30  # samples
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 by the makers' sheets, SXM
@@ -115,7 +116,9 @@ def package_steps(
 
     patched = mock.patch.multiple(alignment, fit=timed_fit, BrainEncoder=encoder)
     with patched, contextlib.suppress(_Enough):
-        alignment.fit_encoder(world.store, world.targets, system, seed=SEED, device=device)
+        alignment.fit_encoder(
+            world.store, world.targets, system, seed=SEED, compute=Compute(device=device)
+        )
     return np.diff(clock.moments) / block
 
 

@@ -26,6 +26,7 @@ from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
 from neurovl.recordings.opening import open_recordings
 from neurovl.results import read_results, write_results
+from neurovl.run import RunTables
 from neurovl.settings.sections import (
     Adaptation,
     Alignment,
@@ -43,7 +44,7 @@ ALIGNMENT = Alignment(epochs=1, batch_size=64, synthetic=0.5, precision="no", va
 PROFILE = Profile(
     "small",
     device="cpu",
-    preprocessing=Preprocessing(subjects=(1,), patches=(4,)),
+    preprocessing=Preprocessing(subjects=(1,), patches=(4,), off_mask="zero"),
     encoder=NETWORK,
     alignment=ALIGNMENT,
     evaluation=Evaluation(bootstrap=200),
@@ -98,7 +99,7 @@ def everything(run, new):
 def targets(run, new, curve):
     from neurovl.encoder.targets import Targets
 
-    return Targets(run.folder / f"targets-{new[0]}")
+    return Targets.load(run.folder / f"targets-{new[0]}")
 
 
 def value(rows, **wanted):
@@ -118,7 +119,9 @@ def two_way(run, network, trials, targets) -> np.ndarray:
 def test_all_trials_are_read_as_the_store_of_both_subjects_has_them(
     run, everything, tiny_nsd, tmp_path
 ):
-    write_store(open_recordings(tiny_nsd), tmp_path, patches=[4], target=run.store.target)
+    write_store(
+        open_recordings(tiny_nsd), tmp_path, patches=[4], target=run.store.target, off_mask="zero"
+    )
     both = TokenStore(tmp_path)
     shared = np.searchsorted(both.region, run.store.region)
     np.testing.assert_array_equal(both.region[shared], run.store.region)
@@ -407,7 +410,7 @@ def test_results_have_the_curve_of_the_profile_s_subject_alone(run, curve, tmp_p
     assert quarter.note == "split shared1000; 50 training pictures, 150 trials"
     empty = value(rows, system="neurovl share=0.001")
     assert np.isnan(empty.value) and "2 or more" in empty.note
-    table = figures.RunTables(run.folder).adaptation
+    table = RunTables(run.folder).adaptation
     pd.testing.assert_frame_equal(table, curve)
 
 

@@ -25,7 +25,7 @@ from neurovl.encoder.variants import Variant
 from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder
 from neurovl.errors import ConfigError, DataError
 from neurovl.recordings.opening import open_recordings
-from neurovl.settings.sections import Alignment, EncoderShape
+from neurovl.settings.sections import Alignment, Compute, EncoderShape
 from neurovl.tokens.store import TokenStore
 from neurovl.tokens.writing import write_store
 from neurovl.training.loop import Part, batch_rows
@@ -33,6 +33,7 @@ from neurovl.training.prefetch import Prefetcher
 
 SHAPE = EncoderShape(width=16, layers=2, heads=2, head_hidden=16, readout=32)
 STILL = Alignment(epochs=1, batch_size=40, lr=0.0, synthetic=0.5, ema=0.9, precision="no")
+CPU = Compute(device="cpu")
 MAIN = Variant("main", "p3", SHAPE, STILL)
 
 
@@ -47,7 +48,7 @@ def targets(store, tmp_path_factory):
 
 
 def trained(store, targets, system, seed=0):
-    return fit_encoder(store, targets, system, seed=seed, device="cpu")[0]
+    return fit_encoder(store, targets, system, seed=seed, compute=CPU)[0]
 
 
 def training(store):
@@ -253,8 +254,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(store, targets, tmp_path,
     )
     monkeypatch.setattr(TrainingTrials, "batch", killed)
     with pytest.raises(KeyboardInterrupt):
-        fit_encoder(store, targets, system, seed=0, device="cpu", checkpoint=tmp_path)
-    again, _ = fit_encoder(store, targets, system, seed=0, device="cpu", checkpoint=tmp_path)
+        fit_encoder(store, targets, system, seed=0, compute=CPU, checkpoint=tmp_path)
+    again, _ = fit_encoder(store, targets, system, seed=0, compute=CPU, checkpoint=tmp_path)
     assert calls[8] == 5
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
@@ -331,7 +332,7 @@ def told(captions=None, labels=None):
 
 def test_the_target_of_a_picture_with_captions_alone_is_their_mean(tmp_path):
     write_targets(told({7: ["a dog", "a big dog"], 9: ["snow"]}), tmp_path, Words(), batch=1)
-    targets = Targets(tmp_path)
+    targets = Targets.load(tmp_path)
     # 5 and 9 letters in 2 and 3 words; 4 letters in one.
     torch.testing.assert_close(targets.clip, torch.tensor([[7.0, 2.5], [4.0, 1.0]]))
     assert targets.vae is None and targets.image_ids == ["7", "9"]
@@ -344,7 +345,7 @@ def test_the_target_of_a_label_is_its_sentence(tmp_path):
     labels = {"x": "cat", "y": "cat"}
     write_targets(told(labels=labels), tmp_path, Words())
     expected = torch.tensor([[float(len(sentence)), 9.0]] * 2)
-    torch.testing.assert_close(Targets(tmp_path).clip, expected)
+    torch.testing.assert_close(Targets.load(tmp_path).clip, expected)
 
 
 def test_labels_that_clip_cannot_tell_apart_are_named(tmp_path):
@@ -405,7 +406,7 @@ def test_watched_pictures_are_nobody_s_training_pictures(store):
 def test_the_validation_loss_is_that_of_averaged_repeats_left_out_of_training(store, targets):
     settings = replace(STILL, validation=0.2, patience=0)
     encoder, curve = fit_encoder(
-        store, targets, replace(MAIN, settings=settings), seed=0, device="cpu"
+        store, targets, replace(MAIN, settings=settings), seed=0, compute=CPU
     )
     _, watched = split_pictures(training(store), 0.2, seed=0)
     losses = []

@@ -17,7 +17,7 @@ from neurovl.settings.profile_files import load_profile
 from neurovl.training.devices import accelerator_for
 
 PROFILE = """
-device: cpu
+compute: {{device: cpu}}
 preprocessing: {{patches: [5], off_mask: own}}
 encoder: {{width: 32, layers: 2, heads: 2, head_hidden: 32, readout: 16}}
 alignment: {{epochs: {epochs}, batch_size: 32, lr: 1.0e-3, synthetic: 0.5, precision: "no", ema: 0.9, variants: [main]}}
@@ -28,7 +28,7 @@ EPOCHS = 12  # 450 steps, a checkpoint every 200
 def prepared(tiny_nsd, out, epochs=EPOCHS):
     profile = out.with_name(f"{epochs}.yaml")
     profile.write_text(PROFILE.format(epochs=epochs))
-    (run,) = pipeline.start(tiny_nsd, out, load_profile(str(profile)))
+    run = pipeline.start(tiny_nsd, out, load_profile(str(profile)))
     pipeline.write_tokens(run)
     pipeline.embed_targets(run)
     return run
@@ -88,7 +88,7 @@ def test_two_processes_have_the_losses_of_one(tiny_nsd, tmp_path):
 
 
 def test_other_verbs_refuse_several_processes(tiny_nsd, tmp_path):
-    (run,) = pipeline.start(tiny_nsd, tmp_path / "run", load_profile("smoke"))
+    run = pipeline.start(tiny_nsd, tmp_path / "run", load_profile("smoke"))
     one = start(run=run, verb=("evaluate",), WORLD_SIZE="2", RANK="0")
     said = one.communicate()[0]
     assert one.returncode == 1

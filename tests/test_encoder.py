@@ -139,7 +139,7 @@ def tokens_of(linear, x):
 def informed(linear):
     torch.manual_seed(0)
     made = BrainEncoder(**SHAPE, readout=K, n_subjects=2).eval()
-    place_readout(made, linear.basis, linear.models, linear.columns)
+    place_readout(made.readout, linear.basis, linear.models, linear.columns)
     return made
 
 

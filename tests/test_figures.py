@@ -11,7 +11,8 @@ from neurovl import figures
 from neurovl.errors import MissingError
 from neurovl.recordings.opening import open_recordings
 from neurovl.results import Claim, Row, write_claims, write_results
-from neurovl.settings.profile_files import Profile, write_run
+from neurovl.run import RunTables, write_record
+from neurovl.settings.profile_files import Profile
 from neurovl.smallworld.subjects import truth
 from neurovl.tokens.store import TokenStore
 from neurovl.tokens.writing import write_store
@@ -34,7 +35,7 @@ def recordings(tiny_nsd):
 @pytest.fixture(scope="module")
 def store(recordings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokens")
-    write_store(recordings, folder, patches=[4, 3])
+    write_store(recordings, folder, patches=[4, 3], off_mask="zero")
     return TokenStore(folder)
 
 
@@ -42,7 +43,7 @@ def store(recordings, tmp_path_factory):
 def run(tmp_path):
     """A run folder with two rows and a claim."""
     facts = {"data": "simulated-nsd", "simulated": True, "folds": 1}
-    write_run(tmp_path, Profile("smoke"), "../data", facts)
+    write_record(tmp_path, Profile("smoke"), "../data", facts)
     (tmp_path / "results").mkdir()
     rows = [
         Row(**PLAIN, system=s, metric="two_way_clip", value=v, ci_low=v - 0.1, ci_high=v + 0.1, n=9)
@@ -95,7 +96,7 @@ def test_beta_is_read_from_the_systems_name():
 
 
 def test_claims_without_a_number_are_left_to_the_table(run):
-    claims = figures.RunTables(run).claims
+    claims = RunTables(run).claims
     empty = claims.assign(
         claim="c", value=np.nan, ci_low=np.nan, ci_high=np.nan, verdict="undecided"
     )
@@ -105,11 +106,11 @@ def test_claims_without_a_number_are_left_to_the_table(run):
 
 
 def test_run_tables_read_the_run_and_name_it(run):
-    tables = figures.RunTables(run)
+    tables = RunTables(run)
     assert tables.source == "data: simulated-nsd · profile: smoke · seed 0"
     assert tables.results.value.tolist() == [0.8, 0.5]
     with pytest.raises(MissingError, match="run.json"):
-        figures.RunTables(run / "results")
+        RunTables(run / "results")
 
 
 def test_provenance_has_one_row_a_stage(run):
@@ -117,7 +118,7 @@ def test_provenance_has_one_row_a_stage(run):
         (run / stage).mkdir(parents=True)
         about = {"seconds": 2.0 + number, "finished": f"2026-01-0{number + 1}", "version": "0.1.0"}
         (run / stage / "provenance.json").write_text(json.dumps(about))
-    table = figures.RunTables(run).provenance
+    table = RunTables(run).provenance
     assert table.stage.tolist() == ["tokens", "encoders/main"] and table.seconds.tolist() == [2, 3]
 
 

@@ -23,8 +23,9 @@ from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.hub import export_encoder, push_encoder
 from neurovl.hub.facts import public_models
 from neurovl.pipeline import start, write_tokens
-from neurovl.results import Row, provenance_key, stage, write_results
+from neurovl.results import Row, write_results
 from neurovl.settings.profile_files import load_profile
+from neurovl.stages import provenance_key, stage
 
 ROWS = [
     Row(
@@ -115,7 +116,7 @@ def make_run(folder: Path, data: Path, off_mask: str = "zero") -> Path:
             "preprocessing": type(profile.preprocessing)(patches=(3, 2), off_mask=off_mask),
         }
     )
-    run = start(data, folder, profile)[0]
+    run = start(data, folder, profile)
     write_tokens(run)
     with run.stage("targets", {}) as s:
         (s.dir / "targets.safetensors").write_text("not read here")

@@ -27,10 +27,9 @@ from neurovl.localization.importance import (
     places,
     silence,
 )
-from neurovl.pipeline import Run
 from neurovl.recordings.opening import open_recordings
-from neurovl.settings.profile_files import write_run
-from neurovl.settings.sections import Evaluation, Profile
+from neurovl.run import Run, RunTables, write_record
+from neurovl.settings.sections import Compute, Evaluation, Profile
 from neurovl.tokens.writing import write_store
 
 V, E, VAE = 24, 5, (2, 2, 2)
@@ -197,11 +196,11 @@ def test_p_counts_both_tails_and_the_observation():
 def run(tiny_nsd, tmp_path_factory):
     """A run whose VAE head reads what is early in both subjects, and whose CLIP head what is ventral in both."""
     folder, recordings = tmp_path_factory.mktemp("run"), open_recordings(tiny_nsd)
-    profile = Profile("smoke", device="cpu", evaluation=Evaluation(bootstrap=200))
-    write_run(folder, profile, "data", {"data": recordings.name, "simulated": True, "folds": 1})
-    run = Run(folder, profile, recordings, {"name": recordings.name, "checksum": "0"})
-    with run.stage("tokens", {}) as s:
-        write_store(recordings, s.dir, patches=[5])
+    profile = Profile("smoke", compute=Compute(device="cpu"), evaluation=Evaluation(bootstrap=200))
+    write_record(folder, profile, "data", {"data": recordings.name, "simulated": True, "folds": 1})
+    run = Run(folder, profile, tiny_nsd)
+    with run.stage("tokens", write_store, {}) as s:
+        write_store(recordings, s.dir, patches=[5], off_mask="zero")
     found = list(stage.regions(run).values())
     weights = np.zeros((len(run.store.region) + 1, E + 8), np.float32)
     rng = np.random.default_rng(0)
@@ -213,7 +212,7 @@ def run(tiny_nsd, tmp_path_factory):
     responses = run.store.voxels_at(trials.index) @ weights[:-1]
     means = pd.DataFrame(responses).groupby(trials.image_id.to_numpy()).mean().loc[ids].to_numpy()
     values = torch.from_numpy(means + rng.normal(size=means.shape)).float()
-    with run.stage("targets", {}) as s:
+    with run.stage("targets", write_store, {}) as s:
         parts = {
             "clip": values[:, :E].contiguous(),
             "vae": values[:, E:].unflatten(1, VAE).contiguous(),
@@ -226,7 +225,7 @@ def run(tiny_nsd, tmp_path_factory):
     encoder.readout.weight[0] = torch.from_numpy(weights)[run.store.columns("p5")]
     encoder.readout.components.copy_(torch.eye(E + 8))
     encoder.readout.mean.copy_(torch.cat([m for m in stage._means(run).values()]))
-    with run.stage("encoders/main", {}) as s:
+    with run.stage("encoders/main", write_store, {}) as s:
         encoder.save_pretrained(s.dir)
     evaluation.measure_importance(run)
     return run
@@ -288,7 +287,7 @@ def test_rows_and_claims_follow(run):
 
 
 def test_figures_show_the_table(run):
-    tables = figures.RunTables(run.folder)
+    tables = RunTables(run.folder)
     axes = figures.region_importance(tables.importance).axes
     assert [x.get_text() for x in axes[0].get_yticklabels()] == [
         "early areas",
@@ -316,6 +315,6 @@ def test_without_regions_or_pictures_it_is_left_out(run, monkeypatch, tmp_path, 
     own = run.recordings
     bare = SimpleNamespace(has_images=True, mask=own.mask, rois=lambda s: {"V1": own.rois(s)["V1"]})
     assert evaluation.regions(SimpleNamespace(store=run.store, recordings=bare)) == {}
-    write_run(tmp_path, run.profile, "data", {"data": "x", "simulated": False, "folds": 1})
-    assert figures.RunTables(tmp_path).importance.empty
-    assert figures.RunTables(tmp_path).token_maps("subj01") == {}
+    write_record(tmp_path, run.profile, "data", {"data": "x", "simulated": False, "folds": 1})
+    assert RunTables(tmp_path).importance.empty
+    assert RunTables(tmp_path).token_maps("subj01") == {}

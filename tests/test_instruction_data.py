@@ -31,7 +31,7 @@ def run(tiny_nsd, tmp_path, monkeypatch):
     monkeypatch.setattr(annotators, "load_captioner", lambda spec, device: Captioner())
     monkeypatch.setattr(annotators, "load_detector", lambda spec, device: Detector())
     profile = replace(load_profile("smoke"), models=Models(captioner="blip2", detector="detr"))
-    return pipeline.start(tiny_nsd, tmp_path / "run", profile)[0]
+    return pipeline.start(tiny_nsd, tmp_path / "run", profile)
 
 
 def training(run) -> list[str]:

@@ -21,7 +21,7 @@ from neurovl.tokens.writing import write_store
 @pytest.fixture(scope="module")
 def store(tiny_nsd, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokens")
-    write_store(open_recordings(tiny_nsd), folder, patches=[5, 4])
+    write_store(open_recordings(tiny_nsd), folder, patches=[5, 4], off_mask="zero")
     return TokenStore(folder)
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from neurovl.errors import ConfigError, MissingError
-from neurovl.pipeline import open_run, reproduce
+from neurovl.pipeline import reproduce
 from neurovl.results import read_claims, read_results
+from neurovl.run import open_run
 from neurovl.settings.profile_files import load_profile, profile_from_dict, profile_names
 
 STAGES = [
@@ -31,7 +32,7 @@ STAGES = [
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> Path:
     """A run of the smoke profile on simulated brains."""
-    return reproduce(None, tmp_path_factory.mktemp("work") / "smoke", "smoke", device="cpu")
+    return reproduce(None, tmp_path_factory.mktemp("work") / "smoke", "smoke", device="cpu").root
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +175,7 @@ def test_haxby_takes_the_same_path(shared_data, tmp_path):
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(short))
     run = reproduce(
         shared_data / "haxby", tmp_path / "haxby", str(tmp_path / "short.yaml"), device="cpu"
-    )
+    ).root
     found = read_results(run / "results" / "results.csv").set_index(["system", "subject"])
     assert (
         found.loc[("ridge", "subj01"), "value"] > 0.65 and found.loc[("ridge", "subj01"), "n"] == 96
@@ -229,7 +230,7 @@ def test_an_own_table_takes_the_same_path(tmp_path, pictures):
         "encoder: {width: 32, layers: 2, heads: 2, head_hidden: 32}\n"
         "alignment: {epochs: 1, batch_size: 16, variants: [main]}\nevaluation: {bootstrap: 100}\n"
     )
-    run = reproduce(study, tmp_path / "run", str(tmp_path / "mine.yaml"), device="cpu")
+    run = reproduce(study, tmp_path / "run", str(tmp_path / "mine.yaml"), device="cpu").root
     found = read_results(run / "results" / "results.csv")
     assert set(found.data) == {"study"} and set(found.task) == {"alignment"}
     assert set(found.subject) == {"sub-01", "sub-02", "all"}

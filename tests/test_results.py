@@ -8,21 +8,23 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from neurovl import results
-from neurovl import stages as provenance
 from neurovl.errors import ConfigError, DataError, MissingError
-from neurovl.results import Claim, Row, provenance_key, stage
+from neurovl.results import Claim, Row
+from neurovl.stages import provenance_key, stage
 
 COMMON = {
     "seed": 0,
     "profile": "smoke",
     "data": {"name": "simulated-nsd", "checksum": "abc"},
     "device": "cpu",
+    "work": stage,
 }
 
 
@@ -92,75 +94,8 @@ def test_what_does_not_matter_skips(tmp_path):
 
 def test_changed_code_reruns(tmp_path, monkeypatch):
     assert run(tmp_path / "tokens")
-    monkeypatch.setattr(provenance, "code_hash", lambda *roots: "other")
+    monkeypatch.setattr("neurovl.stages.folder.code_hash", lambda work: "other")
     assert run(tmp_path / "tokens")
-
-
-def test_code_hash_of_a_module_covers_what_it_imports_and_no_more(tmp_path, monkeypatch):
-    package = tmp_path / "neurovl"
-    (package / "deep").mkdir(parents=True)
-    files = {
-        "top.py": "from .near import x\n",
-        "near.py": "def f():\n    from .deep import inner, z\n",
-        "deep/__init__.py": "from .shown import z\n",
-        "deep/shown.py": "z = 1\n",
-        "deep/inner.py": "from ..far import y\nimport numpy\n",
-        "far.py": "y = 1\n",
-        "other.py": "from . import top\n",
-    }
-    for name, text in files.items():
-        (package / name).write_text(text)
-    monkeypatch.setattr(provenance, "_PACKAGE", package)
-
-    def after_editing(name):
-        (package / name).write_text(files[name] + "# edited\n")
-        provenance.code_hash.cache_clear()
-        changed = provenance.code_hash("neurovl.top")
-        (package / name).write_text(files[name])
-        return changed
-
-    provenance.code_hash.cache_clear()
-    before = provenance.code_hash("neurovl.top")
-    assert {n for n in files if after_editing(n) != before} == set(files) - {"other.py"}
-    provenance.code_hash.cache_clear()
-
-
-def test_preprocessing_rests_on_the_readers_and_on_no_simulation():
-    reached = provenance._reachable(("neurovl.tokens.writing", "neurovl.recordings.opening"))
-    reached = {
-        path.relative_to(provenance._PACKAGE / "datasets").as_posix()
-        for path in reached
-        if "datasets" in path.parts
-    }
-    readers = {
-        f"{name}/{module}.py"
-        for name in ("nsd", "haxby", "table")
-        for module in ("__init__", "recordings")
-    }
-    others = {"nsd/design.py", "nsd/files.py", "nsd/regions.py", "nsd/stimuli.py", "table/files.py"}
-    betas = {f"betas/{name}.py" for name in ("stream", "nifti", "hdf5", "volumes")}
-    assert readers | others | betas <= reached
-    folders = {name.split("/")[0] for name in reached if "/" in name}
-    assert folders == {"nsd", "haxby", "table", "betas"}
-
-
-def test_code_hash_leaves_rendering_out(tmp_path, monkeypatch):
-    def fresh():
-        provenance.code_hash.cache_clear()
-        return provenance.code_hash()
-
-    monkeypatch.setattr(provenance, "_PACKAGE", tmp_path)
-    (tmp_path / "encoder.py").write_text("x = 1")
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "images.py").write_text("y = 1")
-    before = fresh()
-    for name in ("figures.py", "cli.py", "notes.md"):
-        (tmp_path / name).write_text("anything")
-    assert fresh() == before
-    (tmp_path / "metrics" / "images.py").write_text("y = 2")
-    assert fresh() != before
-    monkeypatch.undo()
-    provenance.code_hash.cache_clear()
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -198,34 +133,62 @@ def test_an_interrupted_stage_resumes_with_the_same_key_only(tmp_path):
 
 KILLED = """
 import sys, time
-from neurovl.results import stage
+from neurovl.stages import stage
 with stage(sys.argv[1], {"epochs": 3}, {}, seed=0, profile="smoke",
-           data={"name": "simulated-nsd", "checksum": "abc"}, device="cpu") as s:
+           data={"name": "simulated-nsd", "checksum": "abc"}, device="cpu", work=stage) as s:
     (s.dir / "checkpoint").write_text("1")
     print("working", flush=True)
     time.sleep(60)
 """
 
 
-def test_a_killed_process_keeps_others_out_while_alive_and_leaves_nothing_final(tmp_path):
-    folder = tmp_path / "llm"
-    root = str(Path(__file__).parents[1])
+@pytest.fixture
+def writing(tmp_path):
+    """A process in the middle of the stage `llm`."""
     child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(folder)],
+        [sys.executable, "-c", KILLED, str(tmp_path / "llm")],
         stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": root},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
     )
-    try:
-        assert child.stdout.readline() == b"working\n"
-        with pytest.raises(ConfigError, match="being written by another process"):
-            run(folder)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-    assert not folder.exists()
-    with stage(folder, {"epochs": 3}, {}, **COMMON) as s:
+    assert child.stdout.readline() == b"working\n"
+    yield child
+    child.kill()
+    child.wait()
+    child.stdout.close()
+
+
+def test_a_killed_process_leaves_nothing_final_and_the_next_goes_on(tmp_path, writing):
+    writing.send_signal(signal.SIGKILL)
+    writing.wait()
+    assert not (tmp_path / "llm").exists()
+    with stage(tmp_path / "llm", {"epochs": 3}, {}, **COMMON) as s:
         assert s.resumed and (s.dir / "checkpoint").read_text() == "1"
+
+
+def test_a_second_process_waits_for_the_one_that_writes(tmp_path, writing, caplog):
+    caplog.set_level("INFO")
+    ran = []
+    thread = Thread(target=lambda: ran.append(run(tmp_path / "llm")))
+    thread.start()
+    thread.join(1)
+    assert thread.is_alive() and ran == []
+    assert "is being written by another process: waiting for it" in caplog.text
+    writing.send_signal(signal.SIGKILL)
+    thread.join(20)
+    assert ran == [True] and content(tmp_path / "llm") == "done"
+
+
+def test_a_stage_that_another_process_has_ended_meanwhile_is_not_done_again(tmp_path):
+    folder, ran = tmp_path / "llm", []
+    with stage(folder, {"epochs": 3}, {}, **COMMON) as s:
+        thread = Thread(target=lambda: ran.append(run(folder)))
+        thread.start()
+        thread.join(1)
+        assert thread.is_alive()
+        (s.dir / "deep").mkdir()
+        (s.dir / "deep" / "model.txt").write_text("first")
+    thread.join(20)
+    assert ran == [False] and content(folder) == "first" and names(tmp_path) == ["llm"]
 
 
 def test_death_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):

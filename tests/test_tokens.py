@@ -112,7 +112,7 @@ def test_a_session_with_few_training_trials_uses_its_own_statistics(data, tmp_pa
     few = open_recordings(data.root, subjects=[1])
     train = few.trials.index[few.trials.split == "train"][MIN_TRAINING_TRIALS - 1 :]
     few.trials.loc[train, "split"] = "test"
-    write_store(few, tmp_path, patches=[5])
+    write_store(few, tmp_path, patches=[5], off_mask="zero")
     assert TokenStore(tmp_path).transductive == {"subj01": ["1"]}
 
 
@@ -175,7 +175,7 @@ def test_another_region_takes_nothing_over(data, store, tmp_path):
 
 
 def test_a_store_with_a_cut_session_names_the_file(data, tmp_path):
-    write_store(data, tmp_path, patches=[5])
+    write_store(data, tmp_path, patches=[5], off_mask="zero")
     file = tmp_path / "subj01" / "session01.npy"
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match="subj01/session01.npy .* neurovl preprocess"):
@@ -193,7 +193,7 @@ def test_a_trial_that_float16_cannot_hold_is_named(data, tmp_path):
     wild = open_recordings(data.root, subjects=[1])
     wild.__class__ = Exploding
     with pytest.raises(DataError, match="session 1 of subj01: trial"):
-        write_store(wild, tmp_path, patches=[5])
+        write_store(wild, tmp_path, patches=[5], off_mask="zero")
     assert not list(tmp_path.glob("subj01/session*"))
 
 

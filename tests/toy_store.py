@@ -57,7 +57,7 @@ class ToyStore:
         save_file({"clip": clip, "vae": vae}, folder / "targets.safetensors")
         ids = [f"img{k}" for k in range(len(clip))]
         (folder / "image_ids.json").write_text(json.dumps(ids))
-        return Targets(folder)
+        return Targets.load(folder)
 
     def voxels_at(self, index):
         return self.x[np.asarray(index)].copy()
