@@ -42,8 +42,7 @@ def talks(run, image_ids: list[str]) -> dict[str, list]:
     image_ids : list of str
         As tables hold them.
     """
-    from neurovl.language.dialogues import category_frequencies
-    from neurovl.language.dialogues import composing as dialogues
+    from neurovl.language.dialogues import category_frequencies, dialogues
 
     original = {str(i): i for i in run.recordings.trials.image_id.unique()}
     noted = annotations(run)

@@ -42,7 +42,7 @@ def _pieces(
     if n_brain and PLACEHOLDER not in tokenizer.get_vocab():
         raise ConfigError(
             f"the tokenizer has no token {PLACEHOLDER}, expected it for {n_brain} brain tokens; "
-            "call neurovl.instructions.add_placeholder(tokenizer) first"
+            "call neurovl.language.dialogues.add_placeholder(tokenizer) first"
         )
     messages = []
     for i, q in enumerate(questions):
