@@ -5,6 +5,7 @@ Stages read from the stages before them and write below RUN/; how they are score
 
 import logging
 import os
+import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -259,62 +260,95 @@ def train_encoder(run: Run, name: str) -> None:
             _drop_checkpoint(s.dir)
 
 
+def annotate_pictures(run: Run) -> dict[str, dict]:
+    """RUN/annotations: captions and objects of the training pictures by the profile's captioner and detector.
+
+    Empty where the profile names none of them. COCO's captions are of whole photographs, NSD shows crops, so the paper
+    annotated them anew, with BLIP-2 and DETR.
+    """
+    from neurovl.foundation.annotators import (
+        annotate,
+        load_captioner,
+        load_detector,
+        read_annotations,
+    )
+
+    models, device = run.profile.models, run.profile.device
+    if models.captioner is None or models.detector is None or not run.recordings.has_images:
+        return {}
+    with run.stage("annotations", {}) as s:
+        if not s.done:
+            trials = run.recordings.trials
+            ids = trials.image_id[trials.split == "train"].unique()
+            pictures = [(str(i), lambda i=i: run.recordings.image(i)) for i in ids]
+            annotate(
+                pictures,
+                s.dir / "annotations.jsonl",
+                load_captioner(models.captioner, device),
+                load_detector(models.detector, device),
+                seed=run.profile.seed,
+            )
+    return read_annotations(run.folder / "annotations" / "annotations.jsonl")
+
+
 def train_language(run: Run) -> None:
-    """RUN/llm: projector and language model, stage 1 then stage 2 (paper section 3.2)."""
+    """RUN/llm: projector and language model, stage 1 then stage 2 (paper section 3.2), and their training curves.
+
+    The processes of `accelerate launch` train them together.
+    """
     import torch
 
-    from neurovl.encoder.alignment import predict
     from neurovl.foundation.llm import load_llm
     from neurovl.language import BrainLLM, Projector, fit_language
     from neurovl.language.talks import talks
-    from neurovl.training.devices import accelerator_for
+    from neurovl.training.devices import agree, leader_first, leads
 
-    p, settings = run.profile, run.profile.language
-    with run.stage("llm", settings, ("tokens", "targets", "encoders/main")) as s:
-        if s.done:
+    p = run.profile
+    stage = run.stage("llm", p.language, ("tokens", "targets", "encoders/main"))
+    with stage if leads() else nullcontext() as s:
+        folder = agree(None if s is None or s.done else s.dir, p.device)
+        if folder is None:
             return
-        store, encoder = run.store, run.encoder("main")
-        trials = store.trials[store.trials.split == "train"]
-        rows = trials.index.to_numpy()
-        blocks = np.array_split(rows, max(1, len(rows) // 1024))
-        hidden = torch.cat(
-            [
-                predict(encoder, store.cut(store.voxels_at(b), encoder.layout)).hidden.half()
-                for b in blocks
-            ]
-        )
-        talk = talks(run, list(trials.image_id))
+        with leader_first(p.device):
+            annotations = annotate_pictures(run)
+        trials = run.store.trials[run.store.trials.split == "train"]
+        pictures, hidden = list(trials.image_id), _hidden_states(run, trials.index.to_numpy())
         llm, tokenizer = load_llm(p.models.llm, p.device)
         torch.manual_seed(p.seed)
-        model = BrainLLM(
-            llm, tokenizer, Projector(hidden.shape[-1], llm.get_input_embeddings().embedding_dim)
+        width = llm.get_input_embeddings().embedding_dim
+        model = BrainLLM(llm, tokenizer, Projector(hidden.shape[-1], width))
+        curve = fit_language(
+            model,
+            hidden,
+            pictures,
+            talks(run.recordings, pictures, annotations, p.seed),
+            p.language,
+            seed=p.seed,
+            checkpoint=folder / "checkpoint",
+            device=p.device,
+            trackers=p.trackers,
+            logs=run.folder / "logs",
         )
-        curve = []
-        for number in (1, 2):
-            losses = fit_language(
-                model,
-                hidden,
-                list(trials.image_id),
-                talk,
-                stage=number,
-                steps=settings.steps[number - 1],
-                batch_size=settings.batch_size[number - 1],
-                lr=settings.lr[number - 1],
-                seed=p.seed + number,
-                accelerator=accelerator_for(settings.precision, p.device),
-            )
-            curve += [
-                {"stage": number, "step": i + 1, "loss": loss} for i, loss in enumerate(losses)
-            ]
-        model.float().save_pretrained(s.dir)
-        pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
+        if s is not None:
+            model.float().save_pretrained(s.dir)
+            pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
+            _drop_checkpoint(s.dir)
+
+
+def _hidden_states(run: Run, rows: np.ndarray):
+    """The main encoder's penultimate layer of rows of the store, float16 tensor (n, N + 1, D)."""
+    import torch
+
+    from neurovl.encoder.alignment import predict
+
+    store, encoder = run.store, run.encoder("main")
+    blocks = np.array_split(rows, max(1, len(rows) // 1024))
+    tokens = (store.cut(store.voxels_at(block), encoder.layout) for block in blocks)
+    return torch.cat([predict(encoder, block).hidden.half() for block in tokens])
 
 
 def _drop_checkpoint(folder: Path) -> None:
-    file = folder / "checkpoint" / "checkpoint.pt"
-    file.unlink(missing_ok=True)
-    if file.parent.is_dir():
-        file.parent.rmdir()
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
 
 
 def train(run: Run) -> None:

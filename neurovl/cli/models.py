@@ -55,10 +55,12 @@ def train_encoder(
 def train_llm(run: RunDir) -> None:
     """Train projector and language model of a run."""
     from neurovl import pipeline
+    from neurovl.training.devices import leads
 
     for fold in folds(run):
         pipeline.train_language(fold)
-    say(f"wrote {run / 'llm'}")
+    if leads():
+        say(f"wrote {run / 'llm'}")
 
 
 @foundation_app.command("train")

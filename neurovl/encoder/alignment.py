@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from neurovl.encoder.batches import TrainingTrials, split_pictures
+from neurovl.encoder.batches import TrainingTrials
 from neurovl.encoder.encoding_models import TargetBasis
 from neurovl.encoder.targets import Targets
 from neurovl.encoder.variants import Variant
@@ -14,6 +14,7 @@ from neurovl.settings.sections import Alignment
 from neurovl.tokens.store import TokenStore
 from neurovl.training.loop import Schedule, Validation, fit
 from neurovl.training.prefetch import Prefetcher
+from neurovl.training.validation import split_pictures
 
 
 def alignment_loss(
