@@ -80,7 +80,7 @@ def fit_language(
     lessons = Lessons(brain_llm, hidden, pictures, dialogues)
     trials = pd.DataFrame({"image_id": lessons.pictures})
     seen, watched = (
-        part.index.to_numpy()
+        part.index.to_numpy(copy=True)
         for part in split_pictures(trials, settings.validation, seed, "language")
     )
     curve = []
