@@ -18,7 +18,7 @@ from neurovl.encoder.alignment import (
     loss_weights,
     predict,
 )
-from neurovl.encoder.batches import TrainingTrials, split_pictures
+from neurovl.encoder.batches import TrainingTrials
 from neurovl.encoder.encoding_models import ResponseModel, TargetBasis
 from neurovl.encoder.targets import Targets, write_targets
 from neurovl.encoder.variants import Variant
@@ -30,6 +30,7 @@ from neurovl.tokens.store import TokenStore
 from neurovl.tokens.writing import write_store
 from neurovl.training.loop import Part, batch_rows
 from neurovl.training.prefetch import Prefetcher
+from neurovl.training.validation import split_pictures
 
 SHAPE = EncoderShape(width=16, layers=2, heads=2, head_hidden=16, readout=32)
 STILL = Alignment(epochs=1, batch_size=40, lr=0.0, synthetic=0.5, ema=0.9, precision="no")

@@ -26,7 +26,7 @@ from neurovl.foundation.annotators import (
     read_annotations,
 )
 from neurovl.foundation.source import TINY
-from neurovl.language.dialogues import composing as dialogues
+from neurovl.language.dialogues import dialogues
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Training as it is started from the command line: killed with SIGKILL, and in two processes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 from neurovl import pipeline
 from neurovl.encoder.alignment import predict
 from neurovl.errors import ConfigError
+from neurovl.language import BrainLLM
 from neurovl.settings.profile_files import load_profile
 from neurovl.training.devices import accelerator_for
 
@@ -21,17 +23,27 @@ compute: {{device: cpu}}
 preprocessing: {{patches: [5], off_mask: own}}
 encoder: {{width: 32, layers: 2, heads: 2, head_hidden: 32, readout: 16}}
 alignment: {{epochs: {epochs}, batch_size: 32, lr: 1.0e-3, synthetic: 0.5, precision: "no", ema: 0.9, variants: [main]}}
+language: {{steps: [{steps}], batch_size: [4, 4], lr: [2.0e-3, 1.0e-3], precision: "no"}}
 """
 EPOCHS = 12  # 450 steps, a checkpoint every 200
 
 
-def prepared(tiny_nsd, out, epochs=EPOCHS):
+def prepared(tiny_nsd, out, epochs=EPOCHS, steps="20, 20"):
     profile = out.with_name(f"{epochs}.yaml")
-    profile.write_text(PROFILE.format(epochs=epochs))
+    profile.write_text(PROFILE.format(epochs=epochs, steps=steps))
     run = pipeline.start(tiny_nsd, out, load_profile(str(profile)))
     pipeline.write_tokens(run)
     pipeline.embed_targets(run)
     return run
+
+
+def with_encoder(tiny_nsd, folder, names, steps):
+    """Runs that are ready for the language model, with the same encoder."""
+    first, *others = (folder / name for name in names)
+    pipeline.train_encoder(prepared(tiny_nsd, first, epochs=1, steps=steps), "main")
+    for other in others:
+        shutil.copytree(first, other)
+    return [pipeline.open_run(folder / name) for name in names]
 
 
 def start(*launcher, run, verb=("train", "encoder"), **more):
@@ -49,19 +61,23 @@ def launcher(n):
     )
 
 
-@pytest.mark.slow
-def test_a_training_killed_with_sigkill_ends_with_the_same_weights(tiny_nsd, tmp_path):
-    whole, killed = (prepared(tiny_nsd, tmp_path / name) for name in ("whole", "killed"))
-    first = start(run=killed)
-    checkpoint = killed.folder / "encoders" / ".main.partial" / "checkpoint" / "checkpoint.pt"
+def kill_at(checkpoint, run, **how):
+    """Start a training, kill it when it has written a checkpoint, and let a second one end it."""
+    first = start(run=run, **how)
     end = time.monotonic() + 120
     while not checkpoint.exists() and first.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL  # else it had ended already
-    again = start(run=killed)
+    again = start(run=run, **how)
     said = again.communicate()[0]
     assert again.returncode == 0, said
+
+
+@pytest.mark.slow
+def test_a_training_killed_with_sigkill_ends_with_the_same_weights(tiny_nsd, tmp_path):
+    whole, killed = (prepared(tiny_nsd, tmp_path / name) for name in ("whole", "killed"))
+    kill_at(killed.folder / "encoders/.main.partial/checkpoint/checkpoint.pt", killed)
     undisturbed = start(run=whole)
     assert undisturbed.wait() == 0
     weights = [(r.folder / "encoders/main/model.safetensors").read_bytes() for r in (whole, killed)]
@@ -85,6 +101,34 @@ def test_two_processes_have_the_losses_of_one(tiny_nsd, tmp_path):
     a, b = (predict(r.encoder("main"), tokens) for r in (one, two))
     torch.testing.assert_close(a.clip, b.clip, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(a.vae, b.vae, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_language_model_killed_in_its_second_stage_ends_with_the_same_weights(tiny_nsd, tmp_path):
+    whole, killed = with_encoder(tiny_nsd, tmp_path, ("whole", "killed"), steps="20, 300")
+    checkpoint = killed.folder / ".llm.partial/checkpoint/stage2/checkpoint.pt"
+    kill_at(checkpoint, killed, verb=("train", "llm"))
+    pipeline.train_language(whole)
+    for name in ("projector.safetensors", "llm/model.safetensors", "curve.csv"):
+        contents = [(r.folder / "llm" / name).read_bytes() for r in (whole, killed)]
+        assert contents[0] == contents[1], name
+    assert not (killed.folder / "llm" / "checkpoint").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_language_model_of_one(tiny_nsd, tmp_path):
+    one, two = with_encoder(tiny_nsd, tmp_path, ("one", "two"), steps="20, 20")
+    pipeline.train_language(one)
+    both = start(*launcher(2), run=two, verb=("train", "llm"))
+    said = both.communicate(timeout=300)[0]
+    assert both.returncode == 0, said
+    assert said.count("wrote") == 1  # the leader's
+    curves = [pd.read_csv(r.folder / "llm/curve.csv") for r in (one, two)]
+    assert curves[0].stage.value_counts().to_dict() == {1: 20, 2: 20}
+    pd.testing.assert_frame_equal(*curves, rtol=1e-4)
+    a, b = (BrainLLM.from_pretrained(r.folder / "llm", device="cpu") for r in (one, two))
+    for left, right in zip(a.state_dict().values(), b.state_dict().values(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-4)
 
 
 def test_other_verbs_refuse_several_processes(tiny_nsd, tmp_path):

@@ -16,13 +16,11 @@ from neurovl.language.dialogues import (
     Dialogue,
     add_placeholder,
     collate,
+    dialogues,
     encode_dialogue,
     evaluation_set,
     in_words,
     prompt_ids,
-)
-from neurovl.language.dialogues import (
-    composing as dialogues,
 )
 from neurovl.language.dialogues.layout import Layout, Thing
 from neurovl.language.dialogues.reasoning import conclusions, place

@@ -1,5 +1,9 @@
 """The brain language model against torch by hand, with a randomly initialised Llama of two layers."""
 
+from functools import partial
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -7,6 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.language import BrainLLM, Projector, fit_language
 from neurovl.language.dialogues import CHAT_TEMPLATE, Dialogue, encode_dialogue, prompt_ids
+from neurovl.settings.sections import Language
+from neurovl.training.loop import Schedule
+from neurovl.training.state import TrainingState
+from neurovl.training.validation import split_pictures
 
 D, N = 12, 4
 ANSWERS = ("dog", "chair", "red car", "two cats", "beach", "pizza", "a boat", "many people")
@@ -60,6 +68,18 @@ DIALOGUES = [
     for i, answer in enumerate(ANSWERS)
 ]
 LONG = Dialogue("conversation", 9, (("Is it?", "yes"), ("What is in the picture?", "a dog")), True)
+TALK = {d.image_id: [d] for d in DIALOGUES}
+
+
+def settings(steps, batch_size=8, lr=1e-3, precision="no", accumulate=1, **more):
+    """The same for both stages."""
+    pairs = dict(steps=steps, batch_size=batch_size, lr=lr, accumulate=accumulate)
+    twice = {name: (value, value) for name, value in pairs.items()}
+    return Language(**twice, precision=precision, **more)
+
+
+def losses(curve):
+    return [point["loss"] for point in curve]
 
 
 def test_projector_is_linear_gelu_linear():
@@ -154,21 +174,17 @@ def test_cached_greedy_equals_full_passes():
 def test_stage_decides_what_is_trained(stage):
     model = make_model()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    losses = fit_language(
-        model,
-        brains(8).half(),
-        list(range(8)),
-        {d.image_id: [d] for d in DIALOGUES},
-        stage=stage,
-        steps=3,
-        batch_size=4,
-        lr=1e-3,
-        seed=0,
+    asked = []
+    model.llm.register_forward_pre_hook(lambda llm, _: asked.append((llm.training, model.training)))
+    curve = fit_language(
+        model, brains(8).half(), range(8), TALK, settings(3, 4), stages=[stage], device="cpu"
     )
     changed = {
         k.split(".")[0] for k, v in model.state_dict().items() if not torch.equal(v, before[k])
     }
-    assert len(losses) == 3
+    assert [(p["stage"], p["step"]) for p in curve] == [(stage, k) for k in (1, 2, 3)]
+    assert asked == [(stage == 2, True)] * 3  # a frozen model drops nothing out
+    assert not model.training
     assert changed == ({"projector"} if stage == 1 else {"projector", "llm"})
     llm_grads = [p.requires_grad for p in model.llm.parameters()]
     assert not any(llm_grads) if stage == 1 else all(llm_grads)
@@ -181,15 +197,16 @@ def test_a_large_model_in_bf16_is_read_by_a_projector_in_float32():
         model = make_model()
         model.llm.to(dtype)
         curves.append(
-            fit_language(
-                model,
-                brains(8),
-                list(range(8)),
-                {d.image_id: [d] for d in DIALOGUES},
-                stage=1,
-                steps=30,
-                batch_size=8,
-                lr=1e-2,
+            losses(
+                fit_language(
+                    model,
+                    brains(8),
+                    range(8),
+                    TALK,
+                    settings(30, lr=1e-2),
+                    stages=[1],
+                    device="cpu",
+                )
             )
         )
     assert curves[1] == pytest.approx(curves[0], abs=0.02) and curves[0][-1] < curves[0][0] - 0.04
@@ -201,12 +218,10 @@ def test_a_large_model_in_bf16_is_read_by_a_projector_in_float32():
 @pytest.fixture(scope="module")
 def trained():
     model, hidden = make_model(), brains(8)
-    dialogues = {d.image_id: [d] for d in DIALOGUES}
-    settings = dict(batch_size=8, seed=0)
-    rows = list(range(8))
-    fit_language(model, hidden, rows, dialogues, stage=1, steps=20, lr=1e-3, **settings)
-    losses = fit_language(model, hidden, rows, dialogues, stage=2, steps=150, lr=5e-3, **settings)
-    assert losses[-1] < 0.1 < losses[0]
+    both = Language(steps=(20, 150), batch_size=(8, 8), lr=(1e-3, 5e-3), precision="no")
+    curve = fit_language(model, hidden, range(8), TALK, both, device="cpu")
+    second = losses(p for p in curve if p["stage"] == 2)
+    assert second[-1] < 0.1 < second[0]
     return model, hidden
 
 
@@ -223,17 +238,161 @@ def test_same_seed_same_training():
         fit_language(
             make_model(),
             brains(8),
-            list(range(8)),
+            range(8),
             {d.image_id: [d, LONG] for d in DIALOGUES},
-            stage=2,
-            steps=4,
-            batch_size=3,
-            lr=1e-3,
+            settings(4, batch_size=3),
+            stages=[2],
             seed=seed,
+            device="cpu",
         )
         for seed in (5, 5, 6)
     ]
     assert curves[0] == curves[1] != curves[2]
+
+
+# Answers of very different lengths, so that parts of a batch have unequal numbers of tokens.
+UNEVEN = {i: [d, LONG] if i % 3 else [LONG] for i, d in enumerate(DIALOGUES)}
+
+
+def test_accumulated_parts_are_the_whole_batch():
+    whole, parts = make_model(), make_model()
+    curves = [
+        fit_language(
+            model,
+            brains(8),
+            range(8),
+            UNEVEN,
+            settings(6, batch_size=8, accumulate=count),
+            device="cpu",
+        )
+        for model, count in ((whole, 1), (parts, 4))
+    ]
+    assert losses(curves[1]) == pytest.approx(losses(curves[0]), rel=1e-5)
+    for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_is_the_mean_over_the_tokens_of_its_batch():
+    """The first loss, before any weight moved, against `loss` of the batch: all trials, each with its one dialogue."""
+    talk = {i: [d if i % 2 else LONG] for i, d in enumerate(DIALOGUES)}
+    curve = fit_language(
+        make_model(), brains(8), range(8), talk, settings(1, accumulate=2), stages=[1], device="cpu"
+    )
+    with torch.no_grad():
+        expected = make_model().loss(brains(8), [one for (one,) in talk.values()])
+    assert curve[0]["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_an_interruption_in_either_stage_changes_nothing(stage, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingState, "may_save", lambda self: True)
+    monkeypatch.setattr("neurovl.language.train.Schedule", partial(Schedule, checkpoint_every=3))
+    wanted = settings(8, batch_size=3)
+    whole = make_model()
+    curve = fit_language(whole, brains(8), range(8), UNEVEN, wanted, seed=4, device="cpu")
+
+    broken, steps = make_model(), []
+
+    def count(module, inputs):
+        steps.append(module.llm.training)
+        if len(steps) == 8 * (stage - 1) + 6:
+            raise KeyboardInterrupt
+
+    broken.register_forward_pre_hook(count)
+    place = dict(seed=4, checkpoint=tmp_path, device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        fit_language(broken, brains(8), range(8), UNEVEN, wanted, **place)
+
+    resumed, again = make_model(), []
+    resumed.register_forward_pre_hook(lambda module, _: again.append(module.llm.training))
+    same = fit_language(resumed, brains(8), range(8), UNEVEN, wanted, **place)
+    # Stage 1 has the language model in evaluation mode; what it gave is not trained again.
+    assert again.count(False) == (5 if stage == 1 else 0)
+    assert again.count(True) == (8 if stage == 1 else 5)
+    assert same == curve
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_holds_no_frozen_weights(tmp_path):
+    fit_language(
+        make_model(tied=True),
+        brains(8),
+        range(8),
+        TALK,
+        settings(1),
+        checkpoint=tmp_path,
+        device="cpu",
+    )
+    kept = [
+        set(torch.load(tmp_path / f"stage{k}" / "checkpoint.pt", weights_only=True)["model"])
+        for k in (1, 2)
+    ]
+    model = make_model(tied=True)
+    assert kept[0] == {f"projector.{name}" for name in model.projector.state_dict()}
+    assert kept[1] == set(model.state_dict())
+
+
+def test_the_watched_loss_is_that_of_pictures_left_out():
+    model = make_model()
+    pictures = [k % 8 for k in range(16)]
+    wanted = settings(6, batch_size=4, validation=0.25)
+    curve = fit_language(model, brains(16), pictures, TALK, wanted, seed=2, device="cpu")
+    assert [p["step"] for p in curve if "validation" in p] == [3, 6] * 2  # 12 trials, 3 batches
+    trials = pd.DataFrame({"image_id": pictures})
+    _, watched = split_pictures(trials, 0.25, seed=2)
+    assert len(watched) == 4
+    with torch.no_grad():
+        expected = model.loss(
+            brains(16)[watched.index.to_list()], [TALK[k][0] for k in watched.image_id]
+        )
+    assert curve[-1]["validation"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_stage_ends_where_the_watched_loss_grows():
+    """Random answers to random brains: what is learned of some does not hold for others."""
+    model = make_model()
+    wanted = settings(200, batch_size=6, lr=3e-2, validation=0.25, patience=2)
+    curve = fit_language(model, brains(8), range(8), TALK, wanted, stages=[2], device="cpu")
+    seen = [p["validation"] for p in curve if "validation" in p]
+    assert len(seen) < 200 and seen[-3] == min(seen)
+    _, watched = split_pictures(pd.DataFrame({"image_id": range(8)}), 0.25, seed=0)
+    with torch.no_grad():
+        kept = model.loss(
+            brains(8)[watched.index.to_list()], [TALK[k][0] for k in watched.image_id]
+        )
+    assert float(kept) == pytest.approx(min(seen), rel=1e-5)
+
+
+def test_brain_tokens_may_lie_on_disk(tmp_path):
+    hidden = brains(8).half()
+    np.save(tmp_path / "hidden.npy", hidden.numpy())
+    curves = [
+        fit_language(make_model(), given, range(8), TALK, settings(2, 4), device="cpu")
+        for given in (hidden, np.load(tmp_path / "hidden.npy", mmap_mode="r"))
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_both_stages_go_to_a_tracker(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    curve = fit_language(
+        make_model(),
+        brains(8),
+        range(8),
+        TALK,
+        settings(3, 4, validation=0.25),
+        device="cpu",
+        trackers=("tensorboard",),
+        logs=tmp_path,
+    )
+    for stage in (1, 2):
+        read = events.EventAccumulator(str(tmp_path / f"language-stage-{stage}"))
+        read.Reload()
+        for name in ("loss", "validation"):
+            logged = {e.step: e.value for e in read.Scalars(name)}
+            own = {p["step"]: p[name] for p in curve if p["stage"] == stage and name in p}
+            assert own and logged == pytest.approx(own, rel=1e-5)
 
 
 def test_chat_keeps_its_turns(trained):
@@ -281,8 +440,13 @@ def test_errors_say_what_was_expected():
         model.generate(torch.zeros(1, N + 1, D + 1), ["What?"])
     with pytest.raises(DataError, match="history"):
         model.generate(brains(1), ["What?"], [[], []])
-    settings = dict(steps=1, batch_size=1, lr=1e-3)
     with pytest.raises(ConfigError, match="stage"):
-        fit_language(model, brains(1), [0], {0: [LONG]}, stage=3, **settings)
+        fit_language(model, brains(1), [0], {0: [LONG]}, settings(1, 1), stages=[3])
     with pytest.raises(DataError, match="no dialogue"):
-        fit_language(model, brains(1), [0], {1: [LONG]}, stage=1, **settings)
+        fit_language(model, brains(1), [0], {1: [LONG]}, settings(1, 1), stages=[1])
+    with pytest.raises(DataError, match=r"shape \(2, 5, 12\), expected \(1, N"):
+        fit_language(model, brains(2), [0], {0: [LONG]}, settings(1, 1))
+    with pytest.raises(ConfigError, match="batch size is 3, expected a multiple of 2"):
+        fit_language(model, brains(1), [0], {0: [LONG]}, settings(1, 3, accumulate=2), device="cpu")
+    with pytest.raises(ConfigError, match="language.validation is 0.1, which is 0 of 1"):
+        fit_language(model, brains(1), [0], {0: [LONG]}, settings(1, 1, validation=0.1))

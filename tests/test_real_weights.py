@@ -20,6 +20,7 @@ from neurovl.language.dialogues import Dialogue, prompt_ids
 from neurovl.metrics import captions, two_way
 from neurovl.metrics.captions import find_java, tokenize
 from neurovl.reconstruction.reconstructor import start_latents
+from neurovl.settings.sections import Language
 
 
 @pytest.fixture(scope="module")
@@ -294,18 +295,15 @@ def test_a_projector_alone_learns_to_steer_the_frozen_llama(brain_stories):
     told = model.generate(brains, ["Lily saw"] * 4, max_new_tokens=8)
     assert not any(map(str.startswith, told, answers))
     before = {k: v.clone() for k, v in model.llm.state_dict().items()}
-    losses = fit_language(
+    curve = fit_language(
         model,
         brains,
-        list(range(4)),
+        range(4),
         {i: [Dialogue("brief", i, (("Lily saw", a),), False)] for i, a in enumerate(answers)},
-        stage=1,
-        steps=150,
-        batch_size=4,
-        lr=1e-2,
-        progress=False,
+        Language(steps=(150, 0), batch_size=(4, 4), lr=(1e-2, 0.0), precision="no"),
+        stages=[1],
     )
-    assert losses[-1] < losses[0] / 5
+    assert curve[-1]["loss"] < curve[0]["loss"] / 5
     assert all(torch.equal(v, before[k]) for k, v in model.llm.state_dict().items())
     # It never learned to stop (its training texts have no end), so it goes on after the answer.
     told = model.generate(brains, ["Lily saw"] * 4, max_new_tokens=12)

@@ -65,6 +65,29 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, ema, monke
         assert torch.equal(a, b)
 
 
+def test_a_model_trained_in_bf16_computes_in_float32_again():
+    model, loss_at = problem()
+    curve = fit(model, loss_at, Schedule(steps=3, lr=1e-2, precision="bf16"), seed=0, device="cpu")
+    x = torch.randn(5, 6)
+    first, _, last = model
+    expected = (x @ first.weight.T + first.bias) @ last.weight.T + last.bias
+    torch.testing.assert_close(model(x), expected)
+    assert len(curve) == 3
+
+
+def test_a_checkpoint_holds_what_trains_and_no_more(tmp_path):
+    model, loss_at = problem()
+    model[0].requires_grad_(False)
+    schedule = Schedule(steps=3, lr=1e-2, precision="no")
+    fit(model, loss_at, schedule, seed=0, checkpoint=tmp_path, device="cpu")
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
+    assert set(kept) == {"2.weight", "2.bias"}
+    again, loss_at = problem()
+    again[0].requires_grad_(False)
+    fit(again, loss_at, schedule, seed=0, checkpoint=tmp_path, device="cpu")
+    assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
+
+
 def test_it_learns_a_linear_map():
     torch.manual_seed(0)
     x, w = torch.randn(256, 5), torch.randn(5, 3)

@@ -24,8 +24,9 @@ def main() -> None:
 
 
 def _require_one_process() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and sys.argv[1:3] != ["train", "encoder"]:
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and sys.argv[1:3] not in (["train", "encoder"], ["train", "llm"]):
         raise ConfigError(
             f"neurovl {' '.join(sys.argv[1:3])} was started in {os.environ['WORLD_SIZE']} processes, expected one: only train "
-            "encoder shares its work among processes; start this one without accelerate launch"
+            "encoder and train llm share their work among processes; start this one without accelerate launch"
         )

@@ -1,6 +1,5 @@
 """Verbs that make and prepare data."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -59,7 +58,9 @@ def preprocess(
     changes = {} if subjects is None else {"subjects": numbers(subjects)}
     changes |= {} if patch is None else {"patches": (patch,)}
     settings = replace(settings, preprocessing=replace(settings.preprocessing, **changes))
+    if jobs is not None:
+        settings = replace(settings, compute=replace(settings.compute, processes=jobs))
     folds = start(data, out, settings).all_folds()
     for fold in folds:
-        write_tokens(fold, jobs or os.cpu_count() or 1)
+        write_tokens(fold)
     say(f"wrote {', '.join(str(fold.folder / 'tokens') for fold in folds)}")

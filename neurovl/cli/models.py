@@ -45,8 +45,10 @@ def train_encoder(
             )
         with leader_first(fold.profile.compute.device):
             pipeline.embed_targets(fold)
-        for name in [variant] if variant else fold.variants():
-            pipeline.train_encoder(fold, name)
+        if variant is None:
+            pipeline.train_encoders(fold)
+        else:
+            pipeline.train_encoder(fold, variant)
     if leads():
         say(f"wrote {run / 'encoders'}")
 
@@ -56,10 +58,12 @@ def train_llm(run: RunDir) -> None:
     """Train projector and language model of a run."""
     from neurovl import pipeline
     from neurovl.run import open_run
+    from neurovl.training.devices import leads
 
     for fold in open_run(run).all_folds():
         pipeline.train_language(fold)
-    say(f"wrote {run / 'llm'}")
+    if leads():
+        say(f"wrote {run / 'llm'}")
 
 
 @foundation_app.command("train")

@@ -57,11 +57,31 @@ def doctor(
 @app.command()
 def evaluate(run: RunDir) -> None:
     """Score a trained run: results.csv and claims.csv."""
-    from neurovl.pipeline import evaluate as score
+    from neurovl.pipeline import make as make_stage
     from neurovl.run import open_run
 
-    score(open_run(run))
+    make_stage(open_run(run), "results")
     say(f"wrote {run / 'results' / 'results.csv'}")
+
+
+@app.command()
+def make(
+    stage: Annotated[
+        str,
+        typer.Argument(
+            help="tokens, targets, encoders, encoders/main, llm, captions, reconstructions, localization, importance, "
+            "adaptation or results."
+        ),
+    ],
+    run: RunDir,
+) -> None:
+    """Make a stage of a run and those that it reads; what is up to date is left alone."""
+    from neurovl.pipeline import make as make_stage
+    from neurovl.run import open_run
+
+    opened = open_run(run)
+    make_stage(opened, stage)
+    say(f"made {stage} in {opened.root}")
 
 
 @app.command()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from neurovl.encoder.batches import TrainingTrials, split_pictures
+from neurovl.encoder.batches import TrainingTrials
 from neurovl.encoder.encoding_models import ResponseModel, TargetBasis
 from neurovl.encoder.readout import LinearReadout
 from neurovl.encoder.targets import Targets
@@ -17,6 +17,7 @@ from neurovl.settings.sections import Alignment, Compute
 from neurovl.tokens.store import TokenStore
 from neurovl.training.loop import Schedule, Validation, fit
 from neurovl.training.prefetch import Prefetcher
+from neurovl.training.validation import split_pictures
 
 
 def alignment_loss(

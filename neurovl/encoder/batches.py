@@ -10,44 +10,13 @@ import torch
 
 from neurovl.encoder.encoding_models import ResponseModel, TargetBasis
 from neurovl.encoder.targets import Targets
-from neurovl.errors import ConfigError, DataError
+from neurovl.errors import DataError
 from neurovl.training.loop import WHOLE, Part, batch_rows
 
 logger = logging.getLogger(__name__)
 
 APART = 10  # voxels that one of two subjects measured alone, at least, to tell their volumes apart
 REPEATS = 3  # a drawn response is the mean of 1 to 3 trials, as test pictures are seen
-
-
-def split_pictures(trials, share: float, seed: int):
-    """Training trials in two: those to train on, and those of a share of the pictures, of all subjects, to watch.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        With a column image_id.
-    share : float
-        Of the pictures; 0 leaves all to train on.
-
-    Returns
-    -------
-    DataFrame, DataFrame
-
-    Raises
-    ------
-    ConfigError
-        A share that leaves none to train on, or none to watch.
-    """
-    pictures = np.sort(trials.image_id.unique())
-    n = round(share * len(pictures))
-    if share and not 0 < n < len(pictures):
-        raise ConfigError(
-            f"alignment.validation is {share:g}, which is {n} of {len(pictures)} training pictures, expected some to watch and "
-            "some to train on; choose a share between"
-        )
-    held = np.random.default_rng([seed, 23]).permutation(pictures)[:n]
-    watched = trials.image_id.isin(held)
-    return trials[~watched], trials[watched]
 
 
 def partners(subjects, targets) -> np.ndarray:

@@ -6,6 +6,7 @@ results.csv, per_image.csv and claims.csv.
 
 from neurovl.evaluation.answering import answer
 from neurovl.evaluation.locating import concepts, localize
+from neurovl.evaluation.new_subject_curve import curve_of_profile
 from neurovl.evaluation.painting import reconstruct
 from neurovl.evaluation.region_importance import measure_importance, regions
 from neurovl.evaluation.scoring import score
@@ -13,6 +14,7 @@ from neurovl.evaluation.scoring import score
 __all__ = [
     "answer",
     "concepts",
+    "curve_of_profile",
     "localize",
     "reconstruct",
     "regions",

@@ -72,6 +72,10 @@ def _locate_all(run: Run, method: str, folder, shown: dict, text: dict, encoders
 
 def concepts(run: Run) -> dict[str, list[str]]:
     """The commonest categories among the test pictures, each with the pictures that hold it."""
+    return run.once("concepts", lambda: _concepts(run))
+
+
+def _concepts(run: Run) -> dict[str, list[str]]:
     trials, settings = run.recordings.trials, run.profile.localization
     found: dict[str, list[str]] = {}
     for image in trials.image_id[trials.split == "test"].unique():

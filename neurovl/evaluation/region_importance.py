@@ -54,6 +54,10 @@ def regions(run: Run) -> dict[str, dict[str, np.ndarray]]:
     'early' is V1 to hV4, 'ventral' what the localizers found for faces, bodies, places and words in ventral and lateral
     cortex, 'own' the subject's mask, in which all regions lie. None where no subject has both, or no picture has a latent.
     """
+    return run.once("regions", lambda: _regions(run))
+
+
+def _regions(run: Run) -> dict[str, dict[str, np.ndarray]]:
     found = {}
     for subject in run.store.subjects if run.recordings.has_images else ():
         own = _columns(run.store, run.recordings.mask(subject))
@@ -91,6 +95,8 @@ def measure_importance(run: Run) -> None:
     voxel weighs as much as on average in the mask.
     """
     p = run.profile
+    if not regions(run):
+        return
     with run.stage(
         "importance",
         measure_importance,

@@ -4,7 +4,8 @@ Any causal language model of transformers will do. `BrainLLM` answers and chats,
 trains it; the dialogues come from `neurovl.language.dialogues`.
 """
 
-from neurovl.language.model import BrainLLM, Chat, Projector
+from neurovl.language.chat import Chat
+from neurovl.language.model import BrainLLM, Projector
 from neurovl.language.train import fit_language
 
 __all__ = ["BrainLLM", "Chat", "Projector", "fit_language"]

@@ -1,4 +1,4 @@
-"""A causal language model that reads brain tokens: projector, splice, answers, chat.
+"""A causal language model that reads brain tokens: projector, splice, answers.
 
     answer ~ LLM([e(before <image>), P(h_0 ... h_N), e(after)]),   P(h) = W2 gelu(W1 h + b1) + b2
 
@@ -10,11 +10,13 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.language.chat import Chat
 from neurovl.language.dialogues import (
     Dialogue,
     add_placeholder,
@@ -22,6 +24,11 @@ from neurovl.language.dialogues import (
     encode_dialogue,
     prompt_ids,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from neurovl.encoder.vit3d import BrainEmbedding
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +74,7 @@ class BrainLLM(nn.Module):
         template rewrites earlier turns.
     """
 
-    def __init__(self, llm: nn.Module, tokenizer, projector: Projector):
+    def __init__(self, llm: nn.Module, tokenizer: "PreTrainedTokenizerBase", projector: Projector):
         super().__init__()
         width = llm.get_input_embeddings().embedding_dim
         if projector.second.out_features != width:
@@ -88,6 +95,13 @@ class BrainLLM(nn.Module):
         """Where the projector is."""
         return self.projector.first.weight.device
 
+    def train(self, mode: bool = True) -> "BrainLLM":
+        """As of any module, but a language model that is frozen stays in evaluation mode."""
+        super().train(mode)
+        if not any(p.requires_grad for p in self.llm.parameters()):
+            self.llm.eval()
+        return self
+
     def loss(self, hidden: Tensor, dialogues: Sequence[Dialogue]) -> Tensor:
         """Mean cross-entropy of the answers' tokens, all earlier turns given (paper Eq. 3).
 
@@ -100,7 +114,7 @@ class BrainLLM(nn.Module):
         -------
         Tensor, scalar
         """
-        self._check(hidden, len(dialogues), "dialogues")
+        self.check_hidden(hidden.shape, len(dialogues), "dialogues")
         encoded = [encode_dialogue(self.tokenizer, d, hidden.shape[1]) for d in dialogues]
         return self(hidden, **collate(encoded, self.tokenizer.pad_token_id))
 
@@ -177,7 +191,7 @@ class BrainLLM(nn.Module):
         DataError
             When there are not as many brains, or histories, as questions.
         """
-        self._check(hidden, len(questions), "questions")
+        self.check_hidden(hidden.shape, len(questions), "questions")
         history = [()] * len(questions) if history is None else history
         if len(history) != len(questions):
             raise DataError(
@@ -211,7 +225,7 @@ class BrainLLM(nn.Module):
             answers += [text.strip() for text in texts]
         return answers
 
-    def chat(self, z) -> "Chat":
+    def chat(self, z: "BrainEmbedding | Tensor") -> Chat:
         """A conversation about one brain's picture.
 
         Parameters
@@ -304,33 +318,20 @@ class BrainLLM(nn.Module):
             ) from problem
         return cls(model, tokenizer, projector).to(model.device).eval()
 
-    def _check(self, hidden: Tensor, n: int, what: str) -> None:
+    def check_hidden(self, shape: Sequence[int], n: int, what: str) -> None:
+        """Refuse brain tokens that are not (n, N + 1, D), one row for each of n `what`.
+
+        Raises
+        ------
+        DataError
+            When they have another shape.
+        """
         width = self.projector.first.in_features
-        if hidden.ndim != 3 or hidden.shape[0] != n or hidden.shape[2] != width:
+        if len(shape) != 3 or shape[0] != n or shape[2] != width:
             raise DataError(
-                f"the brain tokens have shape {tuple(hidden.shape)}, expected ({n}, N + 1, {width}) "
+                f"the brain tokens have shape {tuple(shape)}, expected ({n}, N + 1, {width}) "
                 f"for {n} {what}; pass BrainEmbedding.hidden of the encoder this model was trained with"
             )
-
-
-class Chat:
-    """A conversation about one brain's picture that remembers its turns.
-
-    Parameters
-    ----------
-    model : BrainLLM
-    hidden : Tensor (1, N + 1, D)
-    """
-
-    def __init__(self, model: BrainLLM, hidden: Tensor):
-        self.model, self.hidden = model, hidden
-        self.turns: list[tuple[str, str]] = []
-
-    def ask(self, question: str, max_new_tokens: int = 80) -> str:
-        """The answer to the next question, all earlier turns given."""
-        answer = self.model.generate(self.hidden, [question], [self.turns], max_new_tokens)[0]
-        self.turns.append((question, answer))
-        return answer
 
 
 def _fit_embeddings(llm: nn.Module, n: int) -> None:
@@ -345,7 +346,7 @@ def _fit_embeddings(llm: nn.Module, n: int) -> None:
             layer.weight[rows:] = layer.weight[:rows].mean(0)
 
 
-def _end_ids(llm: nn.Module, tokenizer) -> list[int]:
+def _end_ids(llm: nn.Module, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Ids that end an answer: the tokenizer's, those of the model's generation config, and the template's."""
     ends = getattr(llm.generation_config, "eos_token_id", None)
     ends = ends if isinstance(ends, list) else [ends]

@@ -1,67 +1,45 @@
 """What the language model is taught about each training picture: dialogues from captions and boxes (paper section 3.2)."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-
-def annotations(run) -> dict[str, dict]:
-    """RUN/annotations: captions and objects of the training pictures by the profile's captioner and detector.
-
-    Empty where the profile names none of them. COCO's captions are of whole photographs, NSD shows crops, so the paper
-    annotated them anew, with BLIP-2 and DETR.
-    """
-    models, device = run.profile.models, run.profile.device
-    if models.captioner is None or models.detector is None or not run.recordings.has_images:
-        return {}
-    from neurovl.foundation.annotators import (
-        annotate,
-        load_captioner,
-        load_detector,
-        read_annotations,
-    )
-
-    with run.stage("annotations", {}) as s:
-        if not s.done:
-            trials = run.recordings.trials
-            ids = trials.image_id[trials.split == "train"].unique()
-            pictures = [(str(i), lambda i=i: run.recordings.image(i)) for i in ids]
-            annotate(
-                pictures,
-                s.dir / "annotations.jsonl",
-                load_captioner(models.captioner, device),
-                load_detector(models.detector, device),
-                seed=run.profile.seed,
-            )
-    return read_annotations(run.folder / "annotations" / "annotations.jsonl")
+from neurovl.language.dialogues import Dialogue, category_frequencies, dialogues
+from neurovl.recordings import Recordings
 
 
-def talks(run, image_ids: list[str]) -> dict[str, list]:
+def talks(
+    recordings: Recordings,
+    image_ids: Sequence[str],
+    annotations: Mapping[str, Mapping],
+    seed: int,
+) -> dict[str, list[Dialogue]]:
     """Dialogues about each training picture; its annotations join the captions and replace the boxes.
 
     Parameters
     ----------
-    image_ids : list of str
-        As tables hold them.
+    recordings : Recordings
+        Its `captions` and `objects` are read.
+    image_ids : sequence of str
+        As tables hold them; pictures may come several times.
+    annotations : mapping of picture to dict
+        `captions` and `objects` of annotators, see `foundation.annotators.read_annotations`; of none, some or all
+        pictures.
+    seed : int
+        With a picture's place among the pictures it fixes every draw.
     """
-    from neurovl.language.dialogues import category_frequencies
-    from neurovl.language.dialogues import composing as dialogues
-
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
-    noted = annotations(run)
+    original = {str(i): i for i in recordings.trials.image_id.unique()}
     captions, objects = {}, {}
     for image in dict.fromkeys(image_ids):
-        note = noted.get(image)
-        captions[image] = run.recordings.captions(original[image])
-        objects[image] = run.recordings.objects(original[image])
+        note = annotations.get(image)
+        captions[image] = recordings.captions(original[image])
+        objects[image] = recordings.objects(original[image])
         if note is not None:
             captions[image], objects[image] = captions[image] + note["captions"], note["objects"]
     names = category_frequencies(objects.values()) or None
     return {
         image: dialogues(
-            captions[image],
-            objects[image],
-            np.random.default_rng([run.profile.seed, i]),
-            image,
-            names,
+            captions[image], objects[image], np.random.default_rng([seed, i]), image, names
         )
         for i, image in enumerate(captions)
     }

@@ -1,117 +1,192 @@
-"""Training of the brain language model in the paper's two stages (section 3).
+"""Training of the brain language model in the paper's two stages (section 3), on the one training loop.
 
-Left out: LoRA (the paper trains all weights of the language model), checkpoints and resume.
+Left out: LoRA (the paper trains all weights of the language model).
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurovl.errors import ConfigError, DataError
 from neurovl.language.dialogues import Dialogue, collate, encode_dialogue
+from neurovl.language.dialogues.encoding import IGNORED
 from neurovl.language.model import BrainLLM
+from neurovl.settings.sections import Language
+from neurovl.training.loop import Part, Schedule, Validation, batch_rows, fit
+from neurovl.training.validation import split_pictures
+
+Encoded = tuple[list[int], list[int]]  # ids and labels of a dialogue
 
 
 def fit_language(
     brain_llm: BrainLLM,
-    hidden: Tensor,
-    rows: Sequence,
+    hidden: Tensor | np.ndarray,
+    pictures: Sequence,
     dialogues: Mapping[object, Sequence[Dialogue]],
+    settings: Language,
     *,
-    stage: int,
-    steps: int,
-    batch_size: int,
-    lr: float,
+    stages: Sequence[int] = (1, 2),
     seed: int = 0,
-    progress: bool = True,
-    accelerator=None,
-) -> list[float]:
-    """Train in place: stage 1 the projector alone, stage 2 projector and language model.
+    checkpoint: Path | None = None,
+    device: str = "auto",
+    trackers: tuple[str, ...] = (),
+    logs: Path | None = None,
+) -> list[dict]:
+    """Train in place: in stage 1 the projector alone, in stage 2 projector and language model.
 
-    Every step draws trials without replacement until all were seen, and for each trial one dialogue
-    of its picture at random. AdamW, cosine schedule with 3 % warm-up, gradients clipped to norm 1.
+    A training that was interrupted continues from the checkpoint, in the stage where it was.
 
     Parameters
     ----------
     brain_llm : BrainLLM
-    hidden : Tensor (n_trials, N + 1, D)
-        The encoder's penultimate layer; may be float16.
-    rows : sequence (n_trials,)
+    hidden : Tensor or array (n_trials, N + 1, D)
+        The encoder's penultimate layer, or anything with that shape which gives the rows of an array of numbers, such
+        as an array on disk; may be float16.
+    pictures : sequence (n_trials,)
         For each trial the key of its picture in `dialogues`.
     dialogues : mapping of picture key to list of Dialogue
-    stage : {1, 2}
-    steps, batch_size : int
-    lr : float
-        The highest learning rate. The paper prints 2e-5 (8 B parameters).
+    settings : Language
+    stages : sequence of int
+        Which of the two, in their order.
     seed : int
-        Fixes trials and dialogues.
-    progress : bool
-        Show a bar, on terminals only.
-    accelerator : accelerate.Accelerator, optional
-        Device and precision; made with its defaults when not given.
+        Fixes trials and dialogues, and with `settings.validation` the pictures to watch: the encoder's, where it has the
+        same seed and share.
+    checkpoint : Path, optional
+        Folder of the checkpoints, one a stage below it.
+    device, trackers, logs
+        See `training.loop.fit`.
 
     Returns
     -------
-    list of float (steps,)
-        The loss of each step.
+    list of dict
+        The curve of `training.loop.fit`, each point with its stage.
 
     Raises
     ------
     ConfigError
-        Unknown stage.
+        Unknown stage, a batch that cannot be divided, or a share to watch that leaves nothing.
     DataError
-        `rows` does not fit `hidden`, or a picture has no dialogue.
+        `pictures` does not fit `hidden`, or a picture has no dialogue.
     """
-    from accelerate import Accelerator
-    from tqdm.auto import tqdm
-    from transformers import get_cosine_schedule_with_warmup
-
-    rows = list(rows)
-    if stage not in (1, 2):
-        raise ConfigError(f"stage is {stage!r}, expected 1 (projector) or 2 (projector and LLM)")
-    brain_llm._check(hidden, len(rows), "trials")
-    bare = sorted({str(key) for key in rows if not dialogues.get(key)})
-    if bare:
-        raise DataError(
-            f"{len(bare)} pictures have no dialogue (first: {bare[0]}), expected one at least for each "
-            "trial's picture; drop these trials or give the pictures captions"
+    if not set(stages) <= {1, 2}:
+        raise ConfigError(
+            f"the stages are {list(stages)}, expected 1 (projector) or 2 (projector and LLM)"
         )
-    accelerator = accelerator or Accelerator()
-    brain_llm.projector.requires_grad_(True)
-    brain_llm.llm.requires_grad_(stage == 2)
-    brain_llm.to(accelerator.device).train()
-    if stage == 1:
-        brain_llm.llm.eval()
-    trained = [p for p in brain_llm.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
-    model, optimizer = accelerator.prepare(brain_llm, optimizer)
-    schedule = get_cosine_schedule_with_warmup(optimizer, max(1, round(0.03 * steps)), steps)
-    rng = np.random.default_rng([seed, accelerator.process_index])
-    encoded: dict[Dialogue, tuple[list[int], list[int]]] = {}
-    order: list[int] = []
-    losses = []
-    for _ in tqdm(
-        range(steps), desc=f"language, stage {stage}", disable=None if progress else True
+    lessons = Lessons(brain_llm, hidden, pictures, dialogues)
+    trials = pd.DataFrame({"image_id": lessons.pictures})
+    seen, watched = (
+        part.index.to_numpy(copy=True)
+        for part in split_pictures(trials, settings.validation, seed, "language")
+    )
+    curve = []
+    for stage in stages:
+        brain_llm.projector.requires_grad_(True)
+        brain_llm.llm.requires_grad_(stage == 2)
+        batch_size, own_seed = settings.batch_size[stage - 1], seed + stage
+        validation = None
+        if len(watched):
+            loss = lessons.watched_loss(watched, batch_size, seed)
+            validation = Validation(loss, max(1, len(seen) // batch_size), settings.patience)
+        points = fit(
+            brain_llm,
+            lessons.loss_at(seen, batch_size, own_seed),
+            Schedule(
+                settings.steps[stage - 1],
+                settings.lr[stage - 1],
+                weight_decay=0.0,
+                precision=settings.precision,
+                accumulate=settings.accumulate[stage - 1],
+            ),
+            seed=own_seed,
+            checkpoint=None if checkpoint is None else checkpoint / f"stage{stage}",
+            device=device,
+            describe=f"language stage {stage}",
+            validation=validation,
+            trackers=trackers,
+            logs=logs,
+        )
+        curve += [{"stage": stage, **point} for point in points]
+    return curve
+
+
+class Lessons:
+    """Trials with dialogues about their pictures, as the language model learns from them.
+
+    Parameters
+    ----------
+    brain_llm, hidden, pictures, dialogues
+        See `fit_language`.
+    """
+
+    def __init__(
+        self,
+        brain_llm: BrainLLM,
+        hidden: Tensor | np.ndarray,
+        pictures: Sequence,
+        dialogues: Mapping[object, Sequence[Dialogue]],
     ):
-        while len(order) < batch_size:
-            order += rng.permutation(len(rows)).tolist()
-        chosen, order = order[:batch_size], order[batch_size:]
-        batch = []
-        for i in chosen:
-            options = dialogues[rows[i]]
-            dialogue = options[int(rng.integers(len(options)))]
-            if dialogue not in encoded:
-                encoded[dialogue] = encode_dialogue(brain_llm.tokenizer, dialogue, hidden.shape[1])
-            batch.append(encoded[dialogue])
-        loss = model(hidden[chosen], **collate(batch, brain_llm.tokenizer.pad_token_id))
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses.append(loss.detach())
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes autocast off its forward again
-    brain_llm.eval()
-    return torch.stack(losses).float().tolist() if losses else []
+        self.hidden, self.pictures, self.dialogues = hidden, list(pictures), dialogues
+        brain_llm.check_hidden(hidden.shape, len(self.pictures), "trials")
+        bare = sorted({str(key) for key in self.pictures if not dialogues.get(key)})
+        if bare:
+            raise DataError(
+                f"{len(bare)} pictures have no dialogue (first: {bare[0]}), expected one at least for each "
+                "trial's picture; drop these trials or give the pictures captions"
+            )
+        tokenizer, n_brain = brain_llm.tokenizer, hidden.shape[1]
+        self.pad_id = tokenizer.pad_token_id
+        self._encode = functools.cache(lambda talk: encode_dialogue(tokenizer, talk, n_brain))
+
+    def loss_at(
+        self, trials: np.ndarray, batch_size: int, seed: int
+    ) -> Callable[[nn.Module, int, Part], Tensor]:
+        """The loss that `training.loop.fit` asks for: batches by seed and step alone, each trial with one dialogue.
+
+        A part's mean over its tokens counts as much as it has of the batch's tokens, so that the mean over the parts is
+        that over the whole batch.
+        """
+
+        def loss_of_part(model: nn.Module, step: int, part: Part) -> Tensor:
+            rows = trials[batch_rows(len(trials), batch_size, step, seed)]
+            # Drawn for the whole batch, so that its parts together are the batch.
+            whole = self._draw(rows, np.random.default_rng([seed, step, 1]))
+            own = part.of(whole)
+            weight = part.count * _answer_tokens(own) / _answer_tokens(whole)
+            return weight * self._loss(model, part.of(rows), own)
+
+        return loss_of_part
+
+    def watched_loss(
+        self, trials: np.ndarray, batch_size: int, seed: int
+    ) -> Callable[[nn.Module], float]:
+        """The mean loss over the answers' tokens of trials to watch, each with one dialogue that stays the same."""
+        encoded = self._draw(trials, np.random.default_rng([seed, 29]))
+
+        @torch.no_grad()
+        def loss(model: nn.Module) -> float:
+            total = 0.0
+            for start in range(0, len(trials), batch_size):
+                part = slice(start, start + batch_size)
+                mean = float(self._loss(model, trials[part], encoded[part]))
+                total += mean * _answer_tokens(encoded[part])
+            return total / _answer_tokens(encoded)
+
+        return loss
+
+    def _draw(self, rows: np.ndarray, rng: np.random.Generator) -> list[Encoded]:
+        """For each trial one of its picture's dialogues."""
+        options = [self.dialogues[self.pictures[row]] for row in rows]
+        chosen = rng.integers([len(those) for those in options])
+        return [self._encode(those[k]) for those, k in zip(options, chosen, strict=True)]
+
+    def _loss(self, model: nn.Module, rows: np.ndarray, encoded: Sequence[Encoded]) -> Tensor:
+        return model(torch.as_tensor(self.hidden[rows]), **collate(encoded, self.pad_id))
+
+
+def _answer_tokens(encoded: Sequence[Encoded]) -> int:
+    return sum(label != IGNORED for _, labels in encoded for label in labels)

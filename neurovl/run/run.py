@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -27,6 +28,8 @@ from neurovl.run.tables import RunTables
 from neurovl.settings.sections import Profile
 from neurovl.stages import Stage, provenance_key, stage
 from neurovl.tokens.store import TokenStore
+
+Value = TypeVar("Value")
 
 
 @dataclass
@@ -52,7 +55,7 @@ class Run:
     data_folder: Path
     fold: int = 0
     folds: int = 1
-    _networks: dict = field(default_factory=dict, repr=False)
+    _found: dict = field(default_factory=dict, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -76,13 +79,14 @@ class Run:
 
     def on_data(self, recordings: Recordings) -> "Run":
         """The same run with other recordings, which its further stages record."""
-        other = replace(self, _networks=self._networks)
+        other = replace(self, _found={})
         other.recordings = recordings
         return other
 
     def all_folds(self) -> "list[Run]":
         """The run for each train/test partition of its data set."""
-        return [replace(self, fold=k, _networks={}) for k in range(self.folds)]
+        others = range(self.folds)
+        return [self if k == self.fold else replace(self, fold=k, _found={}) for k in others]
 
     def stage(
         self,
@@ -148,6 +152,10 @@ class Run:
         """Names of the encoders of the profile, see `encoder.variants.describe`."""
         return expand(self.profile.alignment.variants, self.store)
 
+    def variants_of(self, name: str) -> list[str]:
+        """The encoders that one name of `alignment.variants` stands for; 'patches' and 'per-subject' are several."""
+        return expand([name], self.store)
+
     def patch_variants(self) -> list[str]:
         """The main encoder and those with other patch sizes, whose maps are averaged."""
         return ["main", *(name for name in self.variants() if name in self.store.plans)]
@@ -165,13 +173,13 @@ class Run:
     def llm(self) -> BrainLLM:
         """The language model that reads brain tokens; loaded once."""
         device = self.profile.compute.device
-        return self._once(
+        return self.once(
             "llm", lambda: BrainLLM.from_pretrained(self.folder / "llm", device=device)
         )
 
     def reconstructor(self) -> Reconstructor:
         """The diffusion model with the profile's settings; loaded once."""
-        return self._once("reconstructor", self._reconstructor)
+        return self.once("reconstructor", self._reconstructor)
 
     def _reconstructor(self) -> Reconstructor:
         settings, models = self.profile.reconstruction, self.profile.models
@@ -199,7 +207,7 @@ class Run:
         variant: str = "main",
     ) -> BrainEmbedding:
         """What an encoder reads of a subject who saw a picture: of the mean over repeats, or of one, counted from 0."""
-        encoder = self._once(variant, lambda: self.encoder(variant))
+        encoder = self.once(variant, lambda: self.encoder(variant))
         tokens = self.store.tokens(subject, image_id, repeat, encoder.layout)
         with torch.no_grad():
             return encoder(tokens)
@@ -249,10 +257,11 @@ class Run:
             voxels=voxels[[ids.index(i) for i in wanted]],
         )
 
-    def _once(self, name: str, load: Callable):
-        if name not in self._networks:
-            self._networks[name] = load()
-        return self._networks[name]
+    def once(self, name: str, find: Callable[[], Value]) -> Value:
+        """What `find` gives, found once for this object."""
+        if name not in self._found:
+            self._found[name] = find()
+        return self._found[name]
 
 
 def open_run(run: str | Path, fold: int = 0) -> Run:

@@ -80,13 +80,7 @@ def load_profile(
             "compare it with the profiles in the package"
         ) from error
     _require_known(content, Profile, path.name)
-    profile = profile_from_dict({"name": path.stem, **content})
-    if seed is not None:
-        profile = dataclasses.replace(profile, seed=seed)
-    if device is not None:
-        compute = dataclasses.replace(profile.compute, device=device)
-        profile = dataclasses.replace(profile, compute=compute)
-    return profile
+    return profile_from_dict({"name": path.stem, **content}).with_own(seed, device)
 
 
 def profile_from_dict(content: dict) -> Profile:

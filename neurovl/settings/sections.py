@@ -5,6 +5,7 @@ The defaults are the paper's where it states them. How profiles are read is in `
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 
 
@@ -142,11 +143,32 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Language:
-    """Steps, batch and learning rate of stage 1 (projector alone) and stage 2 (projector and language model)."""
+    """Training of the language model; of two numbers one is for stage 1 (projector alone), one for stage 2 (both).
+
+    Stated by the paper: batch 32 and 24, one epoch a stage, lr 2e-5 (8 B parameters).
+
+    Parameters
+    ----------
+    lr : tuple of float
+        Peak learning rates; no weight decay.
+    accumulate : tuple of int
+        Parts that a batch is computed in, one after the other, before an optimizer step; for small memories.
+    validation : float
+        Share of the training pictures on which the loss is watched instead, after every epoch; 0 in the paper. The
+        encoder's pictures where `alignment.validation` is the same share.
+    patience : int
+        Epochs without a smaller validation loss after which a stage ends and the best epoch's weights are kept; 0: the
+        last epoch's, always.
+    max_new_tokens : int
+        Longest answer.
+    """
 
     steps: tuple[int, int] = (300, 1200)
     batch_size: tuple[int, int] = (32, 24)
     lr: tuple[float, float] = (1e-3, 5e-4)
+    accumulate: tuple[int, int] = (1, 1)
+    validation: float = 0.0
+    patience: int = 0
     max_new_tokens: int = 64
     precision: str = "bf16"
 
@@ -224,6 +246,10 @@ class Compute:
     compile: bool = False
     trackers: tuple[str, ...] = ()
 
+    def at_a_time(self) -> int:
+        """How many processes work at the same time."""
+        return self.processes or os.cpu_count() or 1
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -242,6 +268,14 @@ class Profile:
     localization: Localization = field(default_factory=Localization)
     evaluation: Evaluation = field(default_factory=Evaluation)
     adaptation: Adaptation = field(default_factory=Adaptation)
+
+    def with_own(self, seed: int | None = None, device: str | None = None) -> "Profile":
+        """The profile with another seed or device, where one is given."""
+        compute = (
+            self.compute if device is None else dataclasses.replace(self.compute, device=device)
+        )
+        seed = self.seed if seed is None else seed
+        return dataclasses.replace(self, seed=seed, compute=compute)
 
     def to_dict(self) -> dict:
         """Plain nested dict, as JSON holds it."""

@@ -4,6 +4,7 @@ Leaves out what a stage computes, and locks between machines (two processes of o
 """
 
 import contextlib
+import contextvars
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -44,6 +45,23 @@ PACKAGES = (
 
 _PACKAGE = Path(__file__).parents[1]
 _MARK = "stage.json"
+
+
+_looking = contextvars.ContextVar("looking", default=False)
+
+
+class NotUpToDate(MissingError):
+    """A stage would have to be made, and `look_only` forbids it."""
+
+
+@contextlib.contextmanager
+def look_only() -> Iterator[None]:
+    """In the body a stage that is not up to date raises `NotUpToDate` instead of being made."""
+    token = _looking.set(True)
+    try:
+        yield
+    finally:
+        _looking.reset(token)
 
 
 @dataclasses.dataclass
@@ -296,7 +314,7 @@ def stage(
     key = _key({**parts, "code": code})
     _recover(partial, final, key)
     if _is_whole(final, key):
-        logger.info("%s: up to date", final.name)
+        logger.debug("%s: up to date", final.name)
         yield Stage(final, key, done=True, resumed=False)
         return
     if final.exists() and any(final.iterdir()) and not (final / PROVENANCE).exists():
@@ -305,6 +323,10 @@ def stage(
             "choose another run folder or move these files away"
         )
 
+    if _looking.get():
+        raise NotUpToDate(
+            f"{final.name}/ is not up to date, expected a finished stage: make it first"
+        )
     lock = _lock(partial)
     try:
         if _is_whole(final, key):

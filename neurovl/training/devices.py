@@ -6,14 +6,22 @@ Of several processes one leads: it alone writes stages and checkpoints. All of t
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from neurovl.errors import ConfigError
+from neurovl.settings.sections import Compute
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator, PartialState
 
 logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 PATIENCE = timedelta(days=1)  # others wait so long while the leader makes tokens and targets
 
@@ -29,7 +37,7 @@ def leads() -> bool:
 
 
 @contextlib.contextmanager
-def leader_first(device: str = "auto"):
+def leader_first(device: str = "auto") -> Iterator[None]:
     """The body runs in the leader, then in the others, which find its work done."""
     if not several():
         yield
@@ -38,7 +46,7 @@ def leader_first(device: str = "auto"):
         yield
 
 
-def agree(value, device: str = "auto"):
+def agree(value: Value, device: str = "auto") -> Value:
     """The leader's value, in every process; plain data or paths."""
     if not several():
         return value
@@ -48,7 +56,7 @@ def agree(value, device: str = "auto"):
     return broadcast_object_list([value])[0]
 
 
-def _state(device: str):
+def _state(device: str) -> "PartialState":
     from accelerate import PartialState
 
     return PartialState(cpu=choose_device(device) == "cpu", timeout=PATIENCE)
@@ -56,7 +64,7 @@ def _state(device: str):
 
 def accelerator_for(
     precision: str, device: str = "auto", trackers: tuple[str, ...] = (), logs: Path | None = None
-):
+) -> "Accelerator":
     """An Accelerator on the device asked for ('auto', 'cpu', 'cuda', 'mps'); it says in the log what was chosen.
 
     Parameters
@@ -108,3 +116,10 @@ def choose_device(device: str = "auto") -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def places(compute: Compute) -> int:
+    """How many trainings have room at the same time: one a GPU, else one a core or what is set."""
+    if choose_device(compute.device) == "cuda":
+        return compute.processes or torch.cuda.device_count()
+    return compute.at_a_time()

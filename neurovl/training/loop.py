@@ -7,9 +7,10 @@ the seed and the step alone (`batch_rows`), so a run that was killed continues w
 import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ import torch
 from neurovl.errors import ConfigError
 from neurovl.training.devices import accelerator_for
 from neurovl.training.state import TrainingState
+
+Rows = TypeVar("Rows", Sequence, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Part:
     index: int = 0
     count: int = 1
 
-    def of(self, rows):
+    def of(self, rows: Rows) -> Rows:
         """This part of something with one entry for each trial of the batch.
 
         Raises
@@ -119,7 +122,7 @@ class Part:
         size, rest = divmod(len(rows), self.count)
         if rest:
             raise ConfigError(
-                f"the batch size is {len(rows)}, expected a multiple of {self.count} (processes times alignment.accumulate); "
+                f"the batch size is {len(rows)}, expected a multiple of {self.count} (processes times accumulate); "
                 "change batch_size or accumulate in the profile"
             )
         return rows[self.index * size : (self.index + 1) * size]
@@ -177,7 +180,8 @@ def fit(
     seed : int
         Seeds torch at every step with (seed, step), so dropout and noise are the same after a resume.
     checkpoint : Path, optional
-        Folder of the checkpoint. A training that was interrupted continues from it.
+        Folder of the checkpoint. A training that was interrupted continues from it, given the model that it began with:
+        weights without a gradient are not kept in it.
     device : str
         'auto', 'cpu', 'cuda' or 'mps'.
     describe : str
@@ -240,7 +244,7 @@ def fit(
             means = {k: float(accelerator.reduce(v, "mean")) for k, v in state.means().items()}
             point = {"step": done, "lr": optimizer.param_groups[0]["lr"], **means}
             if looks:
-                with state.averaged():
+                with state.averaged(), accelerator.autocast():
                     point["validation"] = validation.loss(model)
                 wrapped.train()
                 ends = state.judge(done, point["validation"], validation.patience) or ends
@@ -254,11 +258,15 @@ def fit(
     state.finish(keep_best=validation is not None and validation.patience > 0)
     for tracker in accelerator.trackers:
         tracker.finish()
+    if used is model:  # Accelerate has put autocast around its forward
+        accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     model.eval()
     return state.curve
 
 
-def _optimizer(model, schedule: Schedule, device) -> torch.optim.AdamW:
+def _optimizer(
+    model: torch.nn.Module, schedule: Schedule, device: torch.device
+) -> torch.optim.AdamW:
     model.to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [

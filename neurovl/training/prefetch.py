@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from neurovl.training.loop import Part
 
@@ -19,12 +20,13 @@ class Prefetcher:
         Nothing is computed beyond these.
     """
 
-    def __init__(self, compute: Callable, workers: int, steps: int):
+    def __init__(self, compute: Callable[[int, Part], Any], workers: int, steps: int):
         self.compute, self.workers, self.steps = compute, workers, steps
         self.waiting: dict[tuple, Future] = {}
         self.threads = ThreadPoolExecutor(workers) if workers else None
 
-    def __call__(self, step: int, part: Part):
+    def __call__(self, step: int, part: Part) -> Any:
+        """What `compute` gives for a part of a step."""
         if self.threads is None:
             return self.compute(step, part)
         for k in range(step, min(step + self.workers + 1, self.steps)):

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ class TrainingState:
     The average is w <- d w + (1 - d) w_new with d = min(decay, (1 + n) / (10 + n)) at update n.
     """
 
-    def __init__(self, model, optimizer, decay: float):
+    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, decay: float):
         self.model, self.optimizer, self.decay = model, optimizer, decay
         self.count, self.curve = 0, []
         self.sums, self.steps = {}, 0  # losses since the last point of the curve
@@ -26,14 +27,14 @@ class TrainingState:
         self.average = self._copy() if decay else {}
         self.best = {"loss": float("inf"), "looks": 0, "weights": {}}
 
-    def _trained(self):
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
-    def _copy(self):
+    def _copy(self) -> dict[str, torch.Tensor]:
         return {n: p.detach().clone() for n, p in self._trained().items()}
 
     @torch.no_grad()
-    def _place(self, weights) -> None:
+    def _place(self, weights: Mapping[str, torch.Tensor]) -> None:
         for name, p in self._trained().items():
             p.copy_(weights[name])
 
@@ -50,7 +51,7 @@ class TrainingState:
             )
 
     @contextlib.contextmanager
-    def averaged(self):
+    def averaged(self) -> Iterator[None]:
         """The model holds the averaged weights within the body, and is in evaluation mode."""
         now = self._copy() if self.average else {}
         if self.average:
@@ -96,12 +97,18 @@ class TrainingState:
         """Whether 20 times as much time has gone by since the last checkpoint as it took to write."""
         return time.monotonic() - self.saved >= 20 * self.seconds
 
+    def _changing(self) -> dict[str, torch.Tensor]:
+        """Weights that are trained, and buffers; a frozen language model would be most of a checkpoint."""
+        named = self.model.named_parameters(remove_duplicate=False)
+        frozen = {name for name, p in named if not p.requires_grad}
+        return {n: value for n, value in self.model.state_dict().items() if n not in frozen}
+
     def save(self, folder: Path, step: int) -> None:
         """Write a checkpoint, which takes the place of the one before when it is whole."""
         start = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         content = {
-            "model": self.model.state_dict(),
+            "model": self._changing(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "count": self.count,
@@ -122,7 +129,7 @@ class TrainingState:
             return 0
         device = next(self.model.parameters()).device
         state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(self.model.state_dict() | state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = {n: w.to(device) for n, w in state["average"].items()}
         weights = {n: w.to(device) for n, w in state["best"]["weights"].items()}

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,6 +36,9 @@ from neurovl.language.dialogues.wordings import (
     sentence,
     the,
 )
+
+if TYPE_CHECKING:
+    from neurovl.recordings import Recordings
 
 TYPES = ("brief", "detailed", "conversation", "reasoning", "reconstruction", "localization")
 MAX_WORDS = 45
@@ -104,7 +108,7 @@ def dialogues(
     return [Dialogue(kind, image_id, turns, closed) for kind, turns, closed in filter(None, out)]
 
 
-def evaluation_set(recordings, image_ids: Sequence, seed: int) -> list[Dialogue]:
+def evaluation_set(recordings: "Recordings", image_ids: Sequence, seed: int) -> list[Dialogue]:
     """One fixed dialogue of every type for each picture; the conversation is the closed one.
 
     Parameters

@@ -6,9 +6,14 @@ template of its own keeps it. What fills the place is decided in `neurovl.langua
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from neurovl.errors import ConfigError
 from neurovl.language.dialogues.composing import Dialogue
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 PLACEHOLDER = "<image>"
 IGNORED = -100
@@ -21,7 +26,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def add_placeholder(tokenizer) -> int:
+def add_placeholder(tokenizer: "PreTrainedTokenizerBase") -> int:
     """Give the tokenizer the `<image>` token if it lacks it; returns its id."""
     if PLACEHOLDER not in tokenizer.get_vocab():
         from tokenizers import AddedToken
@@ -33,8 +38,12 @@ def add_placeholder(tokenizer) -> int:
 
 
 def _pieces(
-    tokenizer, turns: Sequence[tuple[str, str]], question: str | None, n_brain: int, context: str
-):
+    tokenizer: "PreTrainedTokenizerBase",
+    turns: Sequence[tuple[str, str]],
+    question: str | None,
+    n_brain: int,
+    context: str,
+) -> list[tuple[str, bool]]:
     """Text of the whole exchange, cut into (text, is answer)."""
     questions = [q for q, _ in turns] + ([] if question is None else [question])
     if not questions:
@@ -42,7 +51,7 @@ def _pieces(
     if n_brain and PLACEHOLDER not in tokenizer.get_vocab():
         raise ConfigError(
             f"the tokenizer has no token {PLACEHOLDER}, expected it for {n_brain} brain tokens; "
-            "call neurovl.instructions.add_placeholder(tokenizer) first"
+            "call neurovl.language.dialogues.add_placeholder(tokenizer) first"
         )
     messages = []
     for i, q in enumerate(questions):
@@ -83,7 +92,7 @@ def _pieces(
     return pieces
 
 
-def _closed(tokenizer, text: str, longer: str, start: int) -> str:
+def _closed(tokenizer: "PreTrainedTokenizerBase", text: str, longer: str, start: int) -> str:
     """A conversation up to the mark that ends its last answer, which begins at `start`.
 
     Some templates, such as Llama 3's first, open another answer whether or not one is asked for; the
@@ -95,7 +104,9 @@ def _closed(tokenizer, text: str, longer: str, start: int) -> str:
     return common[: min(ends)] if ends else common
 
 
-def _encode(tokenizer, pieces) -> tuple[list[int], list[int]]:
+def _encode(
+    tokenizer: "PreTrainedTokenizerBase", pieces: Sequence[tuple[str, bool]]
+) -> tuple[list[int], list[int]]:
     # A prompt must have the same ids in training and in generation, so pieces are encoded one by one; but what a piece
     # becomes may depend on the text before it (SentencePiece marks the start of a text), so it gets the ids that it
     # adds to those of all pieces before.
@@ -111,7 +122,11 @@ def _encode(tokenizer, pieces) -> tuple[list[int], list[int]]:
 
 
 def prompt_ids(
-    tokenizer, turns: Sequence[tuple[str, str]], question: str, n_brain: int, context: str = ""
+    tokenizer: "PreTrainedTokenizerBase",
+    turns: Sequence[tuple[str, str]],
+    question: str,
+    n_brain: int,
+    context: str = "",
 ) -> list[int]:
     """Ids of the turns so far and a new question, ending where the answer begins.
 
@@ -136,7 +151,7 @@ def prompt_ids(
 
 
 def encode_dialogue(
-    tokenizer, dialogue: Dialogue, n_brain: int = 0, context: str = ""
+    tokenizer: "PreTrainedTokenizerBase", dialogue: Dialogue, n_brain: int = 0, context: str = ""
 ) -> tuple[list[int], list[int]]:
     """Ids and labels of a whole dialogue; labels are -100 outside the answers.
 
@@ -145,7 +160,9 @@ def encode_dialogue(
     return _encode(tokenizer, _pieces(tokenizer, dialogue.turns, None, n_brain, context))
 
 
-def collate(batch: Sequence[tuple[list[int], list[int]]], pad_id: int, side: str = "right") -> dict:
+def collate(
+    batch: Sequence[tuple[list[int], list[int]]], pad_id: int, side: str = "right"
+) -> dict[str, "Tensor"]:
     """Pad to one length.
 
     Parameters

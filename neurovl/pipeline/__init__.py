@@ -1,0 +1,34 @@
+"""A run's stages in order: begun, made, skipped while nothing that they rest on changed. Imports evaluation and below."""
+
+from neurovl.pipeline.making import STAGES, ensure, make, needs, reproduce, stages_of, up_to_date
+from neurovl.pipeline.starting import profile_for, simulate_for, start, start_run
+from neurovl.pipeline.training import (
+    annotate_pictures,
+    embed_targets,
+    preprocess,
+    train_encoder,
+    train_encoders,
+    train_language,
+    write_tokens,
+)
+
+__all__ = [
+    "STAGES",
+    "annotate_pictures",
+    "embed_targets",
+    "ensure",
+    "make",
+    "needs",
+    "preprocess",
+    "profile_for",
+    "reproduce",
+    "simulate_for",
+    "stages_of",
+    "start",
+    "start_run",
+    "train_encoder",
+    "train_encoders",
+    "train_language",
+    "up_to_date",
+    "write_tokens",
+]

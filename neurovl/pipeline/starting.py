@@ -1,0 +1,105 @@
+"""A run begins: its profile, its data (simulated where none are given), its record."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from neurovl.errors import ConfigError
+from neurovl.recordings import open_recordings
+from neurovl.run import Run, find_run, open_run, write_record
+from neurovl.settings.profile_files import load_profile
+from neurovl.settings.sections import Profile
+
+
+def start_run(
+    run: Path | str,
+    profile: str | None = None,
+    data: Path | str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+) -> Run:
+    """Open a run folder; begin it where it is not there yet, or where it was begun with something else.
+
+    Parameters
+    ----------
+    run : path
+        The run folder.
+    profile : str, optional
+        Name or YAML file; by default that of the run, and for a new one what fits the data.
+    data : path, optional
+        NSD folder, Haxby folder or table; by default that of the run, and for a new one simulated NSD.
+    seed, device : optional
+        By default the profile's.
+
+    Returns
+    -------
+    Run
+        Its first fold. Stages that something else was begun for are done again when they are asked for.
+    """
+    root = find_run(run)
+    if not (root / "run.json").is_file():
+        return start(data, root, load_profile(profile_for(data, profile), seed=seed, device=device))
+    if profile is None and data is None and seed is None and device is None:
+        return open_run(root)
+    known = open_run(root)
+    if profile is None:
+        settings = known.profile.with_own(seed, device)
+        return start(known.data_folder if data is None else data, root, settings)
+    return start(data, root, load_profile(profile, seed=seed, device=device))
+
+
+def simulate_for(profile: Profile, beside: Path) -> Path:
+    """The profile's simulated data folder, with the new subject where one is named; made where it is not there yet."""
+    from neurovl.smallworld.subjects import simulate
+
+    world, new = profile.simulation, profile.adaptation.subject
+    if world is None:
+        raise ConfigError(
+            f"no data were given, and profile {profile.name} simulates none, expected a data set: give one with --data DIR"
+        )
+    subjects = [*world.subjects, *([] if new is None or new in world.subjects else [new])]
+    folder = (
+        beside / f"simulated-nsd-{'-'.join(map(str, subjects))}-s{world.sessions}-x{world.scale:g}"
+    )
+    simulate(
+        folder,
+        subjects=subjects,
+        sessions=world.sessions,
+        scale=world.scale,
+        seed=profile.seed,
+        n_jobs=os.cpu_count() or 1,
+    )
+    return folder
+
+
+def profile_for(data: Path | str | None, profile: str | None) -> str:
+    """Name of the profile: the one asked for, else the one that fits the data."""
+    if profile is not None:
+        return profile
+    return "haxby" if data is not None and open_recordings(data).name == "haxby" else "demo"
+
+
+def start(data: Path | str | None, out: Path | str, profile: Profile) -> Run:
+    """Open the data (simulated where none are given) and record the run; `Run.all_folds` gives its folds."""
+    out = Path(out)
+    folder = Path(data) if data is not None else simulate_for(profile, out.parent / "data")
+    wanted = profile.preprocessing
+    if data is None and wanted.subjects is None:
+        wanted = replace(wanted, subjects=profile.simulation.subjects)
+        profile = replace(profile, preprocessing=wanted)
+    run = Run(out, profile, folder)
+    first = run.recordings
+    facts = {
+        "data": first.name,
+        "simulated": first.simulated,
+        "licence": first.licence,
+        "terms": first.terms,
+        "publish_images": first.publish_images,
+        "folds": first.n_folds,
+        "device": profile.compute.device,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+    write_record(out, profile, os.path.relpath(folder, out), facts)
+    run.folds = first.n_folds
+    return run

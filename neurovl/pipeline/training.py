@@ -1,0 +1,253 @@
+"""The stages up to trained networks: tokens, targets, encoders, annotations, language model."""
+
+import logging
+import os
+import shutil
+import time
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from neurovl.errors import MissingError
+from neurovl.pipeline.starting import profile_for, start
+from neurovl.recordings import Recordings
+from neurovl.run import Run
+from neurovl.settings.profile_files import load_profile
+from neurovl.stages import look_only
+from neurovl.tokens.store import TokenStore
+from neurovl.training.devices import agree, choose_device, leader_first, leads, places, several
+
+logger = logging.getLogger(__name__)
+
+
+def write_tokens(run: Run) -> None:
+    """RUN/tokens: standardised, resized voxels of every trial (paper section 3.1).
+
+    Sessions that the store had already are kept where nothing that they rest on changed.
+    """
+    from neurovl.tokens.writing import write_store
+
+    settings = run.profile.preprocessing
+    with run.stage("tokens", write_tokens, settings) as s:
+        if not s.done:
+            write_store(
+                run.recordings,
+                s.dir,
+                patches=settings.patches,
+                target=settings.target,
+                off_mask=settings.off_mask,
+                n_jobs=run.profile.compute.at_a_time(),
+                previous=run.folder / "tokens",
+            )
+
+
+def embed_targets(run: Run) -> None:
+    """RUN/targets: CLIP and VAE embeddings of the pictures."""
+    from neurovl.encoder.targets import write_targets
+    from neurovl.foundation.clip import load_clip
+    from neurovl.foundation.vae import load_vae
+
+    models, device = run.profile.models, run.profile.compute.device
+    settings = {"image_size": models.image_size}
+    with run.stage("targets", embed_targets, settings, models=("clip", "unclip/vae")) as s:
+        if not s.done:
+            vae = (
+                load_vae(models.unclip, device, models.image_size)
+                if run.recordings.has_images
+                else None
+            )
+            write_targets(run.recordings, s.dir, load_clip(models.clip, device), vae)
+
+
+def train_encoder(run: Run, name: str) -> None:
+    """RUN/encoders/NAME: one encoder and its training curve; the processes of `accelerate launch` train it together."""
+    from neurovl.encoder.alignment import fit_encoder
+    from neurovl.encoder.variants import describe
+
+    p, variant = run.profile, describe(name, run.profile, run.store)
+    settings = asdict(variant)
+    del settings["settings"]["variants"]
+    stage = run.stage(f"encoders/{name}", train_encoder, settings, ("tokens", "targets"))
+    with stage if leads() else nullcontext() as s:
+        folder = agree(None if s is None or s.done else s.dir, p.compute.device)
+        if folder is None:
+            return
+        encoder, curve = fit_encoder(
+            run.store,
+            run.targets,
+            variant,
+            seed=p.seed,
+            checkpoint=folder / "checkpoint",
+            compute=p.compute,
+            logs=run.folder / "logs",
+        )
+        if s is not None:
+            encoder.save_pretrained(s.dir)
+            pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
+            _drop_checkpoint(s.dir)
+
+
+def train_encoders(run: Run) -> None:
+    """RUN/encoders: every encoder of the profile, as many at the same time as there are cores or GPUs.
+
+    Each is trained in a process of its own; small matrices do not fill two threads, so on a CPU a process has one.
+    """
+    pending = [name for name in run.variants() if not _is_trained(run, name)]
+    n = min(places(run.profile.compute), len(pending))
+    if n < 2 or several():
+        for name in pending:
+            train_encoder(run, name)
+        return
+    import joblib
+
+    cuda = choose_device(run.profile.compute.device) == "cuda"
+    # A GPU has one list; a core takes the next encoder as soon as it is free.
+    lists = [pending[k::n] for k in range(n)] if cuda else [[name] for name in pending]
+    with joblib.parallel_config("loky", n_jobs=n, inner_max_num_threads=1):
+        work = (
+            joblib.delayed(_train_in_process)(run, names, k if cuda else None)
+            for k, names in enumerate(lists)
+        )
+        for said in joblib.Parallel(return_as="generator_unordered")(work):
+            logger.info("%s", said)
+
+
+def _is_trained(run: Run, name: str) -> bool:
+    try:
+        with look_only():
+            train_encoder(run, name)
+    except MissingError:
+        return False
+    return True
+
+
+def _train_in_process(run: Run, names: list[str], gpu: int | None) -> str:
+    """Train some encoders in this process, on one GPU where a number is given; a line for each that says how long."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    lines = []
+    for name in names:
+        start = time.perf_counter()
+        train_encoder(run, name)
+        lines.append(f"encoders/{name}: done in {time.perf_counter() - start:.1f} s")
+    return "\n".join(lines)
+
+
+def annotate_pictures(run: Run) -> dict[str, dict]:
+    """RUN/annotations: captions and objects of the training pictures by the profile's captioner and detector.
+
+    Empty where the profile names none of them. COCO's captions are of whole photographs, NSD shows crops, so the paper
+    annotated them anew, with BLIP-2 and DETR.
+    """
+    from neurovl.foundation.annotators import (
+        annotate,
+        load_captioner,
+        load_detector,
+        read_annotations,
+    )
+
+    models, device = run.profile.models, run.profile.compute.device
+    if models.captioner is None or models.detector is None or not run.recordings.has_images:
+        return {}
+    with run.stage("annotations", annotate_pictures, {}, models=("captioner", "detector")) as s:
+        if not s.done:
+            trials = run.recordings.trials
+            ids = trials.image_id[trials.split == "train"].unique()
+            pictures = [(str(i), lambda i=i: run.recordings.image(i)) for i in ids]
+            annotate(
+                pictures,
+                s.dir / "annotations.jsonl",
+                load_captioner(models.captioner, device),
+                load_detector(models.detector, device),
+                seed=run.profile.seed,
+            )
+    return read_annotations(run.folder / "annotations" / "annotations.jsonl")
+
+
+def train_language(run: Run) -> None:
+    """RUN/llm: projector and language model, stage 1 then stage 2 (paper section 3.2), and their training curves.
+
+    The processes of `accelerate launch` train them together.
+    """
+
+    from neurovl.foundation.llm import load_llm
+    from neurovl.language import BrainLLM, Projector, fit_language
+    from neurovl.language.talks import talks
+
+    p = run.profile
+    settings = asdict(p.language)
+    del settings["max_new_tokens"]  # of answers
+    with leader_first(p.compute.device):
+        annotations = annotate_pictures(run)
+    inputs = ("tokens", "targets", "encoders/main", *(["annotations"] if annotations else []))
+    stage = run.stage("llm", train_language, settings, inputs, ("llm",))
+    with stage if leads() else nullcontext() as s:
+        folder = agree(None if s is None or s.done else s.dir, p.compute.device)
+        if folder is None:
+            return
+        trials = run.store.trials[run.store.trials.split == "train"]
+        pictures, hidden = list(trials.image_id), _hidden_states(run, trials.index.to_numpy())
+        llm, tokenizer = load_llm(p.models.llm, p.compute.device)
+        torch.manual_seed(p.seed)
+        width = llm.get_input_embeddings().embedding_dim
+        model = BrainLLM(llm, tokenizer, Projector(hidden.shape[-1], width))
+        curve = fit_language(
+            model,
+            hidden,
+            pictures,
+            talks(run.recordings, pictures, annotations, p.seed),
+            p.language,
+            seed=p.seed,
+            checkpoint=folder / "checkpoint",
+            device=p.compute.device,
+            trackers=p.compute.trackers,
+            logs=run.folder / "logs",
+        )
+        if s is not None:
+            model.float().save_pretrained(s.dir)
+            pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
+            _drop_checkpoint(s.dir)
+
+
+def _hidden_states(run: Run, rows: np.ndarray):
+    """The main encoder's penultimate layer of rows of the store, float16 tensor (n, N + 1, D)."""
+
+    from neurovl.encoder.alignment import predict
+
+    store, encoder = run.store, run.encoder("main")
+    blocks = np.array_split(rows, max(1, len(rows) // 1024))
+    tokens = (store.cut(store.voxels_at(block), encoder.layout) for block in blocks)
+    return torch.cat([predict(encoder, block).hidden.half() for block in tokens])
+
+
+def _drop_checkpoint(folder: Path) -> None:
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+
+def preprocess(
+    data: Recordings | Path | str, out: Path | str, profile: str | None = None
+) -> TokenStore:
+    """Turn recordings into the token store of a run folder (paper section 3.1).
+
+    Parameters
+    ----------
+    data : Recordings or path
+    out : path
+        The run folder.
+    profile : str, optional
+        Name or YAML file; by default the one that fits the data.
+
+    Returns
+    -------
+    TokenStore
+        Of the first fold, where the data set has several.
+    """
+    folder = data.root if isinstance(data, Recordings) else data
+    run = start(folder, out, load_profile(profile_for(folder, profile)))
+    for fold in run.all_folds():
+        write_tokens(fold)
+    return run.store
