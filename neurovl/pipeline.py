@@ -16,8 +16,8 @@ import pandas as pd
 
 from neurovl.errors import ConfigError
 from neurovl.recordings.opening import Recordings, open_recordings, require_both_splits
-from neurovl.results import provenance_key, stage
 from neurovl.settings.profile_files import Profile, load_profile, read_run, write_run
+from neurovl.stages import provenance_key, stage
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Tidy results, executable claims and the paper's own numbers; passes `stage` on.
+"""Tidy results, executable claims and the paper's own numbers.
 
 Leaves out computing any score (metrics) and choosing what to compare (pipeline).
 """
@@ -11,20 +11,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from neurovl.errors import DataError, MissingError
-from neurovl.stages import Stage, code_hash, provenance_key, stage
 
 __all__ = [
     "PAPER_FILE",
     "Claim",
     "Row",
-    "Stage",
-    "code_hash",
     "paper_results",
     "paper_value",
-    "provenance_key",
     "read_claims",
     "read_results",
-    "stage",
     "verdict",
     "write_claims",
     "write_results",

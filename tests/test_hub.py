@@ -23,8 +23,9 @@ from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.hub import export_encoder, push_encoder
 from neurovl.hub.facts import public_models
 from neurovl.pipeline import start, write_tokens
-from neurovl.results import Row, provenance_key, stage, write_results
+from neurovl.results import Row, write_results
 from neurovl.settings.profile_files import load_profile
+from neurovl.stages import provenance_key, stage
 
 ROWS = [
     Row(

@@ -16,7 +16,8 @@ import pytest
 from neurovl import results
 from neurovl import stages as provenance
 from neurovl.errors import ConfigError, DataError, MissingError
-from neurovl.results import Claim, Row, provenance_key, stage
+from neurovl.results import Claim, Row
+from neurovl.stages import provenance_key, stage
 
 COMMON = {
     "seed": 0,
@@ -198,7 +199,7 @@ def test_an_interrupted_stage_resumes_with_the_same_key_only(tmp_path):
 
 KILLED = """
 import sys, time
-from neurovl.results import stage
+from neurovl.stages import stage
 with stage(sys.argv[1], {"epochs": 3}, {}, seed=0, profile="smoke",
            data={"name": "simulated-nsd", "checksum": "abc"}, device="cpu") as s:
     (s.dir / "checkpoint").write_text("1")

@@ -14,12 +14,13 @@ from neurovl.evaluation.region_importance import regions, score_importance, with
 from neurovl.evaluation.repeats import score_repeats
 from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
-from neurovl.results import Row, paper_value, stage, write_claims, write_results
+from neurovl.results import Row, paper_value, write_claims, write_results
+from neurovl.stages import stage
 
 
 def score(runs, out) -> None:
     """RUN/results: score all folds of a run together, and the curve of the new subject that the profile names."""
-    from neurovl.results import provenance_key
+    from neurovl.stages import provenance_key
 
     first = runs[0]
     p, names = first.profile, ["tokens", "targets", *(f"encoders/{s}" for s in first.variants())]
