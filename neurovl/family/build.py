@@ -30,11 +30,8 @@ class Recipe:
 
 
 MEMBERS = ("vae", "clip", "metric", "llm", "unclip")
-HELDOUT, N_HELDOUT, N_SAMPLED = (
-    "foundation-heldout",
-    1000,
-    100,
-)  # unCLIP, the slow one, on the first 100
+HELDOUT, N_HELDOUT = "foundation-heldout", 1000
+N_SAMPLED = 100  # for unCLIP, the slow one
 
 
 def train_family(
@@ -55,19 +52,19 @@ def train_family(
     dict
         Scores by member, on scenes of the stream 'foundation-heldout'.
     """
-    from neurovl.foundation import clip, llm, metric, unclip, vae
+    from neurovl.family import tiny_clip, tiny_llm, tiny_scenenet, tiny_unclip, tiny_vae
 
     out = Path(out)
     pictures = Pictures(out / "pictures", recipe.pictures, n_jobs=n_jobs)
     common = {"seed": recipe.seed, "device": device}
     train = {
-        "vae": lambda: vae.train_vae(out / "unclip/vae", pictures, steps=recipe.vae, **common),
-        "clip": lambda: clip.train_clip(out / "clip", pictures, steps=recipe.clip, **common),
-        "metric": lambda: metric.train_metric(
+        "vae": lambda: tiny_vae.train_vae(out / "unclip/vae", pictures, steps=recipe.vae, **common),
+        "clip": lambda: tiny_clip.train_clip(out / "clip", pictures, steps=recipe.clip, **common),
+        "metric": lambda: tiny_scenenet.train_scenenet(
             out / "metric", pictures, steps=recipe.metric, **common
         ),
-        "llm": lambda: llm.train_llm(out / "llm", pictures, steps=recipe.llm, **common),
-        "unclip": lambda: unclip.train_unclip(
+        "llm": lambda: tiny_llm.train_llm(out / "llm", pictures, steps=recipe.llm, **common),
+        "unclip": lambda: tiny_unclip.train_unclip(
             out / "unclip",
             Pictures(out / "pictures", 3 * recipe.pictures, n_jobs=n_jobs),
             out / "clip",
@@ -127,9 +124,9 @@ class Family:
 
     @cached_property
     def network(self):
-        from neurovl.foundation.metric import load_metric
+        from neurovl.foundation.scenenet import load_scenenet
 
-        return load_metric(self._spec("metric"), self.device)
+        return load_scenenet(self._spec("metric"), self.device)
 
     @cached_property
     def llm(self):

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from neurovl.family.scene_pictures import Pictures, images_to_tensor
-from neurovl.foundation.llm import context, scene_dialogues
-from neurovl.foundation.metric import CATEGORIES, attributes
+from neurovl.family.scene_pictures import Pictures
+from neurovl.family.tiny_llm import context, scene_dialogues
+from neurovl.family.tiny_scenenet import attributes
+from neurovl.foundation.pixels import images_to_tensor
+from neurovl.foundation.scenenet import CATEGORIES
 from neurovl.foundation.start_latents import READINGS, sample
 from neurovl.language.dialogues import PROMPTS, collate, encode_dialogue, prompt_ids
 from neurovl.language.dialogues.wordings import a

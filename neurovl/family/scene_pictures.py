@@ -5,14 +5,19 @@ The streams 'foundation' and 'foundation-heldout' share no scene with the pictur
 
 import json
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurovl.foundation.pixels import SIZE, pixels_to_tensor
 from neurovl.smallworld import scenes
 
-SIZE = 64
+if TYPE_CHECKING:
+    import torch
+
 _CHUNK = 500
 
 
@@ -65,12 +70,9 @@ class Pictures:
             cache.write_text(json.dumps([scenes.captions(s) for s in self.scenes]))
         return json.loads(cache.read_text())
 
-    def images(self, rows) -> "torch.Tensor":  # noqa: F821
-        """Pictures as a float tensor (n, 3, 64, 64) in [-1, 1]."""
-        import torch
-
-        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[np.asarray(rows)]))
-        return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    def images(self, rows: "Sequence[int] | np.ndarray") -> "torch.Tensor":
+        """Pictures in [-1, 1], float32 tensor, shape (n, 3, 64, 64)."""
+        return pixels_to_tensor(np.ascontiguousarray(self.pixels[np.asarray(rows)]))
 
 
 def _render_range(stream: str, start: int, stop: int) -> np.ndarray:
@@ -80,20 +82,3 @@ def _render_range(stream: str, start: int, stop: int) -> np.ndarray:
             for i in range(start, stop)
         ]
     )
-
-
-def images_to_tensor(images, size: int) -> "torch.Tensor":  # noqa: F821
-    """PIL pictures as a float tensor (n, 3, size, size) in [-1, 1]; a picture that is not square is cropped in its middle."""
-    import torch
-    from PIL import Image, ImageOps
-
-    fitted = [
-        ImageOps.fit(
-            im.convert("RGB"),
-            (size, size),
-            Image.Resampling.BOX if im.width > size else Image.Resampling.BICUBIC,
-        )
-        for im in images
-    ]
-    pixels = torch.from_numpy(np.stack([np.asarray(im) for im in fitted]))
-    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)

@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from neurovl.errors import DataError
 from neurovl.foundation.clip import Clip
-from neurovl.foundation.facts import configurations, find_facts, find_folder, weight_shapes
 from neurovl.foundation.llm import VICUNA_TEMPLATE
+from neurovl.foundation.model_facts import configurations, find_facts, find_folder, weight_shapes
 from neurovl.foundation.source import TINY, alternatives
 from neurovl.foundation.vae import LatentCodec
 
