@@ -1,7 +1,7 @@
 """Dialogues of the six types, written from captions and objects with boxes alone.
 
 The answers are true by construction as far as captions and boxes are; what neither holds (depth,
-materials, moods) is never asked. A type whose readout is missing in a picture is left out there.
+materials, moods) is never asked. A type whose evidence is missing in a picture is left out there.
 """
 
 import re
@@ -17,8 +17,8 @@ from neurovl.language.dialogues.reasoning import (
     INDOORS,
     OUTDOORS,
     conclusions,
+    evidence,
     place,
-    readout,
 )
 from neurovl.language.dialogues.wordings import (
     COLOURS,
@@ -135,7 +135,7 @@ def in_words(captions: Sequence[str], objects: Sequence[Mapping], rng: np.random
     """A caption, then up to six things with their places, largest first: the picture in words.
 
     It stands where brain tokens will stand (`encode_dialogue(..., context=...)`), so that a
-    language model can learn to answer from readout before it has seen a brain.
+    language model can learn to answer from evidence before it has seen a brain.
     """
     layout = Layout.of(captions, objects)
     things = [f"{t.name} {t.place}" for t in layout.things[:6]]
@@ -293,7 +293,7 @@ def _talk(layout, rng):
     if caption is None:
         return None
     turns = [(_pick(PROMPTS["brief"], rng), caption)]
-    where, why = place(layout), readout(layout)
+    where, why = place(layout), evidence(layout)
     if where and rng.random() < 0.4:
         turns.append(("Is this indoors or outdoors?", f"It is probably {where[0]}."))
         turns.append(("Why?", f"Because the picture shows {where[1]}."))
