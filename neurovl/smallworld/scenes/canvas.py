@@ -11,6 +11,9 @@ from PIL import Image, ImageDraw
 Colour = tuple[int, ...]
 Point = tuple[float, float]
 
+DARK = (38, 38, 44)
+LEAF = (58, 148, 76)
+
 
 def shade(colour: Colour, factor: float) -> Colour:
     """Darken (factor < 1) towards black or lighten (factor > 1, at most 2) towards white."""

@@ -1,7 +1,7 @@
 """Scene graph to pixels: the picture from any viewport, and the visible mask of each object.
 
-Leaves out how single things look (animals, vehicles, things) and where they
-stand (sampling). Everything is drawn larger and averaged down.
+Leaves out how single things look (people, animals, vehicles, food, furniture, things) and where
+they stand (sampling). Everything is drawn larger and averaged down.
 """
 
 import zlib
@@ -11,11 +11,21 @@ import numpy as np
 from PIL import Image
 
 from neurovl.errors import ConfigError
-from neurovl.smallworld.scenes import animals, backgrounds, rooms, things, town, vehicles
+from neurovl.smallworld.scenes import (
+    animals,
+    backgrounds,
+    food,
+    furniture,
+    people,
+    rooms,
+    things,
+    town,
+    vehicles,
+)
 from neurovl.smallworld.scenes.canvas import Brush, Ruler
 from neurovl.smallworld.scenes.graph import CATEGORIES, COLOURS, Scene, SceneObject
 
-DRAW = animals.DRAW | vehicles.DRAW | things.DRAW
+DRAW = people.DRAW | animals.DRAW | vehicles.DRAW | food.DRAW | furniture.DRAW | things.DRAW
 BACKDROP = backgrounds.DRAW | town.DRAW | rooms.DRAW
 LIGHT = {"sunset": ((250, 140, 80), 0.13), "night": ((18, 26, 78), 0.27)}
 FLOATING = ("bird", "airplane", "kite", "clock", "boat")

@@ -1,9 +1,8 @@
 """Indoor backgrounds and the studio, in scene units for x in [-1/6, 7/6]."""
 
-from neurovl.smallworld.scenes.backgrounds import SKIES, cloud
 from neurovl.smallworld.scenes.canvas import mix, shade
+from neurovl.smallworld.scenes.scenery import LEFT, RIGHT, SKIES, cloud
 
-LEFT, RIGHT = -0.2, 1.2
 WALLS = ((246, 226, 190), (196, 220, 214), (238, 208, 204), (206, 214, 236), (224, 228, 200))
 
 

@@ -1,7 +1,7 @@
 """Backgrounds with houses: street and city, in scene units for x in [-1/6, 7/6]."""
 
-from neurovl.smallworld.scenes.backgrounds import LEFT, RIGHT, sky
 from neurovl.smallworld.scenes.canvas import mix, shade
+from neurovl.smallworld.scenes.scenery import LEFT, RIGHT, sky
 
 
 def ground_snow(scene, colour):
