@@ -4,14 +4,25 @@ import json
 import logging
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neurovl.family import member_scores as measure
 from neurovl.family.model_cards import MEMBERS_OF, target_text, write_cards
 from neurovl.family.scene_pictures import Pictures
 from neurovl.foundation.source import TINY
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from diffusers import StableUnCLIPImg2ImgPipeline
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from neurovl.foundation.clip import Clip
+    from neurovl.foundation.scenenet import MetricNetwork
+    from neurovl.foundation.vae import LatentCodec
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +46,12 @@ N_SAMPLED = 100  # for unCLIP, the slow one
 
 
 def train_family(
-    out, recipe: Recipe = Recipe(), members=MEMBERS, device: str = "auto", n_jobs: int = 1
-) -> dict:
+    out: Path | str,
+    recipe: Recipe = Recipe(),
+    members: Sequence[str] = MEMBERS,
+    device: str = "auto",
+    n_jobs: int = 1,
+) -> dict[str, dict[str, float]]:
     """Train members of the tiny family; one that is finished in `out` is not trained again.
 
     Parameters
@@ -104,43 +119,43 @@ class Family:
     llm : (model, tokenizer)
     """
 
-    def __init__(self, models="tiny", device: str = "auto"):
+    def __init__(self, models: Path | str = "tiny", device: str = "auto") -> None:
         self.models, self.device = models, device
 
     def _spec(self, part: str) -> str:
         return "tiny" if str(self.models) == "tiny" else str(Path(self.models) / part)
 
     @cached_property
-    def codec(self):
+    def codec(self) -> "LatentCodec":
         from neurovl.foundation.vae import load_vae
 
         return load_vae(self._spec("unclip"), self.device)
 
     @cached_property
-    def clip(self):
+    def clip(self) -> "Clip":
         from neurovl.foundation.clip import load_clip
 
         return load_clip(self._spec("clip"), self.device)
 
     @cached_property
-    def network(self):
+    def network(self) -> "MetricNetwork":
         from neurovl.foundation.scenenet import load_scenenet
 
         return load_scenenet(self._spec("metric"), self.device)
 
     @cached_property
-    def llm(self):
+    def llm(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         from neurovl.foundation.llm import load_llm
 
         return load_llm(self._spec("llm"), self.device)
 
     @cached_property
-    def unclip(self):
+    def unclip(self) -> "StableUnCLIPImg2ImgPipeline":
         from neurovl.foundation.unclip import load_unclip
 
         return load_unclip(self._spec("unclip"), self.device)
 
-    def score(self, member: str, pictures: Pictures) -> dict:
+    def score(self, member: str, pictures: Pictures) -> dict[str, measure.Score]:
         """Scores of one member on `pictures`: name -> Score."""
         if member == "vae":
             return measure.score_vae(self.codec, pictures)
@@ -153,13 +168,15 @@ class Family:
         return measure.score_unclip(self.unclip, self.codec, self.clip, self.network, pictures)
 
 
-def score_heldout(out: Path, member: str, device: str = "auto", n_jobs: int = 1) -> dict:
+def score_heldout(
+    out: Path, member: str, device: str = "auto", n_jobs: int = 1
+) -> dict[str, measure.Score]:
     """Scores of a trained member for its card."""
     n = N_SAMPLED if member == "unclip" else N_HELDOUT
     return Family(out, device).score(member, Pictures(out / "pictures", n, HELDOUT, n_jobs))
 
 
-def as_record(scores: dict) -> dict:
+def as_record(scores: dict[str, measure.Score]) -> dict[str, dict]:
     """Scores as provenance.json holds them."""
     return {
         "scores": {name: s.value for name, s in scores.items()},
@@ -182,7 +199,9 @@ def write_provenance(out: Path, recipe: Recipe, records: dict) -> None:
         (out / folder / "provenance.json").write_text(json.dumps(facts, indent=1))
 
 
-def rescore(out, members=MEMBERS, device: str = "auto", n_jobs: int = 1) -> None:
+def rescore(
+    out: Path | str, members: Sequence[str] = MEMBERS, device: str = "auto", n_jobs: int = 1
+) -> None:
     """Measure members of a finished family again for their cards; weights and all other records stay as they are."""
     out = Path(out)
     family = Family(out, device)
@@ -199,7 +218,7 @@ def rescore(out, members=MEMBERS, device: str = "auto", n_jobs: int = 1) -> None
     write_cards(out)
 
 
-def card_scores(models="tiny") -> dict[tuple[str, str], tuple[float, int]]:
+def card_scores(models: Path | str = "tiny") -> dict[tuple[str, str], tuple[float, int]]:
     """What the cards say: (member, score) -> (value, number of scenes); nothing where a member has no record."""
     root = TINY if str(models) == "tiny" else Path(models)
     out = {}
@@ -213,8 +232,12 @@ def card_scores(models="tiny") -> dict[tuple[str, str], tuple[float, int]]:
 
 
 def evaluate_family(
-    models="tiny", seed: int = 0, n: int = 100, members=MEMBERS, device: str = "auto"
-):
+    models: Path | str = "tiny",
+    seed: int = 0,
+    n: int = 100,
+    members: Sequence[str] = MEMBERS,
+    device: str = "auto",
+) -> "pd.DataFrame":
     """Find the scores of the cards again on fresh scenes, those of the stream 'foundation-evaluation-SEED'.
 
     Parameters

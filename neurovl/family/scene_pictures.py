@@ -32,7 +32,9 @@ class Pictures:
         Five a picture.
     """
 
-    def __init__(self, folder: Path, n: int, stream: str = "foundation", n_jobs: int = 1):
+    def __init__(
+        self, folder: Path | str, n: int, stream: str = "foundation", n_jobs: int = 1
+    ) -> None:
         self.stream, self.n = stream, n
         self.path = Path(folder) / f"{stream}-{n}.npy"
         if not self.path.exists():
@@ -60,7 +62,7 @@ class Pictures:
         os.replace(partial, self.path)
 
     @cached_property
-    def scenes(self) -> list:
+    def scenes(self) -> list[scenes.Scene]:
         return [scenes.make_scene(self.stream, i) for i in range(self.n)]
 
     @cached_property

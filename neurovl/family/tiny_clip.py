@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -13,6 +14,9 @@ from neurovl.family.scene_pictures import Pictures
 from neurovl.family.word_tokenizers import caption_ids, train_bpe
 from neurovl.foundation.clip import Clip
 from neurovl.training.loop import Schedule, batch_rows, fit
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModelWithProjection
 
 MEAN = STD = (0.5, 0.5, 0.5)
 CONFIG = {
@@ -102,7 +106,7 @@ def train_clip(
     return curve
 
 
-def vision_to_transformers(clip: Clip):
+def vision_to_transformers(clip: Clip) -> "CLIPVisionModelWithProjection":
     """The image tower as transformers' CLIPVisionModelWithProjection, the class that unCLIP pipelines hold.
 
     Returns

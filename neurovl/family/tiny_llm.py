@@ -8,7 +8,14 @@ import torch
 
 from neurovl.family.scene_pictures import Pictures
 from neurovl.family.word_tokenizers import train_bpe
-from neurovl.language.dialogues import CHAT_TEMPLATE, collate, dialogues, encode_dialogue, in_words
+from neurovl.language.dialogues import (
+    CHAT_TEMPLATE,
+    Dialogue,
+    collate,
+    dialogues,
+    encode_dialogue,
+    in_words,
+)
 from neurovl.smallworld import scenes
 from neurovl.training.loop import Schedule, fit
 
@@ -82,12 +89,12 @@ def train_llm(
     return curve
 
 
-def context(scene, rng) -> str:
+def context(scene: scenes.Scene, rng: np.random.Generator) -> str:
     """A scene in words, which stands in the place of the brain tokens."""
     return in_words(scenes.captions(scene), scenes.scene_objects(scene), rng)
 
 
-def scene_dialogues(scene, seed: int, index: int) -> list:
+def scene_dialogues(scene: scenes.Scene, seed: int, index: int) -> list[Dialogue]:
     """All dialogues of a scene, drawn with a seed of its own."""
     return dialogues(
         scenes.captions(scene), scenes.scene_objects(scene), np.random.default_rng([seed, index])

@@ -15,7 +15,7 @@ from neurovl.training.loop import Schedule, batch_rows, fit
 SCHEDULE = Schedule(steps=3000, lr=2e-3, weight_decay=0.02, precision="bf16")
 
 
-def attributes(scene) -> tuple[torch.Tensor, int]:
+def attributes(scene: scenes.Scene) -> tuple[torch.Tensor, int]:
     """Targets of a scene: categories present (0/1 each) and the index of its background."""
     present = {o.category for o in scene.objects}
     return torch.tensor([float(c in present) for c in CATEGORIES]), scenes.BACKGROUNDS.index(

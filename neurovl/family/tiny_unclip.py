@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -9,10 +10,17 @@ from torch import nn
 from neurovl.family.scene_pictures import Pictures
 from neurovl.family.tiny_clip import vision_to_transformers
 from neurovl.family.word_tokenizers import caption_ids
-from neurovl.foundation.clip import load_clip
-from neurovl.foundation.vae import load_vae
+from neurovl.foundation.clip import Clip, load_clip
+from neurovl.foundation.vae import LatentCodec, load_vae
 from neurovl.training.devices import choose_device
 from neurovl.training.loop import Schedule, batch_rows, fit
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+    from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
+        StableUnCLIPImageNormalizer,
+    )
+    from transformers import PreTrainedTokenizerBase
 
 UNET = {
     "sample_size": 16,
@@ -48,7 +56,13 @@ NOISY = 0.25
 DROP = {"both": 0.1, "text": 0.1, "image": 0.1}
 
 
-def noisy_embedding(embeds, levels, normalizer, scheduler, noise=None):
+def noisy_embedding(
+    embeds: torch.Tensor,
+    levels: torch.Tensor,
+    normalizer: "StableUnCLIPImageNormalizer",
+    scheduler: "SchedulerMixin",
+    noise: torch.Tensor | None = None,
+) -> torch.Tensor:
     """The image condition of Stable unCLIP: the noised embedding beside a sinusoidal code of its noise level.
 
     Parameters
@@ -146,7 +160,9 @@ def train_unclip(
     return curve
 
 
-def _latents_and_embeddings(cache: Path, codec, clip, pictures: Pictures) -> tuple:
+def _latents_and_embeddings(
+    cache: Path, codec: LatentCodec, clip: Clip, pictures: Pictures
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents and image embeddings of all pictures, made once and kept in a file."""
     from PIL import Image
 
@@ -162,7 +178,7 @@ def _latents_and_embeddings(cache: Path, codec, clip, pictures: Pictures) -> tup
     return stored["latents"], stored["embeds"]
 
 
-def _networks(tokenizer, length: int, width: int) -> nn.ModuleDict:
+def _networks(tokenizer: "PreTrainedTokenizerBase", length: int, width: int) -> nn.ModuleDict:
     """The UNet and its text encoder, for texts of `length` tokens and image embeddings of `width`."""
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import AttnProcessor
@@ -188,7 +204,14 @@ def _networks(tokenizer, length: int, width: int) -> nn.ModuleDict:
     return nn.ModuleDict({"unet": unet, "text": text})
 
 
-def _write_pipeline(out: Path, networks: nn.ModuleDict, codec, clip, normalizer, levels) -> None:
+def _write_pipeline(
+    out: Path,
+    networks: nn.ModuleDict,
+    codec: LatentCodec,
+    clip: Clip,
+    normalizer: "StableUnCLIPImageNormalizer",
+    levels: "SchedulerMixin",
+) -> None:
     """The folder of a `StableUnCLIPImg2ImgPipeline`, its weights in half precision."""
     from diffusers import DDIMScheduler, StableUnCLIPImg2ImgPipeline
     from transformers import CLIPImageProcessor

@@ -1,6 +1,8 @@
 """CLIP: image and text embeddings by open_clip."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +17,9 @@ from neurovl.foundation.source import (
     resolve,
 )
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 
 class Clip:
     """An open_clip model with its preprocessing and tokenizer.
@@ -25,7 +30,13 @@ class Clip:
         Size of the projected embedding.
     """
 
-    def __init__(self, model, preprocess, tokenizer, device: str):
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        preprocess: "Callable[[Image.Image], torch.Tensor]",
+        tokenizer: Callable[[list[str]], torch.Tensor],
+        device: str,
+    ) -> None:
         self.model, self.preprocess, self.tokenizer, self.device = (
             model.eval().to(device),
             preprocess,
@@ -35,7 +46,7 @@ class Clip:
         self.width = int(model.text_projection.shape[-1])
 
     @torch.no_grad()
-    def embed_images(self, images, batch_size: int = 128) -> torch.Tensor:
+    def embed_images(self, images: "Sequence[Image.Image]", batch_size: int = 128) -> torch.Tensor:
         """Projected, un-normalised image embeddings E_c(x) (paper section 3.1).
 
         Parameters
@@ -56,7 +67,7 @@ class Clip:
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str], batch_size: int = 256) -> torch.Tensor:
-        """Projected, un-normalised text embeddings, float32 tensor of shape (n_texts, width)."""
+        """Projected, un-normalised text embeddings, float32 tensor, shape (n_texts, width)."""
         out = []
         for i in range(0, len(texts), batch_size):
             out.append(
@@ -67,7 +78,7 @@ class Clip:
         return torch.cat(out) if out else torch.zeros(0, self.width)
 
 
-def load_clip(spec: str = "tiny", device: str = "auto") -> Clip:
+def load_clip(spec: str | Sequence[str] = "tiny", device: str = "auto") -> Clip:
     """Load a CLIP model from files that are here.
 
     Parameters

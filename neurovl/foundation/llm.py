@@ -1,6 +1,8 @@
 """The language model (LlamaForCausalLM or any causal model of the hub)."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neurovl.foundation.source import (
     device_for,
@@ -9,6 +11,9 @@ from neurovl.foundation.source import (
     load_or_explain,
     resolve,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # What FastChat puts around the turns for Vicuna 1.1 and later; its tokenizer on the hub carries no template.
 VICUNA_TEMPLATE = (
@@ -20,7 +25,9 @@ VICUNA_TEMPLATE = (
 )
 
 
-def load_llm(spec: str = "tiny", device: str = "auto"):
+def load_llm(
+    spec: str | Sequence[str] = "tiny", device: str = "auto"
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a causal language model and its tokenizer from files that are here.
 
     Dialogues keep to the tokenizer's own chat template. Vicuna's lacks the one that its model was trained with and gets

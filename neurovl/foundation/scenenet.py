@@ -4,14 +4,20 @@ Its early and late layers stand where the paper scores with AlexNet and Inceptio
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
 from neurovl.foundation.pixels import SIZE, images_to_tensor
 from neurovl.foundation.source import device_for, load_or_explain, resolve
 from neurovl.smallworld import scenes
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 CATEGORIES = tuple(scenes.CATEGORIES)
 
@@ -25,7 +31,7 @@ class SceneNet(nn.Module):
         Channels of the first stage.
     """
 
-    def __init__(self, width: int = 16):
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         widths = (width, 2 * width, 3 * width, 5 * width)
         stages, before = [], 3
@@ -44,7 +50,9 @@ class SceneNet(nn.Module):
         self.categories = nn.Linear(before, len(CATEGORIES))
         self.background = nn.Linear(before, len(scenes.BACKGROUNDS))
 
-    def forward(self, x):
+    def forward(
+        self, x: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         early = None
         for i, stage in enumerate(self.stages):
             x = stage(x)
@@ -64,32 +72,32 @@ class MetricNetwork:
 
     name = "scenenet"
 
-    def __init__(self, net: SceneNet, device: str):
+    def __init__(self, net: SceneNet, device: str) -> None:
         self.net, self.device = net.eval().to(device), device
 
     @torch.no_grad()
-    def features(self, images) -> dict:
-        """Features by layer: 'scenenet_early' (n, 8*8*channels) and 'scenenet_late' (n, channels), float32 arrays."""
+    def features(self, images: "Sequence[Image.Image]") -> dict[str, np.ndarray]:
+        """Features by layer, float32 arrays: 'scenenet_early', shape (n, 8 * 8 * channels), 'scenenet_late', shape (n, channels)."""
         early, late, _, _ = self._run(images)
         small = nn.functional.adaptive_avg_pool2d(early, 8).flatten(1)
         return {"scenenet_early": small.numpy(), "scenenet_late": late.numpy()}
 
     @torch.no_grad()
-    def contents(self, images) -> dict:
-        """Probability of each category in each picture, array (n, n_categories), and the likeliest background."""
+    def contents(self, images: "Sequence[Image.Image]") -> dict:
+        """Probability of each category in each picture, array, shape (n, n_categories), and the likeliest background."""
         _, _, categories, background = self._run(images)
         return {
             "categories": categories.sigmoid().numpy(),
             "background": [scenes.BACKGROUNDS[i] for i in background.argmax(1).tolist()],
         }
 
-    def _run(self, images):
+    def _run(self, images: "Sequence[Image.Image]") -> list[torch.Tensor]:
         pixels = images_to_tensor(images, SIZE).to(self.device)
         parts = [self.net(x) for x in pixels.split(128)]
         return [torch.cat(p).float().cpu() for p in zip(*parts, strict=True)]
 
 
-def load_scenenet(spec: str = "tiny", device: str = "auto") -> MetricNetwork:
+def load_scenenet(spec: str | Sequence[str] = "tiny", device: str = "auto") -> MetricNetwork:
     """Load the metric network of the small world, SceneNet, from its folder."""
     from safetensors.torch import load_file
 

@@ -1,11 +1,19 @@
 """Stable unCLIP: pictures from an image embedding, a text and a start latent."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 
 from neurovl.foundation.source import alternatives, device_for, load_or_explain, resolve
 
+if TYPE_CHECKING:
+    from diffusers import StableUnCLIPImg2ImgPipeline
 
-def load_unclip(spec="tiny", device: str = "auto"):
+
+def load_unclip(
+    spec: str | Sequence[str] = "tiny", device: str = "auto"
+) -> "StableUnCLIPImg2ImgPipeline":
     """Load a `StableUnCLIPImg2ImgPipeline` from the tiny family, a folder or a hub id, or the first that is here of several.
 
     Raises

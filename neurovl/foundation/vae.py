@@ -1,9 +1,16 @@
 """The image autoencoder (AutoencoderKL): latents of pictures."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 
 from neurovl.foundation.pixels import images_to_tensor
 from neurovl.foundation.source import alternatives, device_for, load_or_explain, resolve
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+    from PIL import Image
 
 
 class LatentCodec:
@@ -15,14 +22,16 @@ class LatentCodec:
         (channels, height, width) of a latent.
     """
 
-    def __init__(self, vae, device: str, size: int):
+    def __init__(self, vae: "AutoencoderKL", device: str, size: int) -> None:
         self.vae, self.device, self.size = vae.eval().to(device), device, size
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.shape = (vae.config.latent_channels, size // factor, size // factor)
 
     @torch.no_grad()
-    def encode(self, images, batch_size: int = 64) -> torch.Tensor:
-        """Scaled latents, float32 tensor (n, channels, height, width), of PIL pictures or a tensor in [-1, 1]."""
+    def encode(
+        self, images: "Sequence[Image.Image] | torch.Tensor", batch_size: int = 64
+    ) -> torch.Tensor:
+        """Scaled latents, float32 tensor, shape (n, channels, height, width), of PIL pictures or a tensor in [-1, 1]."""
         pixels = images if torch.is_tensor(images) else images_to_tensor(images, self.size)
         parts = []
         for x in pixels.split(batch_size):
@@ -31,8 +40,8 @@ class LatentCodec:
         return torch.cat(parts) if parts else torch.zeros(0, *self.shape)
 
     @torch.no_grad()
-    def decode(self, latents: torch.Tensor, batch_size: int = 64) -> list:
-        """PIL pictures from scaled latents (n, channels, height, width)."""
+    def decode(self, latents: torch.Tensor, batch_size: int = 64) -> "list[Image.Image]":
+        """PIL pictures from scaled latents, tensor, shape (n, channels, height, width)."""
         from PIL import Image
 
         images = []
@@ -55,7 +64,9 @@ class LatentCodec:
         return images
 
 
-def load_vae(spec: str = "tiny", device: str = "auto", size: int | None = None) -> LatentCodec:
+def load_vae(
+    spec: str | Sequence[str] = "tiny", device: str = "auto", size: int | None = None
+) -> LatentCodec:
     """Load the autoencoder of a unCLIP folder or hub id (its `vae` subfolder); `size` is the side of a picture in pixels."""
     from diffusers import AutoencoderKL
 

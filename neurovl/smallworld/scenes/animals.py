@@ -1,18 +1,28 @@
 """How animals are drawn, facing right, in local units (y downwards, feet near 100)."""
 
-from neurovl.smallworld.scenes.canvas import shade
+from collections.abc import Sequence
+
+from neurovl.smallworld.scenes.canvas import Colour, Shapes, shade
 
 DARK = (34, 32, 36)
 WHITE = (250, 250, 250)
 
 
-def eye(b, x, y, r=2.0):
+def eye(b: Shapes, x: float, y: float, r: float = 2.0) -> None:
     """A dark dot with a glint."""
     b.disc(x, y, r, DARK)
     b.disc(x + r * 0.3, y - r * 0.3, r * 0.35, WHITE)
 
 
-def legs(b, xs, y0, y1, width, colour, foot=DARK):
+def legs(
+    b: Shapes,
+    xs: Sequence[float],
+    y0: float,
+    y1: float,
+    width: float,
+    colour: Colour,
+    foot: Colour = DARK,
+) -> None:
     """Straight legs; the first half of xs are the far ones, darker."""
     for k, x in enumerate(xs):
         near = k >= len(xs) / 2
@@ -29,7 +39,7 @@ def legs(b, xs, y0, y1, width, colour, foot=DARK):
         b.rect(x - width * 0.52, y1 - width * 0.5, x + width * 0.62, y1, foot, width * 0.15)
 
 
-def bird(b, c, style):
+def bird(b: Shapes, c: Colour, style: int) -> None:
     wing, belly = shade(c, 0.68), shade(c, 1.45)
     beak = (240, 160, 40)
     if style % 2:  # perched
@@ -54,7 +64,7 @@ def bird(b, c, style):
     eye(b, 88, 43, 3)
 
 
-def cat(b, c, style):
+def cat(b: Shapes, c: Colour, style: int) -> None:
     dark, light = shade(c, 0.7), shade(c, 1.55)
     if c[0] < 80:
         dark, light = shade(c, 1.25), shade(c, 1.4)
@@ -85,7 +95,7 @@ def cat(b, c, style):
         b.line([(x, 14 + (k != 1)), (x, 21)], 2.4, dark)
 
 
-def dog(b, c, style):
+def dog(b: Shapes, c: Colour, style: int) -> None:
     dark, light = shade(c, 0.66), shade(c, 1.5)
     if c[0] < 80:
         dark, light = shade(c, 0.6), shade(c, 1.3)
@@ -106,7 +116,7 @@ def dog(b, c, style):
     b.disc(79, 46, 3.4, (244, 200, 70))
 
 
-def horse(b, c, style):
+def horse(b: Shapes, c: Colour, style: int) -> None:
     mane = (40, 30, 28) if c[0] > 70 and c[0] < 230 else shade(c, 0.6 if c[0] > 200 else 1.3)
     b.blob([(-2, 44), (-14, 52), (-16, 80), (-8, 84), (-2, 66), (6, 50)], mane)
     legs(b, (16, 74, 6, 64), 54, 100, 10, c)
@@ -122,7 +132,7 @@ def horse(b, c, style):
     b.disc(114, 27, 1.5, DARK)
 
 
-def sheep(b, c, style):
+def sheep(b: Shapes, c: Colour, style: int) -> None:
     wool, dark = c, (66, 58, 56)
     if c[0] < 80:
         dark = (110, 100, 96)
@@ -151,7 +161,7 @@ def sheep(b, c, style):
     b.disc(92, 38, 2, DARK)
 
 
-def cow(b, c, style):
+def cow(b: Shapes, c: Colour, style: int) -> None:
     spot = (44, 40, 42) if c[0] > 200 else (WHITE if c[0] < 80 else (246, 236, 220))
     b.line([(0, 36), (-8, 50), (-8, 74)], 3.5, shade(c, 0.8))
     b.oval(-8, 77, 4.5, 7, (50, 44, 44))
@@ -171,7 +181,7 @@ def cow(b, c, style):
     eye(b, 104, 17, 2.6)
 
 
-def elephant(b, c, style):
+def elephant(b: Shapes, c: Colour, style: int) -> None:
     c = (138, 144, 154)
     dark, light = shade(c, 0.74), shade(c, 1.2)
     b.line([(2, 40), (-6, 56), (-5, 68)], 3.5, dark)
@@ -188,7 +198,7 @@ def elephant(b, c, style):
         b.line([(109, y), (116, y - 1)], 1.2, dark)
 
 
-def bear(b, c, style):
+def bear(b: Shapes, c: Colour, style: int) -> None:
     dark, snout = shade(c, 0.7), shade(c, 1.5)
     if c[0] < 80:
         dark = shade(c, 0.62)
@@ -207,7 +217,7 @@ def bear(b, c, style):
     b.disc(82, 12, 4, snout)
 
 
-def zebra(b, c, style):
+def zebra(b: Shapes, c: Colour, style: int) -> None:
     c, ink = (246, 246, 242), (40, 40, 46)
     b.line([(0, 40), (-9, 52), (-10, 66)], 3, c)
     b.oval(-10, 70, 4, 8, ink)
@@ -232,7 +242,7 @@ def zebra(b, c, style):
     eye(b, 99, 9, 2.3)
 
 
-def giraffe(b, c, style):
+def giraffe(b: Shapes, c: Colour, style: int) -> None:
     c, spot = (238, 196, 104), (168, 102, 48)
     b.line([(2, 66), (-8, 78), (-9, 90)], 3, c)
     b.oval(-9, 93, 3.5, 6, (70, 46, 30))

@@ -6,7 +6,10 @@ details are drawn for x in [-1/6, 7/6]. Their parts are in scenery, towns in tow
 
 import math
 
-from neurovl.smallworld.scenes.canvas import mix, shade
+import numpy as np
+
+from neurovl.smallworld.scenes.canvas import Brush, Colour, mix, shade
+from neurovl.smallworld.scenes.graph import Scene
 from neurovl.smallworld.scenes.scenery import (
     LEFT,
     RIGHT,
@@ -23,7 +26,7 @@ from neurovl.smallworld.scenes.scenery import (
 GRASS = (112, 182, 82)
 
 
-def beach(b, scene, rng):
+def beach(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.46)
     water(b, scene, rng, 0.46, 0.68)
     sand = (240, 214, 158)
@@ -40,13 +43,13 @@ def beach(b, scene, rng):
         b.oval(x, y + 0.003, 0.008, 0.005, (236, 168, 140))
 
 
-def b_water(scene):
+def b_water(scene: Scene) -> Colour:
     """Colour of shallow water at the shore."""
     ink = {"day": (98, 188, 214), "sunset": (120, 84, 140), "night": (34, 58, 108)}[scene.time]
     return ink if scene.weather == "clear" else mix(ink, (120, 136, 150), 0.5)
 
 
-def ocean(b, scene, rng):
+def ocean(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.42)
     water(b, scene, rng, 0.42, 1.01)
     base = b_water(scene)
@@ -62,7 +65,7 @@ def ocean(b, scene, rng):
         c.line(top, 0.004 + 0.002 * k, shade(ink, 1.5))
 
 
-def lake(b, scene, rng):
+def lake(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.46)
     peaks(b, rng, 0.46, 0.24, (120, 142, 172), (236, 242, 248))
     hills(b, rng, 0.47, 0.09, (78, 136, 98))
@@ -75,7 +78,7 @@ def lake(b, scene, rng):
     tufts(b, rng, 0.9, 1.0, shade(GRASS, 0.78), 18)
 
 
-def field(b, scene, rng):
+def field(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.5)
     hills(b, rng, 0.5, 0.16, (124, 172, 148))
     hills(b, rng, 0.52, 0.09, (104, 168, 96))
@@ -93,7 +96,7 @@ def field(b, scene, rng):
         b.disc(x, y, 0.008, ((250, 250, 240), (250, 216, 84))[rng.integers(2)])
 
 
-def park(b, scene, rng):
+def park(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.5)
     hills(b, rng, 0.52, 0.12, (98, 164, 112))
     for k in range(8):
@@ -125,7 +128,7 @@ def park(b, scene, rng):
         b.disc(x, y, 0.009, ((244, 120, 150), (250, 226, 110), (250, 250, 250))[rng.integers(3)])
 
 
-def forest(b, scene, rng):
+def forest(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.5)
     hills(b, rng, 0.54, 0.3, (112, 160, 142))
     b.fade(0.54, 1.0, (84, 132, 66), (92, 142, 70), (70, 104, 54))
@@ -155,7 +158,7 @@ def forest(b, scene, rng):
         b.oval(x, y - 0.032, 0.022, 0.016, (206, 60, 50))
 
 
-def savanna(b, scene, rng):
+def savanna(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.54, 2)
     hills(b, rng, 0.55, 0.1, (190, 172, 132))
     for k in range(4):
@@ -168,7 +171,7 @@ def savanna(b, scene, rng):
     tufts(b, rng, 0.58, 1.0, (180, 142, 70), 46)
 
 
-def desert(b, scene, rng):
+def desert(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.55, 1)
     hills(b, rng, 0.56, 0.2, (226, 164, 112))
     b.fade(0.55, 1.0, (242, 202, 134), (222, 166, 100))
@@ -191,7 +194,7 @@ def desert(b, scene, rng):
         )
 
 
-def snow(b, scene, rng):
+def snow(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.54)
     peaks(b, rng, 0.56, 0.34, (132, 152, 186), (248, 250, 255))
     hills(b, rng, 0.57, 0.08, (214, 226, 240))
@@ -210,7 +213,7 @@ def snow(b, scene, rng):
         b.fade(y, 1.0, (236, 243, 252), (250, 252, 255))
 
 
-def railway(b, scene, rng):
+def railway(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.5)
     peaks(b, rng, 0.5, 0.22, (134, 152, 176), (238, 242, 248))
     hills(b, rng, 0.52, 0.12, (112, 170, 112))
@@ -228,7 +231,7 @@ def railway(b, scene, rng):
     tufts(b, rng, 0.95, 1.0, (80, 140, 60), 12)
 
 
-def sky_only(b, scene, rng):
+def sky_only(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 1.01, 4)
     c = b.at(b.scale, b.offset, tint=None)
     if scene.weather == "clear" and scene.time == "day":

@@ -22,7 +22,7 @@ from neurovl.smallworld.scenes import (
     town,
     vehicles,
 )
-from neurovl.smallworld.scenes.canvas import Brush, Ruler
+from neurovl.smallworld.scenes.canvas import Brush, Ruler, Shapes
 from neurovl.smallworld.scenes.graph import CATEGORIES, COLOURS, Scene, SceneObject
 
 DRAW = people.DRAW | animals.DRAW | vehicles.DRAW | food.DRAW | furniture.DRAW | things.DRAW
@@ -37,7 +37,7 @@ def seed(*keys: str | int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(numbers))
 
 
-def _paint(brush, category: str, colour: str, style: int) -> None:
+def _paint(brush: Shapes, category: str, colour: str, style: int) -> None:
     DRAW[category](brush, COLOURS[colour] if colour else (128, 128, 128), style)
 
 
@@ -159,7 +159,7 @@ def object_masks(scene: Scene, size: int) -> np.ndarray:
 
     Returns
     -------
-    bool array (n_objects, size, size)
+    bool array, shape (n_objects, size, size)
         Rows are y. Disjoint: what a later object covers belongs to it alone.
     """
     labels = Image.new("L", (size * 3, size * 3))

@@ -1,9 +1,9 @@
 """How food, bottle and cup are drawn, in local units, y downwards."""
 
-from neurovl.smallworld.scenes.canvas import DARK, LEAF, shade
+from neurovl.smallworld.scenes.canvas import DARK, LEAF, Colour, Shapes, shade
 
 
-def bottle(b, c, style):
+def bottle(b: Shapes, c: Colour, style: int) -> None:
     b.rect(0, 40, 36, 120, c, 9)
     b.blob([(0, 56), (3, 42), (11, 32), (12, 12), (24, 12), (25, 32), (33, 42), (36, 56)], c)
     b.rect(11, 6, 25, 30, c)
@@ -14,7 +14,7 @@ def bottle(b, c, style):
     b.rect(30, 46, 36, 112, shade(c, 0.72), 3)
 
 
-def cup(b, c, style):
+def cup(b: Shapes, c: Colour, style: int) -> None:
     b.ring(66, 38, 17, 7, shade(c, 0.8))
     b.poly([(2, 12), (66, 12), (58, 78), (10, 78)], c)
     b.oval(34, 78, 24, 6, c)
@@ -24,7 +24,7 @@ def cup(b, c, style):
     b.oval(34, 12.5, 27, 5.6, (92, 56, 36))
 
 
-def banana(b, c, style):
+def banana(b: Shapes, c: Colour, style: int) -> None:
     c = (248, 208, 56)
     b.blob(
         [
@@ -49,7 +49,7 @@ def banana(b, c, style):
     b.disc(106, 52, 5, (96, 72, 40))
 
 
-def apple(b, c, style):
+def apple(b: Shapes, c: Colour, style: int) -> None:
     b.blob(
         [
             (50, 24),
@@ -74,7 +74,7 @@ def apple(b, c, style):
     b.blob([(54, 12), (66, -4), (86, -2), (74, 12)], LEAF)
 
 
-def pizza(b, c, style):
+def pizza(b: Shapes, c: Colour, style: int) -> None:
     b.oval(70, 40, 78, 42, (232, 232, 236))
     b.oval(70, 38, 70, 36, (202, 140, 70))
     b.oval(70, 36, 61, 30, (196, 62, 40))
@@ -88,7 +88,7 @@ def pizza(b, c, style):
         b.oval(x, y, 3.4, 2.2, DARK)
 
 
-def cake(b, c, style):
+def cake(b: Shapes, c: Colour, style: int) -> None:
     cream = (252, 246, 236) if max(c) - min(c) > 20 else (240, 130, 172)
     b.oval(64, 98, 72, 15, (226, 228, 236))
     b.oval(64, 95, 58, 13, shade(c, 0.72))

@@ -2,12 +2,12 @@
 
 import math
 
-from neurovl.smallworld.scenes.canvas import DARK, LEAF, shade
+from neurovl.smallworld.scenes.canvas import DARK, LEAF, Colour, Shapes, shade
 
 WOOD = (150, 100, 62)
 
 
-def chair(b, c, style):
+def chair(b: Shapes, c: Colour, style: int) -> None:
     dark = shade(c, 0.68)
     for x in (8, 58):
         b.rect(x, 50, x + 7, 118, dark, 2)
@@ -22,7 +22,7 @@ def chair(b, c, style):
         b.rect(x, 76, x + 7, 128, c, 2)
 
 
-def couch(b, c, style):
+def couch(b: Shapes, c: Colour, style: int) -> None:
     dark, light = shade(c, 0.74), shade(c, 1.16)
     for x in (16, 138):
         b.rect(x, 84, x + 8, 96, (84, 56, 38))
@@ -38,7 +38,7 @@ def couch(b, c, style):
         b.rect(x + 3, 35, x + 21, 46, light, 6)
 
 
-def potted_plant(b, c, style):
+def potted_plant(b: Shapes, c: Colour, style: int) -> None:
     dark = (38, 112, 62)
     b.line([(40, 84), (40, 40)], 4, dark)
     for x, y, a in ((10, 46, 38), (70, 46, 142), (18, 22, 62), (62, 22, 118), (40, 12, 90)):
@@ -52,7 +52,7 @@ def potted_plant(b, c, style):
     b.rect(10, 74, 70, 86, (216, 114, 72), 3)
 
 
-def bed(b, c, style):
+def bed(b: Shapes, c: Colour, style: int) -> None:
     b.rect(0, 0, 12, 92, WOOD, 4)
     b.rect(0, 6, 30, 60, shade(WOOD, 0.8), 8)
     b.rect(6, 62, 184, 84, WOOD, 4)
@@ -80,7 +80,7 @@ def bed(b, c, style):
     b.blob([(90, 66), (130, 62), (176, 62), (176, 74), (120, 73)], shade(c, 0.76))
 
 
-def dining_table(b, c, style):
+def dining_table(b: Shapes, c: Colour, style: int) -> None:
     dark = shade(c, 0.68)
     for x in (20, 128):
         b.rect(x, 22, x + 8, 62, shade(dark, 0.8))
@@ -91,7 +91,7 @@ def dining_table(b, c, style):
     b.rect(-2, 15, 158, 22, c, 2)
 
 
-def tv(b, c, style):
+def tv(b: Shapes, c: Colour, style: int) -> None:
     b.rect(0, 0, 130, 78, DARK, 5)
     b.rect(5, 5, 125, 72, (88, 156, 220))
     b.poly([(5, 72), (5, 50), (40, 26), (66, 50), (92, 34), (125, 58), (125, 72)], (70, 158, 96))
@@ -101,7 +101,7 @@ def tv(b, c, style):
     b.rect(34, 86, 96, 93, shade(DARK, 1.15), 3)
 
 
-def laptop(b, c, style):
+def laptop(b: Shapes, c: Colour, style: int) -> None:
     b.rect(14, 0, 116, 70, c, 5)
     b.rect(19, 5, 111, 65, (60, 120, 206))
     b.rect(27, 14, 68, 52, (246, 248, 250), 2)
@@ -113,7 +113,7 @@ def laptop(b, c, style):
     b.rect(0, 87, 130, 93, shade(c, 0.7), 2)
 
 
-def refrigerator(b, c, style):
+def refrigerator(b: Shapes, c: Colour, style: int) -> None:
     dark = shade(c, 0.76)
     b.rect(6, 164, 18, 172, DARK)
     b.rect(64, 164, 76, 172, DARK)

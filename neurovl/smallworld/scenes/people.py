@@ -1,6 +1,6 @@
 """How a person and a face are drawn, in local units, y downwards; a person looks to the right."""
 
-from neurovl.smallworld.scenes.canvas import DARK, shade
+from neurovl.smallworld.scenes.canvas import DARK, Colour, Shapes, shade
 
 SKIN = ((246, 208, 176), (224, 172, 132), (172, 116, 80), (112, 72, 50))
 HAIR = ((60, 40, 28), (30, 26, 28), (196, 140, 62), (120, 60, 30))
@@ -8,7 +8,7 @@ TROUSERS = ((46, 62, 104), (70, 66, 66), (104, 78, 54), (36, 40, 52))
 PUPIL = (34, 32, 36)
 
 
-def person(b, c, style):
+def person(b: Shapes, c: Colour, style: int) -> None:
     pose, kind, look = style % 5, style // 5 % 3, style // 15 % 4
     skin, hair, trousers = SKIN[look], HAIR[(look + style // 15 // 4) % 4], TROUSERS[look]
     dress = kind == 1
@@ -124,7 +124,7 @@ def person(b, c, style):
     b.line([(-1.2, hy + 5), (1, hy + 6), (3.4, hy + 5)], 1.2, (180, 70, 70))
 
 
-def face(b, c, style):
+def face(b: Shapes, c: Colour, style: int) -> None:
     skin, hair = SKIN[style % 4], HAIR[style // 4 % 4]
     dark = shade(skin, 0.84)
     long_hair = style // 16 % 2

@@ -3,13 +3,17 @@
 Leaves out painting, words, and where each category lives (habitats).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from neurovl.smallworld.scenes.drawing import aspect, extents, seed
 from neurovl.smallworld.scenes.graph import CATEGORIES, INDOOR, POSES, Scene, SceneObject
 from neurovl.smallworld.scenes.habitats import HABITATS, SPOTS, WEIGHTS
+
+Box = tuple[float, float, float, float]
+Link = tuple[int, str, int]
+Linked = tuple[list[SceneObject], list[Link]]
 
 _STUDIO = (
     "face",
@@ -75,12 +79,14 @@ def _style(rng: np.random.Generator, category: str, pose: str = "") -> int:
     return style
 
 
-def _label(box) -> str:
+def _label(box: Box) -> str:
     reach = max(box[2] - box[0], box[3] - box[1])
     return "small" if reach < 0.24 else "medium" if reach < 0.42 else "large"
 
 
-def _make(rng, category: str, box, *, style: int, colour: str | None = None) -> SceneObject:
+def _make(
+    rng: np.random.Generator, category: str, box: Box, *, style: int, colour: str | None = None
+) -> SceneObject:
     names = CATEGORIES[category].colours
     if colour is None:
         colour = names[rng.integers(len(names))] if names else ""
@@ -89,7 +95,7 @@ def _make(rng, category: str, box, *, style: int, colour: str | None = None) -> 
     return SceneObject(category, colour, _label(box), box, flip, style)
 
 
-def _fits(box, others, most: float = 0.16) -> bool:
+def _fits(box: Box, others: Sequence[Box], most: float = 0.16) -> bool:
     """Whether a box is inside the picture and covers little of the others."""
     if box[0] < 0.02 or box[2] > 0.98 or box[1] < 0.02 or box[3] > 0.985:
         return False
@@ -103,7 +109,9 @@ def _fits(box, others, most: float = 0.16) -> bool:
     return True
 
 
-def _extent(rng, ratio: float, main: bool, reach: float) -> tuple[float, float]:
+def _extent(
+    rng: np.random.Generator, ratio: float, main: bool, reach: float
+) -> tuple[float, float]:
     """Width and height of a box of aspect `ratio`; the main object gets a large one."""
     if main:
         wide = rng.uniform(0.64, 0.84) if ratio > 1.7 else rng.uniform(0.46, 0.62)
@@ -114,7 +122,7 @@ def _extent(rng, ratio: float, main: bool, reach: float) -> tuple[float, float]:
     return w, w / ratio
 
 
-def _drop(rng, background: str, place: str, w: float, h: float) -> tuple:
+def _drop(rng: np.random.Generator, background: str, place: str, w: float, h: float) -> Box:
     """A random box at a place."""
     low, high = SPOTS[background][place]
     x = rng.uniform(0.03, max(0.031, 0.97 - w))
@@ -137,7 +145,7 @@ def _hand(obj: SceneObject) -> tuple[float, float]:
     return (x1 - (23.5 - u0) * s if obj.flip else x0 + (23.5 - u0) * s), y0 + (0.0 - v0) * s
 
 
-def _umbrella_held(rng, background, place):
+def _umbrella_held(rng: np.random.Generator, background: str, place: str) -> Linked | None:
     style = _style(rng, "person", "waving")
     ratio, umbrella = aspect("person", style), aspect("umbrella", 0)
     h = rng.uniform(0.5, 0.6)
@@ -152,7 +160,7 @@ def _umbrella_held(rng, background, place):
     return [_make(rng, "umbrella", canopy, style=0), person], [(1, "holding", 0)]
 
 
-def _kite_flown(rng, background, place):
+def _kite_flown(rng: np.random.Generator, background: str, place: str) -> Linked | None:
     style = _style(rng, "person", "waving")
     h = rng.uniform(0.4, 0.5)
     box = _drop(rng, background, place, h * aspect("person", style), h)
@@ -164,7 +172,7 @@ def _kite_flown(rng, background, place):
     return [_make(rng, "kite", kite, style=0), person], [(1, "flying", 0)]
 
 
-def _surfing(rng, background, place):
+def _surfing(rng: np.random.Generator, background: str, place: str) -> Linked | None:
     style = _style(rng, "person", "riding")
     h = rng.uniform(0.44, 0.54)
     box = _drop(rng, background, place, h * aspect("person", style), h)
@@ -177,7 +185,7 @@ def _surfing(rng, background, place):
     return objects, [(1, "riding", 0)]
 
 
-def _carried(rng, background, place, holder: str):
+def _carried(rng: np.random.Generator, background: str, place: str, holder: str) -> Linked | None:
     """Furniture with somebody or something on it."""
     w, h = _extent(rng, aspect(holder, 0), True, 0)
     base = _drop(rng, background, place, w, h)
@@ -205,7 +213,7 @@ def _carried(rng, background, place, holder: str):
     return [carrier, _make(rng, rider, box, style=style)], [(1, verb, 0)]
 
 
-def _recipe(rng, main: str, background: str, place: str) -> Callable | None:
+def _recipe(rng: np.random.Generator, main: str, background: str, place: str) -> Callable | None:
     """A way to place two linked objects around the main category, if it has one."""
     if main == "umbrella" or (main == "person" and place != "road" and rng.random() < 0.2):
         if main == "umbrella" and rng.random() < 0.35:
@@ -220,7 +228,7 @@ def _recipe(rng, main: str, background: str, place: str) -> Callable | None:
     return None
 
 
-def _studio(rng) -> list[SceneObject]:
+def _studio(rng: np.random.Generator) -> list[SceneObject]:
     category = _STUDIO[rng.integers(len(_STUDIO))]
     style = _style(rng, category)
     ratio = aspect(category, style)
@@ -231,8 +239,17 @@ def _studio(rng) -> list[SceneObject]:
 
 
 def _single(
-    rng, category, background, place, *, main, reach=0.0, taken=(), colour=None, style=None
-):
+    rng: np.random.Generator,
+    category: str,
+    background: str,
+    place: str,
+    *,
+    main: bool,
+    reach: float = 0.0,
+    taken: Sequence[Box] = (),
+    colour: str | None = None,
+    style: int | None = None,
+) -> SceneObject | None:
     """One object somewhere at its place, or None when there is no room."""
     if style is None:
         style = _style(rng, category, "flying" if place == "sky" else "")
@@ -251,7 +268,7 @@ def _single(
     return None
 
 
-def _light(rng, background: str) -> tuple[str, str]:
+def _light(rng: np.random.Generator, background: str) -> tuple[str, str]:
     if background in INDOOR:
         return ("day", "night")[int(rng.random() < 0.25)], "clear"
     time = ("day", "sunset", "night")[int(rng.choice(3, p=(0.66, 0.17, 0.17)))]
@@ -263,7 +280,9 @@ def _light(rng, background: str) -> tuple[str, str]:
     return time, ("clear", "cloudy", "rain")[int(rng.choice(3, p=p))]
 
 
-def _companions(rng, objects, links, background) -> None:
+def _companions(
+    rng: np.random.Generator, objects: list[SceneObject], links: list[Link], background: str
+) -> None:
     """Add none to two further objects, of new categories or more of the same, in place."""
     main = objects[-1] if not links else objects[0]
     extra = int(rng.choice(3, p=(0.14, 0.52, 0.34)))
@@ -295,7 +314,9 @@ def _companions(rng, objects, links, background) -> None:
             objects.append(new)
 
 
-def _sorted(objects, links):
+def _sorted(
+    objects: list[SceneObject], links: list[Link]
+) -> tuple[tuple[SceneObject, ...], tuple[Link, ...]]:
     """Back to front by base line; who is carried comes right after the carrier."""
     depth = {i: (0 if o.box[3] < 0.5 else 1, o.box[3]) for i, o in enumerate(objects)}
     for i, verb, j in links:

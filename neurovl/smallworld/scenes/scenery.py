@@ -2,7 +2,10 @@
 
 import math
 
-from neurovl.smallworld.scenes.canvas import mix, shade
+import numpy as np
+
+from neurovl.smallworld.scenes.canvas import Brush, Colour, mix, shade
+from neurovl.smallworld.scenes.graph import Scene
 
 LEFT, RIGHT = -0.2, 1.2
 SKIES = {
@@ -15,7 +18,7 @@ SKIES = {
 }
 
 
-def cloud(b, x, y, size, colour):
+def cloud(b: Brush, x: float, y: float, size: float, colour: Colour) -> None:
     """Puffy cloud of a given width."""
     s = size / 10
     low = mix(colour, (120, 140, 170), 0.18)
@@ -25,7 +28,7 @@ def cloud(b, x, y, size, colour):
         b.oval(x + dx * s, y + dy * s, r * s * 1.1, r * s * 0.85, colour)
 
 
-def sky(b, scene, rng, horizon, clouds=3):
+def sky(b: Brush, scene: Scene, rng: np.random.Generator, horizon: float, clouds: int = 3) -> None:
     """Gradient, sun or moon, stars and clouds down to the horizon."""
     b = b.at(b.scale, b.offset, tint=None)
     key = scene.time if scene.time != "day" else f"day {scene.weather}"
@@ -68,7 +71,9 @@ def sky(b, scene, rng, horizon, clouds=3):
         cloud(b, cx, rng.uniform(0.06, max(0.1, horizon * 0.62)), rng.uniform(0.18, 0.3), white)
 
 
-def hills(b, rng, y, height, colour, rough=1.0):
+def hills(
+    b: Brush, rng: np.random.Generator, y: float, height: float, colour: Colour, rough: float = 1.0
+) -> None:
     """A rolling ridge of the given height whose foot is at y."""
     a, p, q = rng.uniform(1.2, 2.2), rng.uniform(0, 6), rng.uniform(0, 6)
     top = []
@@ -79,7 +84,9 @@ def hills(b, rng, y, height, colour, rough=1.0):
     b.poly([*top, (RIGHT, y + 0.02), (LEFT, y + 0.02)], colour)
 
 
-def peaks(b, rng, y, height, colour, snow):
+def peaks(
+    b: Brush, rng: np.random.Generator, y: float, height: float, colour: Colour, snow: Colour
+) -> None:
     """Mountains with snowy tops."""
     for k in range(5):
         x, h = -0.1 + 0.3 * k + rng.uniform(-0.06, 0.06), height * rng.uniform(0.6, 1)
@@ -100,7 +107,7 @@ def peaks(b, rng, y, height, colour, snow):
         )
 
 
-def tree(b, x, y, h, leaf=(66, 142, 74)):
+def tree(b: Brush, x: float, y: float, h: float, leaf: Colour = (66, 142, 74)) -> None:
     """A round tree standing at y."""
     b.poly(
         [
@@ -119,7 +126,9 @@ def tree(b, x, y, h, leaf=(66, 142, 74)):
     b.disc(x - 0.08 * h, y - 0.82 * h, 0.09 * h, shade(leaf, 1.2))
 
 
-def fir(b, x, y, h, leaf=(46, 110, 84), snow=None):
+def fir(
+    b: Brush, x: float, y: float, h: float, leaf: Colour = (46, 110, 84), snow: Colour | None = None
+) -> None:
     """A fir tree standing at y."""
     b.rect(x - h * 0.035, y - h * 0.14, x + h * 0.035, y, (96, 68, 50))
     for k in range(3):
@@ -139,7 +148,9 @@ def fir(b, x, y, h, leaf=(46, 110, 84), snow=None):
             )
 
 
-def tufts(b, rng, y0, y1, colour, n=26):
+def tufts(
+    b: Brush, rng: np.random.Generator, y0: float, y1: float, colour: Colour, n: int = 26
+) -> None:
     """Small blades, larger towards the viewer."""
     for _ in range(n):
         x, y = rng.uniform(LEFT, RIGHT), rng.uniform(y0, y1)
@@ -158,7 +169,7 @@ def tufts(b, rng, y0, y1, colour, n=26):
         )
 
 
-def water(b, scene, rng, y0, y1):
+def water(b: Brush, scene: Scene, rng: np.random.Generator, y0: float, y1: float) -> None:
     """Water between two heights, in the colour of the hour, with glints and waves."""
     deep, near = {
         "day": ((44, 122, 190), (88, 180, 214)),

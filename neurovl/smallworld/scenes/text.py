@@ -5,6 +5,8 @@ Lower case, no full stop. The words themselves are in vocabulary; dialogues are 
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +36,7 @@ def garment(obj: SceneObject) -> str:
 class _Group:
     """All objects of one category, named together so that counts are never wrong."""
 
-    def __init__(self, scene: Scene, members: list[int]):
+    def __init__(self, scene: Scene, members: list[int]) -> None:
         self.members = members
         self.objects = [scene.objects[i] for i in members]
         first = self.objects[0]
@@ -45,14 +47,14 @@ class _Group:
         self.place = dict(HABITATS.get(self.category, ())).get(scene.background, "")
         self.carried = any(i in members for i, verb, _ in scene.links if verb not in ("flying",))
 
-    def nouns(self, rng) -> str:
+    def nouns(self, rng: np.random.Generator) -> str:
         kinds = {o.noun for o in self.objects}
         noun = kinds.pop() if len(kinds) == 1 else "person"
         if noun in ("man", "woman", "child") and rng.random() < 0.15:
             noun = "person"
         return noun if self.count == 1 else plural(noun)
 
-    def phrase(self, rng, colour: float = 0.65, sized: bool = True) -> str:
+    def phrase(self, rng: np.random.Generator, colour: float = 0.65, sized: bool = True) -> str:
         """An indefinite noun phrase such as "two brown dogs" or "a man in a red shirt"."""
         noun, one = self.nouns(rng), self.objects[0]
         tint = self.colour if self.colour and rng.random() < colour else ""
@@ -87,7 +89,7 @@ class _Group:
             return "parked"
         return VERBS.get(self.category, "")
 
-    def where(self, scene: Scene, rng) -> str:
+    def where(self, scene: Scene, rng: np.random.Generator) -> str:
         """Where they are."""
         if self.carried:
             return _pick(rng, AT[scene.background])
@@ -102,7 +104,7 @@ class _Group:
         return place
 
 
-def _pick(rng: np.random.Generator, options):
+def _pick(rng: np.random.Generator, options: Sequence) -> Any:
     return options[rng.integers(len(options))]
 
 
@@ -119,7 +121,7 @@ def _groups(scene: Scene) -> list[_Group]:
     return sorted(groups, key=area, reverse=True)
 
 
-def _moment(scene: Scene, rng) -> str:
+def _moment(scene: Scene, rng: np.random.Generator) -> str:
     """Time and weather as a phrase at the end."""
     if scene.background == "studio":
         return ""
@@ -149,7 +151,7 @@ def _evening(scene: Scene) -> str:
     return "night" if scene.time == "night" else "evening"
 
 
-def _setting(scene: Scene, rng) -> str:
+def _setting(scene: Scene, rng: np.random.Generator) -> str:
     """The picture's place as a noun phrase: "a rainy city street", "a kitchen"."""
     kind = SETTINGS.get(scene.background, scene.background)
     if scene.indoors or scene.time != "day":
@@ -162,7 +164,7 @@ def _join(*parts: str) -> str:
     return " ".join(p for p in parts if p)
 
 
-def _one(scene: Scene, groups: list[_Group], rng) -> str:
+def _one(scene: Scene, groups: list[_Group], rng: np.random.Generator) -> str:
     """One caption from a random pattern."""
     a = groups[0] if len(groups) == 1 or rng.random() < 0.7 else _pick(rng, groups[1:])
     rest = [g for g in groups if g is not a]
@@ -226,7 +228,7 @@ def _one(scene: Scene, groups: list[_Group], rng) -> str:
     return _join(head, phrase, where, moment)
 
 
-def _studio(scene: Scene, rng) -> str:
+def _studio(scene: Scene, rng: np.random.Generator) -> str:
     obj = scene.objects[0]
     if obj.category == "scrambled":
         return _pick(rng, SCRAMBLED)

@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from neurovl.smallworld.scenes.animals import eye
-from neurovl.smallworld.scenes.canvas import DARK, LEAF, mix, shade
+from neurovl.smallworld.scenes.canvas import DARK, LEAF, Colour, Shapes, mix, shade
 
 
-def clock(b, c, style):
+def clock(b: Shapes, c: Colour, style: int) -> None:
     b.disc(50, 50, 50, shade(c, 0.8))
     b.disc(50, 50, 47, c)
     b.disc(50, 50, 39, (252, 250, 242))
@@ -26,7 +26,7 @@ def clock(b, c, style):
     b.disc(50, 50, 4, (206, 54, 60))
 
 
-def vase(b, c, style):
+def vase(b: Shapes, c: Colour, style: int) -> None:
     petals = ((236, 84, 120), (250, 206, 80), (240, 132, 60))
     for k, (x, y) in enumerate(((16, 22), (58, 16), (37, 4))):
         b.line([(37, 72), (x, y)], 3, (60, 130, 70))
@@ -56,7 +56,7 @@ def vase(b, c, style):
     b.rect(20, 59, 54, 67, shade(c, 0.8), 3)
 
 
-def scissors(b, c, style):
+def scissors(b: Shapes, c: Colour, style: int) -> None:
     steel = (186, 194, 204)
     b.poly([(46, 66), (56, 62), (86, -4), (78, -8)], steel)
     b.poly([(54, 66), (44, 62), (14, -4), (22, -8)], shade(steel, 0.84))
@@ -67,7 +67,7 @@ def scissors(b, c, style):
     b.disc(50, 60, 4.4, (90, 96, 104))
 
 
-def teddy_bear(b, c, style):
+def teddy_bear(b: Shapes, c: Colour, style: int) -> None:
     dark, light = shade(c, 0.76), shade(c, 1.45)
     if min(c) > 200:
         light = (232, 206, 190)
@@ -92,7 +92,7 @@ def teddy_bear(b, c, style):
     b.disc(50, 62, 4, (160, 36, 44))
 
 
-def house(b, c, style):
+def house(b: Shapes, c: Colour, style: int) -> None:
     roof = ((150, 62, 52), (92, 76, 84), (116, 76, 52))[style % 3]
     b.rect(92, 2, 108, 40, (132, 84, 70))
     b.rect(8, 54, 132, 120, c)
@@ -109,7 +109,7 @@ def house(b, c, style):
     b.rect(0, 118, 140, 124, (128, 128, 126))
 
 
-def shoe(b, c, style):
+def shoe(b: Shapes, c: Colour, style: int) -> None:
     b.blob(
         [
             (4, 10),
@@ -134,7 +134,7 @@ def shoe(b, c, style):
         b.line([(x, y + 8), (x + 9, y)], 3.4, (250, 250, 248))
 
 
-def scrambled(b, c, style):
+def scrambled(b: Shapes, c: Colour, style: int) -> None:
     rng = np.random.default_rng(style)
     base = rng.integers(0, 256, (4, 3))
     for i in range(12):
