@@ -116,7 +116,7 @@ def train_unclip(
     normalizer.requires_grad_(False)
     tokenizer = clip.tokenizer.tokenizer
     ids = caption_ids(tokenizer, pictures.captions)
-    empty = caption_ids(tokenizer, [[""]])[0]
+    empty = tokenizer([""], padding="max_length", return_tensors="pt")["input_ids"]
     schedule = DDPMScheduler(**NOISE, prediction_type="v_prediction")
     levels = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
     torch.manual_seed(seed)
