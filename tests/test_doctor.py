@@ -37,7 +37,7 @@ from neurovl.doctor.machine import Machine
 from neurovl.encoder.encoding_models import ResponseModel, TargetBasis
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import MissingError
-from neurovl.foundation import facts
+from neurovl.foundation import model_facts as facts
 from neurovl.foundation.skeleton import codec_skeleton, llm_skeleton, unclip_skeleton
 from neurovl.foundation.source import TINY
 from neurovl.settings.profile_files import load_profile

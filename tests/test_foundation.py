@@ -13,11 +13,15 @@ from neurovl.errors import ConfigError, MissingError
 from neurovl.family import build as family
 from neurovl.family import member_scores as scores
 from neurovl.family import model_cards as cards
+from neurovl.family import tiny_clip, tiny_llm, tiny_scenenet, tiny_unclip, tiny_vae
 from neurovl.family.build import Family, Recipe
 from neurovl.family.scene_pictures import Pictures
-from neurovl.foundation import clip, llm, metric, unclip, vae
+from neurovl.foundation.clip import load_clip
+from neurovl.foundation.llm import load_llm
+from neurovl.foundation.scenenet import CATEGORIES
 from neurovl.foundation.source import TINY, resolve
 from neurovl.foundation.start_latents import sample
+from neurovl.foundation.unclip import load_unclip
 from neurovl.language.dialogues import prompt_ids
 from neurovl.smallworld import scenes
 
@@ -34,7 +38,7 @@ def tiny():
 
 
 @pytest.fixture(scope="module")
-def tiny_clip(tiny):
+def shipped_clip(tiny):
     return tiny.clip
 
 
@@ -60,28 +64,28 @@ def test_streams_of_foundation_and_brains_share_no_picture():
     assert len(seen) > 140 and not seen & learned
 
 
-def test_open_clip_and_transformers_agree(tiny_clip, fresh):
+def test_open_clip_and_transformers_agree(shipped_clip, fresh):
     from transformers import CLIPVisionModelWithProjection
 
     tower = CLIPVisionModelWithProjection.from_pretrained(
         TINY / "unclip" / "image_encoder", dtype=torch.float32
     )
     images = [Image.fromarray(p) for p in fresh.pixels[:8]]
-    pixels = torch.stack([tiny_clip.preprocess(im) for im in images])
+    pixels = torch.stack([shipped_clip.preprocess(im) for im in images])
     with torch.no_grad():
         theirs = tower.eval()(pixels).image_embeds
-    torch.testing.assert_close(tiny_clip.embed_images(images), theirs, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(shipped_clip.embed_images(images), theirs, atol=2e-2, rtol=2e-2)
 
 
-def test_the_haxby_words_are_far_apart(tiny_clip):
+def test_the_haxby_words_are_far_apart(shipped_clip):
     words = ["face", "house", "cat", "bottle", "scissors", "shoe", "chair"]
     texts = [f"a picture of a {w} on a plain background" for w in words] + ["a scrambled picture"]
-    unit = torch.nn.functional.normalize(tiny_clip.embed_texts(texts), dim=-1)
+    unit = torch.nn.functional.normalize(shipped_clip.embed_texts(texts), dim=-1)
     assert float((unit @ unit.T).fill_diagonal_(-1).max()) < 0.95
 
 
 def test_the_llm_answers_from_words():
-    model, tokenizer = llm.load_llm("tiny", "cpu")
+    model, tokenizer = load_llm("tiny", "cpu")
     from transformers import LlamaForCausalLM
 
     assert isinstance(model, LlamaForCausalLM)
@@ -142,19 +146,19 @@ def test_what_is_shipped_has_the_configuration_in_the_code():
         return json.loads(json.dumps(settings))
 
     shipped = {
-        ("unclip", "vae", "config.json"): vae.TINY_CONFIG,
-        ("unclip", "unet", "config.json"): unclip.TINY_UNET,
-        ("unclip", "text_encoder", "config.json"): unclip.TINY_TEXT,
-        ("unclip", "scheduler", "scheduler_config.json"): unclip.NOISE,
-        ("llm", "config.json"): {**llm.TINY_CONFIG, "vocab_size": llm.VOCABULARY},
+        ("unclip", "vae", "config.json"): tiny_vae.CONFIG,
+        ("unclip", "unet", "config.json"): tiny_unclip.UNET,
+        ("unclip", "text_encoder", "config.json"): tiny_unclip.TEXT,
+        ("unclip", "scheduler", "scheduler_config.json"): tiny_unclip.NOISE,
+        ("llm", "config.json"): {**tiny_llm.CONFIG, "vocab_size": tiny_llm.VOCABULARY},
     }
     for names, settings in shipped.items():
         there = config(*names)
         assert {k: there[k] for k in settings} == plain(settings), names
-    assert config("clip", "open_clip_config.json")["model_cfg"] == plain(clip.TINY_CONFIG)
+    assert config("clip", "open_clip_config.json")["model_cfg"] == plain(tiny_clip.CONFIG)
     net = config("metric", "config.json")
     assert net["arguments"] == {"width": 16}
-    assert net["categories"] == list(metric.CATEGORIES)
+    assert net["categories"] == list(CATEGORIES)
     assert net["backgrounds"] == list(scenes.BACKGROUNDS)
 
 
@@ -250,18 +254,20 @@ def test_foundation_evaluate_writes_a_table(tmp_path):
 def test_a_minute_of_training_lowers_the_losses(tmp_path):
     pictures = Pictures(tmp_path / "pictures", 200)
     curves = {
-        "vae": vae.train_vae(tmp_path / "unclip/vae", pictures, steps=12, seed=0, device="cpu"),
-        "clip": clip.train_clip(
+        "vae": tiny_vae.train_vae(
+            tmp_path / "unclip/vae", pictures, steps=12, seed=0, device="cpu"
+        ),
+        "clip": tiny_clip.train_clip(
             tmp_path / "clip", pictures, steps=30, seed=0, device="cpu", batch_size=64
         ),
-        "metric": metric.train_metric(
+        "metric": tiny_scenenet.train_scenenet(
             tmp_path / "metric", pictures, steps=30, seed=0, device="cpu", batch_size=64
         ),
-        "llm": llm.train_llm(
+        "llm": tiny_llm.train_llm(
             tmp_path / "llm", pictures, steps=25, seed=0, device="cpu", batch_size=16
         ),
     }
-    curves["unclip"] = unclip.train_unclip(
+    curves["unclip"] = tiny_unclip.train_unclip(
         tmp_path / "unclip",
         pictures,
         tmp_path / "clip",
@@ -274,10 +280,9 @@ def test_a_minute_of_training_lowers_the_losses(tmp_path):
         assert np.mean([c["loss"] for c in curve[-4:]]) < np.mean([c["loss"] for c in curve[:4]]), (
             name
         )
-    assert clip.load_clip(str(tmp_path / "clip"), "cpu").width == 64
+    assert load_clip(str(tmp_path / "clip"), "cpu").width == 64
     assert (
-        type(unclip.load_unclip(str(tmp_path / "unclip"), "cpu")).__name__
-        == "StableUnCLIPImg2ImgPipeline"
+        type(load_unclip(str(tmp_path / "unclip"), "cpu")).__name__ == "StableUnCLIPImg2ImgPipeline"
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from neurovl.errors import ConfigError, MissingError
-from neurovl.foundation import clip, llm, metric, source, unclip, vae
+from neurovl.foundation import clip, llm, scenenet, source, unclip, vae
 from neurovl.foundation.source import TINY, cached_snapshot, dtype_for, resolve
 from neurovl.settings.profile_files import profile_from_dict
 
@@ -50,7 +50,7 @@ LOADERS = {
     "unclip": unclip.load_unclip,
     "vae": vae.load_vae,
     "llm": llm.load_llm,
-    "metric": metric.load_metric,
+    "metric": scenenet.load_scenenet,
 }
 
 
@@ -146,7 +146,7 @@ def test_auto_says_what_it_chose(monkeypatch, caplog):
     caplog.clear()
     assert source.device_for("cpu", "CLIP tiny") == "cpu" and not caplog.text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    metric.load_metric("tiny")
+    scenenet.load_scenenet("tiny")
     assert "SceneNet runs on cpu" in caplog.text
 
 
@@ -183,12 +183,13 @@ def test_no_pickle_is_ever_run():
 
 def test_nothing_but_the_folder_that_resolve_found_is_given_to_the_hubs_loaders():
     """A string in the place of a resolved folder could be a hub id, which transformers would fetch."""
-    for part in ("foundation", "language"):
+    for part in ("foundation", "family", "language"):
         for path, node in calls("from_pretrained"):
             if path.is_relative_to(PACKAGE / part):
                 assert not isinstance(node.args[0], ast.Constant), path
     for name in ("load_state_dict_from_url", "hf_hub_download", "urlopen"):
-        assert [p for p, _ in calls(name) if p.is_relative_to(PACKAGE / "foundation")] == []
+        for part in ("foundation", "family"):
+            assert [p for p, _ in calls(name) if p.is_relative_to(PACKAGE / part)] == []
 
 
 def test_a_pickle_in_the_place_of_weights_is_refused(tmp_path):

@@ -14,8 +14,9 @@ from neurovl.errors import DataError, MissingError
 from neurovl.evaluation.painting import score_pictures
 from neurovl.evaluation.score_table import Table
 from neurovl.foundation.clip import load_clip
-from neurovl.foundation.metric import caption_network, load_metric, metric_family
+from neurovl.foundation.metric import caption_network, metric_family
 from neurovl.foundation.metric_networks import clip_s, preprocess
+from neurovl.foundation.scenenet import load_scenenet
 from neurovl.foundation.source import TINY
 from neurovl.metrics import correlation_distance, two_way
 
@@ -258,7 +259,7 @@ def test_reconstructions_are_scored_under_the_networks_own_names(run, folder, pi
         "two_way_scenenet_late",
         "objects_found",
     }
-    network = load_metric("tiny", "cpu")
+    network = load_scenenet("tiny", "cpu")
     made = [pictures[(i + i % 2) % 6] for i in range(6)]
     late = [network.features(p)["scenenet_late"] for p in (made, pictures[:6])]
     row = small["neurovl", "two_way_scenenet_late"]

@@ -8,7 +8,8 @@ import torch
 
 from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.errors import ConfigError, DataError
-from neurovl.foundation.unclip import load_unclip, noisy_embedding
+from neurovl.family.tiny_unclip import noisy_embedding
+from neurovl.foundation.unclip import load_unclip
 from neurovl.reconstruction.reconstructor import Reconstructor, contact_sheet, start_latents
 
 

@@ -11,7 +11,7 @@ import torch
 
 from neurovl.doctor.shapes import pass_shapes
 from neurovl.errors import DataError, MissingError
-from neurovl.foundation import facts
+from neurovl.foundation import model_facts as facts
 from neurovl.foundation.skeleton import (
     clip_skeleton,
     count,

@@ -2,7 +2,7 @@
 
 from neurovl.doctor.findings import Finding, readable
 from neurovl.errors import MissingError, NeurovlError
-from neurovl.foundation.facts import Facts, find_facts, find_folder, lacking, parameters
+from neurovl.foundation.model_facts import Facts, find_facts, find_folder, lacking, parameters
 from neurovl.foundation.source import TINY, alternatives, fetch_command
 from neurovl.settings.sections import Profile
 

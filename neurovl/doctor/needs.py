@@ -10,7 +10,7 @@ import numpy as np
 
 from neurovl.doctor.heads import masks_for, plans_for, union_region
 from neurovl.errors import MissingError
-from neurovl.foundation.facts import configurations, parameters
+from neurovl.foundation.model_facts import configurations, parameters
 from neurovl.foundation.source import LARGE, alternatives
 from neurovl.settings.sections import Profile
 

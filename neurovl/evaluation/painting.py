@@ -224,7 +224,7 @@ def _open(path):
 
 def _found(network, images, held) -> np.ndarray:
     """Share of a picture's true categories that the network sees with a probability of at least .5; 0 without objects."""
-    from neurovl.foundation.metric import CATEGORIES
+    from neurovl.foundation.scenenet import CATEGORIES
 
     seen = network.contents(images)["categories"] >= 0.5
     return np.array(

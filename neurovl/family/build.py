@@ -4,14 +4,25 @@ import json
 import logging
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neurovl.family import member_scores as measure
 from neurovl.family.model_cards import MEMBERS_OF, target_text, write_cards
 from neurovl.family.scene_pictures import Pictures
 from neurovl.foundation.source import TINY
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from diffusers import StableUnCLIPImg2ImgPipeline
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from neurovl.foundation.clip import Clip
+    from neurovl.foundation.scenenet import MetricNetwork
+    from neurovl.foundation.vae import LatentCodec
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +41,17 @@ class Recipe:
 
 
 MEMBERS = ("vae", "clip", "metric", "llm", "unclip")
-HELDOUT, N_HELDOUT, N_SAMPLED = (
-    "foundation-heldout",
-    1000,
-    100,
-)  # unCLIP, the slow one, on the first 100
+HELDOUT, N_HELDOUT = "foundation-heldout", 1000
+N_SAMPLED = 100  # for unCLIP, the slow one
 
 
 def train_family(
-    out, recipe: Recipe = Recipe(), members=MEMBERS, device: str = "auto", n_jobs: int = 1
-) -> dict:
+    out: Path | str,
+    recipe: Recipe = Recipe(),
+    members: Sequence[str] = MEMBERS,
+    device: str = "auto",
+    n_jobs: int = 1,
+) -> dict[str, dict[str, float]]:
     """Train members of the tiny family; one that is finished in `out` is not trained again.
 
     Parameters
@@ -55,19 +67,19 @@ def train_family(
     dict
         Scores by member, on scenes of the stream 'foundation-heldout'.
     """
-    from neurovl.foundation import clip, llm, metric, unclip, vae
+    from neurovl.family import tiny_clip, tiny_llm, tiny_scenenet, tiny_unclip, tiny_vae
 
     out = Path(out)
     pictures = Pictures(out / "pictures", recipe.pictures, n_jobs=n_jobs)
     common = {"seed": recipe.seed, "device": device}
     train = {
-        "vae": lambda: vae.train_vae(out / "unclip/vae", pictures, steps=recipe.vae, **common),
-        "clip": lambda: clip.train_clip(out / "clip", pictures, steps=recipe.clip, **common),
-        "metric": lambda: metric.train_metric(
+        "vae": lambda: tiny_vae.train_vae(out / "unclip/vae", pictures, steps=recipe.vae, **common),
+        "clip": lambda: tiny_clip.train_clip(out / "clip", pictures, steps=recipe.clip, **common),
+        "metric": lambda: tiny_scenenet.train_scenenet(
             out / "metric", pictures, steps=recipe.metric, **common
         ),
-        "llm": lambda: llm.train_llm(out / "llm", pictures, steps=recipe.llm, **common),
-        "unclip": lambda: unclip.train_unclip(
+        "llm": lambda: tiny_llm.train_llm(out / "llm", pictures, steps=recipe.llm, **common),
+        "unclip": lambda: tiny_unclip.train_unclip(
             out / "unclip",
             Pictures(out / "pictures", 3 * recipe.pictures, n_jobs=n_jobs),
             out / "clip",
@@ -107,43 +119,43 @@ class Family:
     llm : (model, tokenizer)
     """
 
-    def __init__(self, models="tiny", device: str = "auto"):
+    def __init__(self, models: Path | str = "tiny", device: str = "auto") -> None:
         self.models, self.device = models, device
 
     def _spec(self, part: str) -> str:
         return "tiny" if str(self.models) == "tiny" else str(Path(self.models) / part)
 
     @cached_property
-    def codec(self):
+    def codec(self) -> "LatentCodec":
         from neurovl.foundation.vae import load_vae
 
         return load_vae(self._spec("unclip"), self.device)
 
     @cached_property
-    def clip(self):
+    def clip(self) -> "Clip":
         from neurovl.foundation.clip import load_clip
 
         return load_clip(self._spec("clip"), self.device)
 
     @cached_property
-    def network(self):
-        from neurovl.foundation.metric import load_metric
+    def network(self) -> "MetricNetwork":
+        from neurovl.foundation.scenenet import load_scenenet
 
-        return load_metric(self._spec("metric"), self.device)
+        return load_scenenet(self._spec("metric"), self.device)
 
     @cached_property
-    def llm(self):
+    def llm(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         from neurovl.foundation.llm import load_llm
 
         return load_llm(self._spec("llm"), self.device)
 
     @cached_property
-    def unclip(self):
+    def unclip(self) -> "StableUnCLIPImg2ImgPipeline":
         from neurovl.foundation.unclip import load_unclip
 
         return load_unclip(self._spec("unclip"), self.device)
 
-    def score(self, member: str, pictures: Pictures) -> dict:
+    def score(self, member: str, pictures: Pictures) -> dict[str, measure.Score]:
         """Scores of one member on `pictures`: name -> Score."""
         if member == "vae":
             return measure.score_vae(self.codec, pictures)
@@ -156,13 +168,15 @@ class Family:
         return measure.score_unclip(self.unclip, self.codec, self.clip, self.network, pictures)
 
 
-def score_heldout(out: Path, member: str, device: str = "auto", n_jobs: int = 1) -> dict:
+def score_heldout(
+    out: Path, member: str, device: str = "auto", n_jobs: int = 1
+) -> dict[str, measure.Score]:
     """Scores of a trained member for its card."""
     n = N_SAMPLED if member == "unclip" else N_HELDOUT
     return Family(out, device).score(member, Pictures(out / "pictures", n, HELDOUT, n_jobs))
 
 
-def as_record(scores: dict) -> dict:
+def as_record(scores: dict[str, measure.Score]) -> dict[str, dict]:
     """Scores as provenance.json holds them."""
     return {
         "scores": {name: s.value for name, s in scores.items()},
@@ -185,7 +199,9 @@ def write_provenance(out: Path, recipe: Recipe, records: dict) -> None:
         (out / folder / "provenance.json").write_text(json.dumps(facts, indent=1))
 
 
-def rescore(out, members=MEMBERS, device: str = "auto", n_jobs: int = 1) -> None:
+def rescore(
+    out: Path | str, members: Sequence[str] = MEMBERS, device: str = "auto", n_jobs: int = 1
+) -> None:
     """Measure members of a finished family again for their cards; weights and all other records stay as they are."""
     out = Path(out)
     family = Family(out, device)
@@ -202,7 +218,7 @@ def rescore(out, members=MEMBERS, device: str = "auto", n_jobs: int = 1) -> None
     write_cards(out)
 
 
-def card_scores(models="tiny") -> dict[tuple[str, str], tuple[float, int]]:
+def card_scores(models: Path | str = "tiny") -> dict[tuple[str, str], tuple[float, int]]:
     """What the cards say: (member, score) -> (value, number of scenes); nothing where a member has no record."""
     root = TINY if str(models) == "tiny" else Path(models)
     out = {}
@@ -216,8 +232,12 @@ def card_scores(models="tiny") -> dict[tuple[str, str], tuple[float, int]]:
 
 
 def evaluate_family(
-    models="tiny", seed: int = 0, n: int = 100, members=MEMBERS, device: str = "auto"
-):
+    models: Path | str = "tiny",
+    seed: int = 0,
+    n: int = 100,
+    members: Sequence[str] = MEMBERS,
+    device: str = "auto",
+) -> "pd.DataFrame":
     """Find the scores of the cards again on fresh scenes, those of the stream 'foundation-evaluation-SEED'.
 
     Parameters

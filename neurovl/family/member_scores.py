@@ -1,21 +1,33 @@
 """Scores of the tiny family on scenes that no member was trained on, each with its standard error and its target."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
-from neurovl.family.scene_pictures import Pictures, images_to_tensor
-from neurovl.foundation.llm import context, scene_dialogues
-from neurovl.foundation.metric import CATEGORIES, attributes
+from neurovl.family.scene_pictures import Pictures
+from neurovl.family.tiny_llm import context, scene_dialogues
+from neurovl.family.tiny_scenenet import attributes
+from neurovl.foundation.clip import Clip
+from neurovl.foundation.pixels import images_to_tensor
+from neurovl.foundation.scenenet import CATEGORIES, MetricNetwork
 from neurovl.foundation.start_latents import READINGS, sample
+from neurovl.foundation.vae import LatentCodec
 from neurovl.language.dialogues import PROMPTS, collate, encode_dialogue, prompt_ids
 from neurovl.language.dialogues.wordings import a
 from neurovl.metrics import pixcorr, two_way
 from neurovl.smallworld import scenes
 from neurovl.smallworld.scenes.grammar import grammatical
+
+if TYPE_CHECKING:
+    from diffusers import StableUnCLIPImg2ImgPipeline
+    from PIL import Image
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BETAS = (0.6, 0.7, 0.8, 0.9, 1.0)
 TARGETS = {  # (member, score) -> lowest and highest value that is wanted
@@ -47,7 +59,7 @@ class Score:
     n: int
 
 
-def mean_score(values) -> Score:
+def mean_score(values: ArrayLike) -> Score:
     """Mean over scenes; of zeros and ones, the error is that of Agresti and Coull, which is never 0."""
     values = np.asarray(values, dtype=float)
     n = len(values)
@@ -57,7 +69,9 @@ def mean_score(values) -> Score:
     return Score(float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)), n)
 
 
-def resampled_score(statistic, n: int, n_resamples: int = 200) -> Score:
+def resampled_score(
+    statistic: Callable[[np.ndarray], float], n: int, n_resamples: int = 200
+) -> Score:
     """A statistic of rows, statistic(rows) -> float, with its standard error by bootstrap over the n rows."""
     rng = np.random.default_rng(0)
     draws = [statistic(rng.integers(n, size=n)) for _ in range(n_resamples)]
@@ -65,7 +79,7 @@ def resampled_score(statistic, n: int, n_resamples: int = 200) -> Score:
 
 
 def mean_auc(present: np.ndarray, readout: np.ndarray) -> float:
-    """Area under the ROC curve, mean over the columns that hold both classes; arrays (n_scenes, n_categories)."""
+    """Area under the ROC curve, mean over the columns that hold both classes; arrays, shape (n_scenes, n_categories)."""
     from scipy.stats import rankdata
 
     some = present.sum(axis=0)
@@ -75,7 +89,7 @@ def mean_auc(present: np.ndarray, readout: np.ndarray) -> float:
     return float(np.mean((ranks - some * (some + 1) / 2) / (some * (len(present) - some))))
 
 
-def score_clip(clip, pictures: Pictures, pool: int = 100) -> dict[str, Score]:
+def score_clip(clip: Clip, pictures: Pictures, pool: int = 100) -> dict[str, Score]:
     """Recall of any true caption in pools of held-out scenes, and the AUC of "is there a <category>" without training.
 
     'zero_shot_auc_plain' asks with one prompt a category ("a picture of a dog"). 'zero_shot_auc' asks with many: the
@@ -125,11 +139,11 @@ def names(caption: str, category: str) -> bool:
     return any(re.search(rf"\b{form}\b", caption) for form in forms)
 
 
-def _unit_texts(clip, texts: list[str]) -> torch.Tensor:
+def _unit_texts(clip: Clip, texts: list[str]) -> torch.Tensor:
     return nn.functional.normalize(clip.embed_texts(texts), dim=-1)
 
 
-def score_vae(codec, pictures: Pictures) -> dict[str, Score]:
+def score_vae(codec: LatentCodec, pictures: Pictures) -> dict[str, Score]:
     """Peak signal-to-noise ratio in dB (pictures in [0, 1]) and standard deviation of the scaled latents."""
     x = pictures.images(range(pictures.n))
     z = codec.encode(x)
@@ -147,7 +161,7 @@ def score_vae(codec, pictures: Pictures) -> dict[str, Score]:
     }
 
 
-def score_metric(network, pictures: Pictures) -> dict[str, Score]:
+def score_metric(network: MetricNetwork, pictures: Pictures) -> dict[str, Score]:
     """Mean area under the ROC curve over categories, and accuracy of the background."""
     seen = network.contents(_pil(pictures))
     present = torch.stack([attributes(s)[0] for s in pictures.scenes]).numpy()
@@ -160,7 +174,12 @@ def score_metric(network, pictures: Pictures) -> dict[str, Score]:
 
 
 @torch.no_grad()
-def score_llm(model, tokenizer, pictures: Pictures, seed: int = 1) -> dict[str, Score]:
+def score_llm(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    pictures: Pictures,
+    seed: int = 1,
+) -> dict[str, Score]:
     """Perplexity of answers with the scene in words, exp of the mean loss a token; share of well-formed captions.
 
     The captions are sampled, one a scene, given the scene in words at temperature 1 ('grammatical') and .5
@@ -192,7 +211,11 @@ def score_llm(model, tokenizer, pictures: Pictures, seed: int = 1) -> dict[str, 
 
 @torch.no_grad()
 def sample_captions(
-    model, tokenizer, contexts: list[str], seed: int = 1, temperature: float = 1.0
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    contexts: list[str],
+    seed: int = 1,
+    temperature: float = 1.0,
 ) -> list[str]:
     """One sampled caption for each context (a scene in words, or nothing)."""
     out = []
@@ -222,7 +245,12 @@ def sample_captions(
 
 
 def score_unclip(
-    pipeline, codec, clip, network, pictures: Pictures, betas=BETAS
+    pipeline: "StableUnCLIPImg2ImgPipeline",
+    codec: LatentCodec,
+    clip: Clip,
+    network: MetricNetwork,
+    pictures: Pictures,
+    betas: Sequence[float] = BETAS,
 ) -> dict[str, Score]:
     """Pictures from true embeddings and captions, beside the true pictures and their VAE round trips.
 
@@ -257,7 +285,7 @@ def score_unclip(
     return out
 
 
-def _found(network, images, pictures: Pictures) -> Score:
+def _found(network: MetricNetwork, images: "Sequence[Image.Image]", pictures: Pictures) -> Score:
     seen = network.contents(images)["categories"] >= 0.5
     there = [[CATEGORIES.index(o.category) for o in s.objects] for s in pictures.scenes]
     hits = np.array([seen[i, ks].sum() for i, ks in enumerate(there)])
@@ -267,7 +295,7 @@ def _found(network, images, pictures: Pictures) -> Score:
     return Score(found.value, max(found.se, least.se), found.n)
 
 
-def _pil(pictures: Pictures) -> list:
+def _pil(pictures: Pictures) -> "list[Image.Image]":
     from PIL import Image
 
     return [Image.fromarray(p) for p in pictures.pixels]

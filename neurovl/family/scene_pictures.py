@@ -5,14 +5,19 @@ The streams 'foundation' and 'foundation-heldout' share no scene with the pictur
 
 import json
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurovl.foundation.pixels import SIZE, pixels_to_tensor
 from neurovl.smallworld import scenes
 
-SIZE = 64
+if TYPE_CHECKING:
+    import torch
+
 _CHUNK = 500
 
 
@@ -27,7 +32,9 @@ class Pictures:
         Five a picture.
     """
 
-    def __init__(self, folder: Path, n: int, stream: str = "foundation", n_jobs: int = 1):
+    def __init__(
+        self, folder: Path | str, n: int, stream: str = "foundation", n_jobs: int = 1
+    ) -> None:
         self.stream, self.n = stream, n
         self.path = Path(folder) / f"{stream}-{n}.npy"
         if not self.path.exists():
@@ -55,7 +62,7 @@ class Pictures:
         os.replace(partial, self.path)
 
     @cached_property
-    def scenes(self) -> list:
+    def scenes(self) -> list[scenes.Scene]:
         return [scenes.make_scene(self.stream, i) for i in range(self.n)]
 
     @cached_property
@@ -65,12 +72,9 @@ class Pictures:
             cache.write_text(json.dumps([scenes.captions(s) for s in self.scenes]))
         return json.loads(cache.read_text())
 
-    def images(self, rows) -> "torch.Tensor":  # noqa: F821
-        """Pictures as a float tensor (n, 3, 64, 64) in [-1, 1]."""
-        import torch
-
-        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[np.asarray(rows)]))
-        return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    def images(self, rows: "Sequence[int] | np.ndarray") -> "torch.Tensor":
+        """Pictures in [-1, 1], float32 tensor, shape (n, 3, 64, 64)."""
+        return pixels_to_tensor(np.ascontiguousarray(self.pixels[np.asarray(rows)]))
 
 
 def _render_range(stream: str, start: int, stop: int) -> np.ndarray:
@@ -80,20 +84,3 @@ def _render_range(stream: str, start: int, stop: int) -> np.ndarray:
             for i in range(start, stop)
         ]
     )
-
-
-def images_to_tensor(images, size: int) -> "torch.Tensor":  # noqa: F821
-    """PIL pictures as a float tensor (n, 3, size, size) in [-1, 1]; a picture that is not square is cropped in its middle."""
-    import torch
-    from PIL import Image, ImageOps
-
-    fitted = [
-        ImageOps.fit(
-            im.convert("RGB"),
-            (size, size),
-            Image.Resampling.BOX if im.width > size else Image.Resampling.BICUBIC,
-        )
-        for im in images
-    ]
-    pixels = torch.from_numpy(np.stack([np.asarray(im) for im in fitted]))
-    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)

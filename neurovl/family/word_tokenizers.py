@@ -1,6 +1,11 @@
 """Byte-level BPE tokenizers of the tiny family, in the hub's format."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast
 
 
 def train_bpe(
@@ -11,7 +16,7 @@ def train_bpe(
     extra: tuple[str, ...] = (),
     max_length: int,
     frame: bool,
-):
+) -> "PreTrainedTokenizerFast":
     """Train a byte-level BPE tokenizer, so that any text can be encoded.
 
     Parameters
@@ -71,3 +76,12 @@ def train_bpe(
         additional_special_tokens=list(extra),
         **specials,
     )
+
+
+def caption_ids(
+    tokenizer: "PreTrainedTokenizerFast", captions: Sequence[Sequence[str]]
+) -> "torch.Tensor":
+    """Token ids of captions, as many a picture, int64 tensor, shape (n_pictures, n_captions, length)."""
+    texts = [text for some in captions for text in some]
+    ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+    return ids.view(len(captions), -1, ids.shape[-1])

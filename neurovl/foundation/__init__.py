@@ -1,1 +1,5 @@
-"""CLIP, VAE, unCLIP, language model, metric networks, annotators: loaded by hub id, folder or 'tiny'. Trains nothing."""
+"""Foundation models, loaded and used: CLIP, VAE, unCLIP, the language model, the metric networks, the annotators.
+
+May import training (its devices), and of what lies below that smallworld (SceneNet's names), settings and errors. Makes no
+model: that is family's.
+"""

@@ -7,9 +7,10 @@ these; `neurovl.language.dialogues` makes them by rule.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,6 +22,10 @@ from neurovl.foundation.source import (
     load_or_explain,
     resolve,
 )
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import BaseImageProcessor, PreTrainedModel, ProcessorMixin
 
 # COCO's categories by supercategory, which detectors do not name.
 SUPERCATEGORIES = {
@@ -49,12 +54,17 @@ class Captioner:
         As `AutoModelForImageTextToText` and `AutoProcessor` load them.
     """
 
-    def __init__(self, model, processor):
+    def __init__(self, model: "PreTrainedModel", processor: "ProcessorMixin") -> None:
         self.model, self.processor = model.eval(), processor
 
     @torch.inference_mode()
     def captions(
-        self, image, n: int = 8, seed: int = 0, top_p: float = 0.9, max_new_tokens: int = 30
+        self,
+        image: "Image.Image",
+        n: int = 8,
+        seed: int = 0,
+        top_p: float = 0.9,
+        max_new_tokens: int = 30,
     ) -> list[str]:
         """Captions of one picture, drawn by nucleus sampling; the same seed gives the same ones.
 
@@ -88,11 +98,11 @@ class Detector:
         As `AutoModelForObjectDetection` and `AutoImageProcessor` load them.
     """
 
-    def __init__(self, model, processor):
+    def __init__(self, model: "PreTrainedModel", processor: "BaseImageProcessor") -> None:
         self.model, self.processor = model.eval(), processor
 
     @torch.inference_mode()
-    def objects(self, image, threshold: float = 0.9) -> list[dict]:
+    def objects(self, image: "Image.Image", threshold: float = 0.9) -> list[dict]:
         """Objects of one picture as `Recordings.objects` gives them, the surest first.
 
         Parameters
@@ -123,7 +133,9 @@ class Detector:
         return objects
 
 
-def load_captioner(spec: str = "Salesforce/blip2-opt-2.7b", device: str = "auto") -> Captioner:
+def load_captioner(
+    spec: str | Sequence[str] = "Salesforce/blip2-opt-2.7b", device: str = "auto"
+) -> Captioner:
     """Load BLIP-2 by folder or hub id from files that are here.
 
     Raises
@@ -136,7 +148,9 @@ def load_captioner(spec: str = "Salesforce/blip2-opt-2.7b", device: str = "auto"
     return Captioner(*_load(spec, device, "captioner", AutoModelForImageTextToText, AutoProcessor))
 
 
-def load_detector(spec: str = "facebook/detr-resnet-50", device: str = "auto") -> Detector:
+def load_detector(
+    spec: str | Sequence[str] = "facebook/detr-resnet-50", device: str = "auto"
+) -> Detector:
     """Load DETR by folder or hub id from files that are here; raises as `load_captioner`."""
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
@@ -145,7 +159,9 @@ def load_detector(spec: str = "facebook/detr-resnet-50", device: str = "auto") -
     )
 
 
-def _load(spec, device: str, part: str, model_class, processor_class):
+def _load(
+    spec: str | Sequence[str], device: str, part: str, model_class: type, processor_class: type
+) -> tuple:
     name, source = first_here(spec, lambda one: (one, resolve(one, part)))
     device = device_for(device, f"{part} {name}")
     dtype = dtype_for(device, source, f"{part} {name}")
@@ -155,8 +171,8 @@ def _load(spec, device: str, part: str, model_class, processor_class):
 
 
 def annotate(
-    pictures: Iterable[tuple[str, object]],
-    out,
+    pictures: "Iterable[tuple[str, Image.Image | Callable[[], Image.Image]]]",
+    out: Path | str,
     captioner: Captioner,
     detector: Detector,
     n: int = 8,
@@ -202,7 +218,7 @@ def annotate(
     return out
 
 
-def read_annotations(path) -> dict[str, dict]:
+def read_annotations(path: Path | str) -> dict[str, dict]:
     """What `annotate` wrote: {image_id: {"captions": [...], "objects": [...]}}.
 
     Raises
@@ -240,5 +256,5 @@ def _supercategories() -> dict[str, str]:
     return {name: kind for kind, names in SUPERCATEGORIES.items() for name in names.split(", ")}
 
 
-def _devices(model) -> list:
+def _devices(model: "PreTrainedModel") -> list:
     return [model.device] if model.device.type == "cuda" else []

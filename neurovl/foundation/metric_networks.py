@@ -5,14 +5,21 @@ BrainHub for CLIP-S. Nothing is downloaded: weights lie in torch's hub folder or
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from neurovl.errors import DataError, MissingError
 from neurovl.foundation.source import device_for, fetch_command
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from neurovl.foundation.clip import Clip
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SWAV_URL = "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"
@@ -34,20 +41,30 @@ class ImageNetwork:
         Of each channel, for pixels from 0 to 1.
     """
 
-    def __init__(self, model, nodes: dict[str, str], size: int, mean, std, device: str = "cpu"):
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        nodes: dict[str, str],
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: str = "cpu",
+    ) -> None:
         from torchvision.models.feature_extraction import create_feature_extractor
 
         net = create_feature_extractor(model.eval(), nodes, suppress_diff_warning=True)
         self.net = net.requires_grad_(False)
         self.size, self.mean, self.std, self.device = size, mean, std, device
 
-    def preprocess(self, images) -> torch.Tensor:
-        """PIL pictures as the network takes them, float32 tensor (n, 3, size, size)."""
+    def preprocess(self, images: "Sequence[Image.Image]") -> torch.Tensor:
+        """PIL pictures as the network takes them, float32 tensor, shape (n, 3, size, size)."""
         return preprocess(images, self.size, self.mean, self.std)
 
     @torch.no_grad()
-    def features(self, images, batch_size: int = 32) -> dict:
-        """Features by name, float32 arrays (n_images, n_features)."""
+    def features(
+        self, images: "Sequence[Image.Image]", batch_size: int = 32
+    ) -> dict[str, np.ndarray]:
+        """Features by name, float32 arrays, shape (n_images, n_features)."""
         self.net.to(self.device)
         parts: dict[str, list] = {}
         for i in range(0, len(images), batch_size):
@@ -60,13 +77,15 @@ class ImageNetwork:
 class ClipFeatures:
     """The projected image embedding of a CLIP as the feature 'clip', with bilinear resizing as in the field's code."""
 
-    def __init__(self, clip):
+    def __init__(self, clip: "Clip") -> None:
         self.clip = clip
         self.config = clip.model.visual.preprocess_cfg
 
     @torch.no_grad()
-    def features(self, images, batch_size: int = 32) -> dict:
-        """{'clip': float32 array (n_images, width)}."""
+    def features(
+        self, images: "Sequence[Image.Image]", batch_size: int = 32
+    ) -> dict[str, np.ndarray]:
+        """{'clip': float32 array, shape (n_images, width)}."""
         size = self.config["size"]
         size = size if isinstance(size, int) else size[0]
         parts = []
@@ -77,8 +96,10 @@ class ClipFeatures:
         return {"clip": torch.cat(parts).numpy()}
 
 
-def preprocess(images, size: int, mean, std) -> torch.Tensor:
-    """PIL pictures as a normalised float32 tensor (n, 3, size, size), the shorter side resized to `size`, cropped square."""
+def preprocess(
+    images: "Sequence[Image.Image]", size: int, mean: Sequence[float], std: Sequence[float]
+) -> torch.Tensor:
+    """PIL pictures as a normalised float32 tensor, shape (n, 3, size, size), the shorter side resized to `size`, cropped square."""
     from torchvision.transforms import v2
 
     steps = v2.Compose(
@@ -111,7 +132,7 @@ class Member:
     load: Callable
 
 
-def paper_family(folder: str | None = None, device: str = "auto") -> list[Member]:
+def paper_family(folder: Path | str | None = None, device: str = "auto") -> list[Member]:
     """The networks behind the paper's Table 2.
 
     Parameters
@@ -136,14 +157,14 @@ def paper_family(folder: str | None = None, device: str = "auto") -> list[Member
     ]
 
 
-def _alexnet(folder, device):
+def _alexnet(folder: Path | str | None, device: str) -> ImageNetwork:
     from torchvision.models import AlexNet_Weights, alexnet
 
     nodes = {"features.4": "alexnet2", "features.11": "alexnet5"}
     return _network(alexnet, AlexNet_Weights.IMAGENET1K_V1.url, nodes, 256, folder, device)
 
 
-def _inception(folder, device):
+def _inception(folder: Path | str | None, device: str) -> ImageNetwork:
     from torchvision.models import Inception_V3_Weights, inception_v3
 
     # As torchvision makes it with these weights: they want pixels from -1 to 1, which the network itself sees to.
@@ -154,29 +175,29 @@ def _inception(folder, device):
     return _network(build, url, {"avgpool": "inception"}, 342, folder, device)
 
 
-def _efficientnet(folder, device):
+def _efficientnet(folder: Path | str | None, device: str) -> ImageNetwork:
     from torchvision.models import EfficientNet_B1_Weights, efficientnet_b1
 
     url = EfficientNet_B1_Weights.IMAGENET1K_V2.url
     return _network(efficientnet_b1, url, {"avgpool": "effnet"}, 255, folder, device)
 
 
-def _swav(folder, device):
+def _swav(folder: Path | str | None, device: str) -> ImageNetwork:
     from torchvision.models import resnet50
 
     return _network(resnet50, SWAV_URL, {"avgpool": "swav"}, 224, folder, device)
 
 
-def caption_member(folder: str | None = None, device: str = "auto") -> Member:
+def caption_member(folder: Path | str | None = None, device: str = "auto") -> Member:
     """The CLIP ViT-B/32 of CLIP-S, from the hub's cache or 'ViT-B-32/' in a folder."""
     return Member("CLIP ViT-B/32", ("clip_s",), lambda: _clip("ViT-B-32", folder, device))
 
 
-def _clip_image(folder, device):
+def _clip_image(folder: Path | str | None, device: str) -> ClipFeatures:
     return ClipFeatures(_clip("ViT-L-14", folder, device))
 
 
-def _clip(architecture: str, folder, device):
+def _clip(architecture: str, folder: Path | str | None, device: str) -> "Clip":
     import open_clip
 
     from neurovl.foundation.clip import load_clip
@@ -192,7 +213,7 @@ def _clip(architecture: str, folder, device):
     return load_clip(str(place), device)
 
 
-def clip_s(clip, images: torch.Tensor, captions: list[str]):
+def clip_s(clip: "Clip", images: torch.Tensor, captions: list[str]) -> np.ndarray:
     r"""CLIP-S of captions, :math:`2.5 \max(\cos(E_{image}, E_{text}), 0)`, with the prefix "A photo depicts".
 
     Parameters
@@ -215,7 +236,14 @@ def clip_s(clip, images: torch.Tensor, captions: list[str]):
     return CLIP_S_WEIGHT * cosine.clamp(min=0).numpy()
 
 
-def _network(build, url: str, nodes: dict, size: int, folder, device: str) -> ImageNetwork:
+def _network(
+    build: Callable[[], torch.nn.Module],
+    url: str,
+    nodes: dict,
+    size: int,
+    folder: Path | str | None,
+    device: str,
+) -> ImageNetwork:
     """A torchvision network with the weights that `url` names; only the layers below its nodes are filled."""
     with torch.device("meta"):
         model = build()
@@ -242,7 +270,7 @@ def _network(build, url: str, nodes: dict, size: int, folder, device: str) -> Im
     return network
 
 
-def weights_file(url: str, folder) -> Path:
+def weights_file(url: str, folder: Path | str | None) -> Path:
     name = url.rsplit("/", 1)[1]
     home = Path(torch.hub.get_dir()) / "checkpoints" if folder is None else Path(folder)
     if not (home / name).is_file():
@@ -251,14 +279,14 @@ def weights_file(url: str, folder) -> Path:
     return home / name
 
 
-def _command(url: str, folder) -> str:
+def _command(url: str, folder: Path | str | None) -> str:
     if folder is None:
         home = "$TORCH_HOME" if "TORCH_HOME" in os.environ else "~/.cache/torch"
         folder = f"{home}/hub/checkpoints"
     return f"curl -L --create-dirs -o {folder}/{url.rsplit('/', 1)[1]} {url}"
 
 
-def _read(file: Path) -> dict:
+def _read(file: Path) -> dict[str, np.ndarray]:
     """State dict of a file, memory-mapped where its format allows; names without DataParallel's prefix."""
     import pickle
     import zipfile

@@ -6,16 +6,26 @@ tokenizer), so that the code that uses them runs on shapes. Tensors on the meta 
 
 import contextlib
 import copy
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from neurovl.errors import DataError
 from neurovl.foundation.clip import Clip
-from neurovl.foundation.facts import configurations, find_facts, find_folder, weight_shapes
 from neurovl.foundation.llm import VICUNA_TEMPLATE
+from neurovl.foundation.model_facts import configurations, find_facts, find_folder, weight_shapes
 from neurovl.foundation.source import TINY, alternatives
 from neurovl.foundation.vae import LatentCodec
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin, StableUnCLIPImg2ImgPipeline
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from neurovl.foundation.metric_networks import ClipFeatures, ImageNetwork
+    from neurovl.foundation.scenenet import MetricNetwork
 
 
 class ShapesOnly(TorchFunctionMode):
@@ -25,7 +35,9 @@ class ShapesOnly(TorchFunctionMode):
     device is named.
     """
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func in (torch.Tensor.cpu, torch.Tensor.numpy) and args[0].is_meta:
             return args[0]
@@ -35,7 +47,7 @@ class ShapesOnly(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def _building(spec, part: str, component: str):
+def _building(spec: str | Sequence[str], part: str, component: str) -> Iterator[None]:
     """On the meta device; a configuration that the libraries refuse is named."""
     from huggingface_hub.errors import StrictDataclassError
 
@@ -51,7 +63,7 @@ def _building(spec, part: str, component: str):
         ) from problem
 
 
-def clip_skeleton(spec="tiny") -> Clip:
+def clip_skeleton(spec: str | Sequence[str] = "tiny") -> Clip:
     """CLIP without weights, with its real preprocessing and tokenizer."""
     import open_clip
 
@@ -76,7 +88,7 @@ def clip_skeleton(spec="tiny") -> Clip:
     return Clip(model, preprocess, tokenizer, "meta")
 
 
-def unclip_skeleton(spec="tiny"):
+def unclip_skeleton(spec: str | Sequence[str] = "tiny") -> "StableUnCLIPImg2ImgPipeline":
     """A `StableUnCLIPImg2ImgPipeline` whose networks have no weights; its schedulers are real.
 
     Where the model's own tokenizer is not here, the tiny family's stands in for it.
@@ -119,12 +131,14 @@ def unclip_skeleton(spec="tiny"):
     return pipeline
 
 
-def codec_skeleton(pipeline, size: int | None = None) -> LatentCodec:
+def codec_skeleton(pipeline: "StableUnCLIPImg2ImgPipeline", size: int | None = None) -> LatentCodec:
     """The autoencoder of a pipeline of `unclip_skeleton`, for pictures of `size` pixels."""
     return LatentCodec(pipeline.vae, "meta", size or pipeline.vae.config.sample_size)
 
 
-def llm_skeleton(spec="tiny"):
+def llm_skeleton(
+    spec: str | Sequence[str] = "tiny",
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """A causal language model without weights, and its tokenizer.
 
     Where its own tokenizer is not here, the tiny family's stands in for it, with the published chat template and length.
@@ -149,7 +163,9 @@ def llm_skeleton(spec="tiny"):
     return model, tokenizer
 
 
-def metric_skeletons(spec="tiny"):
+def metric_skeletons(
+    spec: str | Sequence[str] = "tiny",
+) -> "Iterator[tuple[str, int, ImageNetwork | ClipFeatures | MetricNetwork]]":
     """Name, number of parameters and network (`features` of pictures) of every member of a metric family."""
     from neurovl.foundation.metric import metric_family
     from neurovl.foundation.metric_networks import ClipFeatures, caption_member, paper_family
@@ -171,13 +187,15 @@ def count(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _keep_times(scheduler) -> None:
+def _keep_times(scheduler: "SchedulerMixin") -> None:
     """A scheduler reads the time steps as numbers, so they stay real when the pipeline asks for them on its device."""
     original = scheduler.set_timesteps
     scheduler.set_timesteps = lambda steps, device=None: original(steps, device="cpu")
 
 
-def _compare(module, folder, spec, part: str, component: str = "") -> None:
+def _compare(
+    module: torch.nn.Module, folder: Path, spec: str | Sequence[str], part: str, component: str = ""
+) -> None:
     """Refuse weights whose shapes are not those that the configuration asks for."""
     stored = weight_shapes(folder)
     for name, value in module.state_dict().items():

@@ -7,10 +7,16 @@ that is not here is named together with that command.
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from neurovl.errors import MissingError
 
+if TYPE_CHECKING:
+    import torch
+
 logger = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 TINY = Path(__file__).parent / "tiny"
 LARGE = 2 * 2**30  # bytes of weights; what is larger is loaded in 16 bits where the device has bf16
@@ -35,7 +41,7 @@ def resolve(spec: str | Sequence[str], part: str) -> str:
     return first_here(spec, lambda one: _folder(one, part))
 
 
-def first_here(spec: str | Sequence[str], find: Callable):
+def first_here(spec: str | Sequence[str], find: Callable[[str], Found]) -> Found:
     """What `find` gives for the first of the alternatives that is here; it raises MissingError where one is not."""
     missing = []
     for one in alternatives(spec):
@@ -92,7 +98,7 @@ def fetch_command(spec: str) -> str:
     return f"hf download {name}" + (f" --revision {revision}" if revision else "")
 
 
-def load_or_explain(load: Callable, spec: str | Sequence[str], part: str):
+def load_or_explain(load: Callable[[], Found], spec: str | Sequence[str], part: str) -> Found:
     """Call a loader of the hub's libraries; a model that cannot be read becomes one sentence with the next step."""
     import pickle
 
@@ -130,7 +136,7 @@ def device_for(device: str, what: str) -> str:
     return name
 
 
-def dtype_for(device: str, folder: str, what: str):
+def dtype_for(device: str, folder: Path | str, what: str) -> "torch.dtype":
     """torch.bfloat16 for a model of 2 GB of weights and more on a device that has it, else torch.float32.
 
     Small models stay in float32: they are trained here, and half precision would gain nothing.

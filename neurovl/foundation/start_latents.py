@@ -1,14 +1,23 @@
 """Sampling from unCLIP with a start latent: the two readings of the noise strength beta (paper section 3.3, Eq. 4)."""
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
 import torch
 
 from neurovl.errors import ConfigError
 
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin, StableUnCLIPImg2ImgPipeline
+    from PIL import Image
+
 READINGS = ("mix", "strength")
 
 
-def start_latents(vae: torch.Tensor | None, beta: float, shape, seeds) -> torch.Tensor:
-    """(1 - beta) z_vae + beta sigma, shape (B, c, h, w); sigma is drawn for each picture from its own seed."""
+def start_latents(
+    vae: torch.Tensor | None, beta: float, shape: Sequence[int], seeds: Iterable[int]
+) -> torch.Tensor:
+    """(1 - beta) z_vae + beta sigma, float32 tensor, shape (n, channels, height, width); sigma is drawn for each picture from its own seed."""
     noise = torch.stack(
         [torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds]
     )
@@ -19,7 +28,7 @@ def start_latents(vae: torch.Tensor | None, beta: float, shape, seeds) -> torch.
 
 @torch.no_grad()
 def sample(
-    pipeline,
+    pipeline: "StableUnCLIPImg2ImgPipeline",
     prompts: list[str],
     embeds: torch.Tensor,
     latents: torch.Tensor | None = None,
@@ -27,7 +36,7 @@ def sample(
     reading: str = "mix",
     steps: int = 20,
     guidance: float = 3.0,
-) -> list:
+) -> "list[Image.Image]":
     """Pictures from CLIP embeddings, texts and VAE latents; picture i draws its noise from seed i.
 
     Parameters
@@ -81,7 +90,7 @@ def sample(
         pipeline.scheduler = scheduler
 
 
-def _last_steps(scheduler, share: float):
+def _last_steps(scheduler: "SchedulerMixin", share: float) -> "SchedulerMixin":
     """The scheduler with only the last share of its steps."""
 
     class LastSteps(type(scheduler)):

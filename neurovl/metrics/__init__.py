@@ -1,4 +1,4 @@
-"""Scores that take arrays and strings and know no network.
+"""Scores that take arrays and strings and know no network. May import errors alone.
 
 `captions` is both a module and the function in it: the name here is the function.
 """

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class CaptionScore:
     ----------
     value : float or None
         Corpus score as published, a fraction (CIDEr may exceed 1); None if not computed.
-    per_image : array of shape (n_images,) or None
+    per_image : array, shape (n_images,) or None
         Sentence scores. Their mean is `value` for ROUGE, CIDEr and SPICE, but not for BLEU and
         METEOR, which pool counts over the corpus.
     reason : str
@@ -191,7 +192,7 @@ def captions(
     return {name: scores[name] for name in METRICS}
 
 
-def _guarded(scorer: Callable[..., CaptionScore], *arguments) -> CaptionScore:
+def _guarded(scorer: Callable[..., CaptionScore], *arguments: Any) -> CaptionScore:
     try:
         return scorer(*arguments)
     except MissingError as error:
@@ -199,11 +200,13 @@ def _guarded(scorer: Callable[..., CaptionScore], *arguments) -> CaptionScore:
         return CaptionScore(None, reason=str(error))
 
 
-def _as_coco(hyps, refs) -> tuple[dict, dict]:
+def _as_coco(hyps: list[str], refs: list[list[str]]) -> tuple[dict, dict]:
     return dict(enumerate(refs)), {i: [text] for i, text in enumerate(hyps)}
 
 
-def _mean_of_sentences(module: str, name: str, hyps, refs) -> CaptionScore:
+def _mean_of_sentences(
+    module: str, name: str, hyps: list[str], refs: list[list[str]]
+) -> CaptionScore:
     import importlib
 
     scorer = getattr(importlib.import_module(f"pycocoevalcap.{module}.{module}"), name)()
@@ -211,7 +214,7 @@ def _mean_of_sentences(module: str, name: str, hyps, refs) -> CaptionScore:
     return CaptionScore(float(value), np.asarray(per_image, dtype=np.float64))
 
 
-def _bleu(hyps, refs) -> dict[str, CaptionScore]:
+def _bleu(hyps: list[str], refs: list[list[str]]) -> dict[str, CaptionScore]:
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
     scorer = BleuScorer(n=4)
@@ -241,7 +244,7 @@ def _bleu(hyps, refs) -> dict[str, CaptionScore]:
     }
 
 
-def _meteor(hyps, refs) -> CaptionScore:
+def _meteor(hyps: list[str], refs: list[list[str]]) -> CaptionScore:
     """METEOR 1.5 over its line protocol: SCORE gives a sentence's counts, EVAL the scores."""
     jar = jar_folder("meteor") / "meteor-1.5.jar"
     command = [find_java(), "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
@@ -275,7 +278,7 @@ def _meteor(hyps, refs) -> CaptionScore:
     return CaptionScore(value, np.asarray(per_image))
 
 
-def _spice(hyps, refs, spice_jars) -> CaptionScore:
+def _spice(hyps: list[str], refs: list[list[str]], spice_jars: Path | str | None) -> CaptionScore:
     folder = jar_folder("spice")
     jars = Path(spice_jars) if spice_jars is not None else folder / "lib"
     for kind in ("", "-models"):

@@ -4,16 +4,22 @@ Leaves out everything that needs a network (features are compared in protocol).
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neurovl.errors import DataError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Picture = Image.Image | np.ndarray
+
 SIZE = 425  # pixels a side, the size of NSD's pictures; both scores depend on it
 
 
-def _picture(image, name: str) -> np.ndarray:
-    """Return RGB float64 in 0..1 of shape (SIZE, SIZE, 3), resized bilinearly."""
+def _picture(image: "Picture", name: str) -> np.ndarray:
+    """RGB in 0..1, resized bilinearly, float64 array, shape (SIZE, SIZE, 3)."""
     from PIL import Image
 
     if not isinstance(image, Image.Image):
@@ -34,7 +40,9 @@ def _picture(image, name: str) -> np.ndarray:
     return np.asarray(image, dtype=np.float64) / 255
 
 
-def _pairs(pred: Sequence, true: Sequence) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(
+    pred: "Sequence[Picture]", true: "Sequence[Picture]"
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """One pair in memory at a time."""
     if len(pred) != len(true) or len(pred) == 0:
         raise DataError(
@@ -44,17 +52,17 @@ def _pairs(pred: Sequence, true: Sequence) -> Iterator[tuple[np.ndarray, np.ndar
         yield _picture(p, f"decoded picture {i}"), _picture(t, f"seen picture {i}")
 
 
-def pixcorr(pred: Sequence, true: Sequence) -> np.ndarray:
+def pixcorr(pred: "Sequence[Picture]", true: "Sequence[Picture]") -> np.ndarray:
     """Pearson correlation of all pixels and channels of each pair, at 425 x 425.
 
     Parameters
     ----------
-    pred, true : sequences of n_images PIL images or arrays of shape (height, width, 3)
+    pred, true : sequences of n_images PIL images or arrays, shape (height, width, 3)
         Bytes, or floats in 0..1. Other sizes are resized bilinearly (antialiased).
 
     Returns
     -------
-    array of shape (n_images,)
+    array, shape (n_images,)
         The published score is the mean. A picture of one colour has no correlation: it scores 0.
 
     References
@@ -69,7 +77,7 @@ def pixcorr(pred: Sequence, true: Sequence) -> np.ndarray:
     return np.asarray(scores)
 
 
-def ssim(pred: Sequence, true: Sequence) -> np.ndarray:
+def ssim(pred: "Sequence[Picture]", true: "Sequence[Picture]") -> np.ndarray:
     r"""Structural similarity of each pair in gray, at 425 x 425.
 
     .. math:: \frac{(2\mu_p\mu_t + c_1)(2\sigma_{pt} + c_2)}
@@ -79,11 +87,11 @@ def ssim(pred: Sequence, true: Sequence) -> np.ndarray:
 
     Parameters
     ----------
-    pred, true : sequences of n_images PIL images or arrays of shape (height, width, 3)
+    pred, true : sequences of n_images PIL images or arrays, shape (height, width, 3)
 
     Returns
     -------
-    array of shape (n_images,)
+    array, shape (n_images,)
 
     References
     ----------

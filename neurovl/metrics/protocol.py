@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from neurovl.errors import DataError
 
@@ -22,7 +23,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def _rows(features, name: str) -> np.ndarray:
+def _rows(features: ArrayLike, name: str) -> np.ndarray:
     """Centre and scale to unit norm, so that products are Pearson correlations; flat rows are 0."""
     features = np.asarray(features)
     if features.ndim < 2 or len(features) == 0 or features[0].size < 2:
@@ -40,7 +41,7 @@ def _rows(features, name: str) -> np.ndarray:
     return np.divide(rows, norms, out=np.zeros_like(rows), where=~flat)
 
 
-def _paired(pred, true, at_least: int) -> tuple[np.ndarray, np.ndarray]:
+def _paired(pred: ArrayLike, true: ArrayLike, at_least: int) -> tuple[np.ndarray, np.ndarray]:
     pred, true = _rows(pred, "predicted"), _rows(true, "true")
     if pred.shape != true.shape or len(pred) < at_least:
         raise DataError(
@@ -60,7 +61,7 @@ def _identification(pred: np.ndarray, true: np.ndarray) -> Iterator[tuple[np.nda
         yield rows, (rankdata(correlation, axis=1) - 1) / (len(true) - 1)
 
 
-def two_way(pred, true) -> np.ndarray:
+def two_way(pred: ArrayLike, true: ArrayLike) -> np.ndarray:
     r"""Two-way identification of each image against all others.
 
     .. math:: s_i = \frac{1}{n-1} \sum_{j \ne i} [r(\hat f_i, f_i) > r(\hat f_i, f_j)]
@@ -69,12 +70,12 @@ def two_way(pred, true) -> np.ndarray:
 
     Parameters
     ----------
-    pred, true : array of shape (n_images, n_features)
+    pred, true : array, shape (n_images, n_features)
         Features of the decoded and of the seen images; further axes are flattened.
 
     Returns
     -------
-    array of shape (n_images,)
+    array, shape (n_images,)
         Fractions; the published score is their mean.
 
     Raises
@@ -93,12 +94,14 @@ def two_way(pred, true) -> np.ndarray:
     )
 
 
-def two_way_chance(pred, true, seed: int, n_permutations: int = 200) -> Interval:
+def two_way_chance(
+    pred: ArrayLike, true: ArrayLike, seed: int, n_permutations: int = 200
+) -> Interval:
     """Mean two-way score over permuted pairs, with its central 95 % range over permutations.
 
     Parameters
     ----------
-    pred, true : array of shape (n_images, n_features)
+    pred, true : array, shape (n_images, n_features)
     seed : int
     n_permutations : int
 
@@ -116,30 +119,30 @@ def two_way_chance(pred, true, seed: int, n_permutations: int = 200) -> Interval
     return Interval(float(means.mean()), *map(float, np.quantile(means, [0.025, 0.975])))
 
 
-def correlation_distance(pred, true) -> np.ndarray:
+def correlation_distance(pred: ArrayLike, true: ArrayLike) -> np.ndarray:
     r"""Correlation distance :math:`1 - r(\hat f_i, f_i)` of each image; lower is better.
 
     The EfficientNet and SwAV scores of the field. A constant row correlates 0.
 
     Parameters
     ----------
-    pred, true : array of shape (n_images, n_features)
+    pred, true : array, shape (n_images, n_features)
 
     Returns
     -------
-    array of shape (n_images,)
+    array, shape (n_images,)
     """
     pred, true = _paired(pred, true, at_least=1)
     return 1 - np.einsum("nf,nf->n", pred, true)
 
 
-def nearest_label(pred, label_embeddings: Mapping[str, np.ndarray]) -> list[str]:
+def nearest_label(pred: ArrayLike, label_embeddings: Mapping[str, np.ndarray]) -> list[str]:
     """Name the label whose embedding has the highest cosine with each prediction.
 
     Parameters
     ----------
-    pred : array of shape (n_trials, n_features)
-    label_embeddings : mapping of str to array of shape (n_features,)
+    pred : array, shape (n_trials, n_features)
+    label_embeddings : mapping of str to array, shape (n_features,)
 
     Returns
     -------
@@ -171,14 +174,14 @@ def accuracy(predicted: Sequence[str], true: Sequence[str]) -> np.ndarray:
     return np.asarray([p == t for p, t in zip(predicted, true, strict=True)], dtype=np.float64)
 
 
-def bootstrap(per_image, seed: int, n: int = 2000, level: float = 0.95) -> Interval:
+def bootstrap(per_image: ArrayLike, seed: int, n: int = 2000, level: float = 0.95) -> Interval:
     """Mean over images with its percentile bootstrap interval.
 
     Scores are resampled, not recomputed: the pool that each image was compared with stays fixed.
 
     Parameters
     ----------
-    per_image : array of shape (n_images,)
+    per_image : array, shape (n_images,)
     seed : int
     n : int
         Number of resamples.

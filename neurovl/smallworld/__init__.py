@@ -1,1 +1,4 @@
-"""The heart: pictures (scenes) and people who look at them (subjects). Imports recordings, for the formats it writes; no network."""
+"""The heart: pictures (scenes) and people who look at them (subjects).
+
+May import recordings, for the formats that it writes, and errors; no network, neither training nor foundation.
+"""

@@ -1,6 +1,6 @@
 """The small world's pictures: scene graphs, their paintings, captions and questions.
 
-This is the one module that others import.
+May import errors alone. Others import this module, and grammar.
 """
 
 from neurovl.smallworld.scenes.drawing import object_masks, render

@@ -1,21 +1,28 @@
-"""How people and animals are drawn, facing right, in local units (y downwards, feet near 100)."""
+"""How animals are drawn, facing right, in local units (y downwards, feet near 100)."""
 
-from neurovl.smallworld.scenes.canvas import shade
+from collections.abc import Sequence
 
-SKIN = ((246, 208, 176), (224, 172, 132), (172, 116, 80), (112, 72, 50))
-HAIR = ((60, 40, 28), (30, 26, 28), (196, 140, 62), (120, 60, 30))
-TROUSERS = ((46, 62, 104), (70, 66, 66), (104, 78, 54), (36, 40, 52))
+from neurovl.smallworld.scenes.canvas import Colour, Shapes, shade
+
 DARK = (34, 32, 36)
 WHITE = (250, 250, 250)
 
 
-def eye(b, x, y, r=2.0):
+def eye(b: Shapes, x: float, y: float, r: float = 2.0) -> None:
     """A dark dot with a glint."""
     b.disc(x, y, r, DARK)
     b.disc(x + r * 0.3, y - r * 0.3, r * 0.35, WHITE)
 
 
-def legs(b, xs, y0, y1, width, colour, foot=DARK):
+def legs(
+    b: Shapes,
+    xs: Sequence[float],
+    y0: float,
+    y1: float,
+    width: float,
+    colour: Colour,
+    foot: Colour = DARK,
+) -> None:
     """Straight legs; the first half of xs are the far ones, darker."""
     for k, x in enumerate(xs):
         near = k >= len(xs) / 2
@@ -32,123 +39,7 @@ def legs(b, xs, y0, y1, width, colour, foot=DARK):
         b.rect(x - width * 0.52, y1 - width * 0.5, x + width * 0.62, y1, foot, width * 0.15)
 
 
-def person(b, c, style):
-    pose, kind, look = style % 5, style // 5 % 3, style // 15 % 4
-    skin, hair, trousers = SKIN[look], HAIR[(look + style // 15 // 4) % 4], TROUSERS[look]
-    dress = kind == 1
-    dark = shade(c, 0.78)
-    child = kind == 2
-    head = 11.5 if child else 9.0
-    neck, hip = 23.0, 56.0
-    sit = pose == 2
-    shoe = (40, 36, 40)
-    leg = skin if dress else trousers
-    far = shade(leg, 0.8)
-    if sit:
-        lift = 24
-        neck, hip, base = neck + lift, hip + lift, 100
-        b.line([(-2, hip - 3), (20, hip - 4), (21, base - 3)], 10, far)
-        b.line([(0, hip - 2), (24, hip - 2), (25, base - 3)], 10.5, leg)
-        b.rect(18, base - 5, 34, base + 1, shoe, 2)
-    elif pose == 1:
-        lift = 0
-        b.line([(-1, hip), (-7, 76), (-15, 94)], 9.5, far)
-        b.rect(-20, 92, -8, 98, shoe, 2)
-        b.line([(1, hip), (9, 76), (11, 95)], 10, leg)
-        b.rect(6, 94, 21, 100, shoe, 2)
-    elif pose == 4:
-        lift = 6
-        neck, hip = neck + lift, hip + lift
-        b.line([(-4, hip), (-17, 80), (-14, 96)], 10, far)
-        b.line([(4, hip), (18, 79), (17, 96)], 10.5, leg)
-        b.rect(-20, 94, -6, 100, skin, 2)
-        b.rect(12, 94, 27, 100, skin, 2)
-    else:
-        lift = 0
-        b.line([(-6, hip), (-6.5, 95)], 10, far)
-        b.line([(6, hip), (6.5, 95)], 10, leg)
-        b.rect(-13, 94, -1, 100, shoe, 2)
-        b.rect(1, 94, 14, 100, shoe, 2)
-    # far arm
-    if pose == 4:
-        b.line([(-9, neck + 7), (-30, neck + 12)], 7, dark)
-        b.disc(-33, neck + 12, 4, skin)
-    elif pose == 1:
-        b.line([(-9, neck + 6), (-16, neck + 20), (-10, neck + 31)], 6.5, dark)
-        b.disc(-9, neck + 33, 3.6, skin)
-    else:
-        b.line([(-11, neck + 6), (-14.5, neck + 30)], 6.8, dark)
-        b.disc(-14.7, neck + 34, 3.7, skin)
-    # trunk
-    b.rect(-3.5, neck - 8, 3.5, neck + 4, shade(skin, 0.85))
-    if dress and not sit:
-        b.blob(
-            [
-                (-11, neck + 1),
-                (0, neck),
-                (11, neck + 1),
-                (10, neck + 20),
-                (19, hip + 19),
-                (0, hip + 21),
-                (-19, hip + 19),
-                (-10, neck + 20),
-            ],
-            c,
-        )
-        b.rect(-10, neck + 20, 10, neck + 23.5, dark)
-    else:
-        b.rect(-12.5, neck, 12.5, hip + 3, c, 7)
-        b.rect(-12.5, hip - 12, 12.5, hip + 3, c, 3)
-        b.rect(-12.5, hip - 1, 12.5, hip + 3, dark, 1.5)
-    # near arm
-    if pose == 3:
-        b.line([(11, neck + 6), (19, neck - 4), (23, neck - 20)], 7, c)
-        b.disc(23.5, neck - 24, 4.2, skin)
-    elif pose == 4:
-        b.line([(10, neck + 6), (30, neck + 3)], 7, c)
-        b.disc(33, neck + 2.5, 4.2, skin)
-    elif pose == 1:
-        b.line([(9, neck + 7), (14, neck + 20), (21, neck + 28)], 7, c)
-        b.disc(22.5, neck + 29, 4, skin)
-    elif sit:
-        b.line([(8, neck + 7), (9, neck + 20), (20, neck + 26)], 7, dark)
-        b.disc(22, neck + 27, 4, skin)
-    else:
-        b.line([(11, neck + 6), (14.5, neck + 30)], 7, c)
-        b.disc(14.7, neck + 34, 4, skin)
-    # head
-    hy = neck - 4 - head
-    if dress:
-        b.blob(
-            [
-                (-head - 3, hy),
-                (0, hy - head - 3),
-                (head + 3, hy),
-                (head + 4, hy + 17),
-                (0, hy + 15),
-                (-head - 4, hy + 17),
-            ],
-            hair,
-        )
-    b.oval(0, hy, head * 0.93, head, skin)
-    b.blob(
-        [
-            (-head, hy - 1),
-            (-head * 0.7, hy - head * 0.95),
-            (0, hy - head * 1.25),
-            (head * 0.75, hy - head * 0.95),
-            (head, hy - 1),
-            (head * 0.5, hy - head * 0.45),
-            (-head * 0.5, hy - head * 0.4),
-        ],
-        hair,
-    )
-    b.disc(-2.2, hy + 0.5, 1.3, DARK)
-    b.disc(4, hy + 0.5, 1.3, DARK)
-    b.line([(-1.2, hy + 5), (1, hy + 6), (3.4, hy + 5)], 1.2, (180, 70, 70))
-
-
-def bird(b, c, style):
+def bird(b: Shapes, c: Colour, style: int) -> None:
     wing, belly = shade(c, 0.68), shade(c, 1.45)
     beak = (240, 160, 40)
     if style % 2:  # perched
@@ -173,7 +64,7 @@ def bird(b, c, style):
     eye(b, 88, 43, 3)
 
 
-def cat(b, c, style):
+def cat(b: Shapes, c: Colour, style: int) -> None:
     dark, light = shade(c, 0.7), shade(c, 1.55)
     if c[0] < 80:
         dark, light = shade(c, 1.25), shade(c, 1.4)
@@ -204,7 +95,7 @@ def cat(b, c, style):
         b.line([(x, 14 + (k != 1)), (x, 21)], 2.4, dark)
 
 
-def dog(b, c, style):
+def dog(b: Shapes, c: Colour, style: int) -> None:
     dark, light = shade(c, 0.66), shade(c, 1.5)
     if c[0] < 80:
         dark, light = shade(c, 0.6), shade(c, 1.3)
@@ -225,7 +116,7 @@ def dog(b, c, style):
     b.disc(79, 46, 3.4, (244, 200, 70))
 
 
-def horse(b, c, style):
+def horse(b: Shapes, c: Colour, style: int) -> None:
     mane = (40, 30, 28) if c[0] > 70 and c[0] < 230 else shade(c, 0.6 if c[0] > 200 else 1.3)
     b.blob([(-2, 44), (-14, 52), (-16, 80), (-8, 84), (-2, 66), (6, 50)], mane)
     legs(b, (16, 74, 6, 64), 54, 100, 10, c)
@@ -241,7 +132,7 @@ def horse(b, c, style):
     b.disc(114, 27, 1.5, DARK)
 
 
-def sheep(b, c, style):
+def sheep(b: Shapes, c: Colour, style: int) -> None:
     wool, dark = c, (66, 58, 56)
     if c[0] < 80:
         dark = (110, 100, 96)
@@ -270,7 +161,7 @@ def sheep(b, c, style):
     b.disc(92, 38, 2, DARK)
 
 
-def cow(b, c, style):
+def cow(b: Shapes, c: Colour, style: int) -> None:
     spot = (44, 40, 42) if c[0] > 200 else (WHITE if c[0] < 80 else (246, 236, 220))
     b.line([(0, 36), (-8, 50), (-8, 74)], 3.5, shade(c, 0.8))
     b.oval(-8, 77, 4.5, 7, (50, 44, 44))
@@ -290,7 +181,7 @@ def cow(b, c, style):
     eye(b, 104, 17, 2.6)
 
 
-def elephant(b, c, style):
+def elephant(b: Shapes, c: Colour, style: int) -> None:
     c = (138, 144, 154)
     dark, light = shade(c, 0.74), shade(c, 1.2)
     b.line([(2, 40), (-6, 56), (-5, 68)], 3.5, dark)
@@ -307,7 +198,7 @@ def elephant(b, c, style):
         b.line([(109, y), (116, y - 1)], 1.2, dark)
 
 
-def bear(b, c, style):
+def bear(b: Shapes, c: Colour, style: int) -> None:
     dark, snout = shade(c, 0.7), shade(c, 1.5)
     if c[0] < 80:
         dark = shade(c, 0.62)
@@ -326,7 +217,7 @@ def bear(b, c, style):
     b.disc(82, 12, 4, snout)
 
 
-def zebra(b, c, style):
+def zebra(b: Shapes, c: Colour, style: int) -> None:
     c, ink = (246, 246, 242), (40, 40, 46)
     b.line([(0, 40), (-9, 52), (-10, 66)], 3, c)
     b.oval(-10, 70, 4, 8, ink)
@@ -351,7 +242,7 @@ def zebra(b, c, style):
     eye(b, 99, 9, 2.3)
 
 
-def giraffe(b, c, style):
+def giraffe(b: Shapes, c: Colour, style: int) -> None:
     c, spot = (238, 196, 104), (168, 102, 48)
     b.line([(2, 66), (-8, 78), (-9, 90)], 3, c)
     b.oval(-9, 93, 3.5, 6, (70, 46, 30))
@@ -395,7 +286,6 @@ def giraffe(b, c, style):
 
 
 DRAW = {
-    "person": person,
     "bird": bird,
     "cat": cat,
     "dog": dog,

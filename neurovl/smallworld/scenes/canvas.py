@@ -5,11 +5,16 @@ Leaves out what is drawn: see backgrounds and the files of objects.
 """
 
 import math
+from typing import Literal
 
 from PIL import Image, ImageDraw
 
 Colour = tuple[int, ...]
 Point = tuple[float, float]
+Light = tuple[Colour, float]  # a colour, and how much of it is mixed in
+
+DARK = (38, 38, 44)
+LEAF = (58, 148, 76)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
@@ -122,13 +127,24 @@ class Brush(Shapes):
         Paint this grey value whatever the colour (label maps); see-through paint is skipped.
     """
 
-    def __init__(self, image, scale, offset, *, tint=None, night=False, fixed=None):
+    def __init__(
+        self,
+        image: Image.Image,
+        scale: Point,
+        offset: Point,
+        *,
+        tint: Light | None = None,
+        night: bool = False,
+        fixed: int | None = None,
+    ) -> None:
         self.image, self.scale, self.offset = image, scale, offset
         self.tint, self.night, self.fixed = tint, night, fixed
         self._solid = ImageDraw.Draw(image)
         self._soft = ImageDraw.Draw(image, "RGBA") if fixed is None else None
 
-    def at(self, scale, offset, tint="same"):
+    def at(
+        self, scale: Point, offset: Point, tint: Light | Literal["same"] | None = "same"
+    ) -> "Brush":
         """The same image under another map from local coordinates to pixels."""
         tint = self.tint if tint == "same" else tint
         return Brush(self.image, scale, offset, tint=tint, night=self.night, fixed=self.fixed)
@@ -139,29 +155,31 @@ class Brush(Shapes):
             return colour
         return mix(colour, *self.tint) + tuple(colour[3:])
 
-    def _ink(self, colour):
+    def _ink(self, colour: Colour) -> tuple:
         if self.fixed is not None:
             return (self._solid, self.fixed) if len(colour) == 3 else (None, None)
         return (self._solid if len(colour) == 3 else self._soft), self.colour(colour)
 
-    def _box(self, x0, y0, x1, y1):
+    def _box(self, x0: float, y0: float, x1: float, y1: float) -> list[float]:
         (sx, sy), (ox, oy) = self.scale, self.offset
         a, b, c, d = ox + sx * x0, oy + sy * y0, ox + sx * x1, oy + sy * y1
         return [min(a, c), min(b, d), max(a, c) - 0.6, max(b, d) - 0.6]
 
-    def poly(self, points, colour):
+    def poly(self, points: list[Point], colour: Colour) -> None:
         draw, ink = self._ink(colour)
         if draw:
             (sx, sy), (ox, oy) = self.scale, self.offset
             draw.polygon([(ox + sx * x, oy + sy * y) for x, y in points], fill=ink)
 
-    def oval(self, x, y, rx, ry, colour):
+    def oval(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
         draw, ink = self._ink(colour)
         box = self._box(x - rx, y - ry, x + rx, y + ry)
         if draw and box[2] >= box[0] and box[3] >= box[1]:
             draw.ellipse(box, fill=ink)
 
-    def rect(self, x0, y0, x1, y1, colour, r=0.0):
+    def rect(
+        self, x0: float, y0: float, x1: float, y1: float, colour: Colour, r: float = 0.0
+    ) -> None:
         draw, ink = self._ink(colour)
         box = self._box(x0, y0, x1, y1)
         if not draw or box[2] < box[0] or box[3] < box[1]:
@@ -193,21 +211,23 @@ class Brush(Shapes):
 class Ruler(Shapes):
     """Draws nothing; keeps the extents (x0, y0, x1, y1) of all opaque shapes in local units."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.x0 = self.y0 = math.inf
         self.x1 = self.y1 = -math.inf
 
-    def _grow(self, x0, y0, x1, y1, colour):
+    def _grow(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
         if len(colour) == 3:
             self.x0, self.y0 = min(self.x0, x0), min(self.y0, y0)
             self.x1, self.y1 = max(self.x1, x1), max(self.y1, y1)
 
-    def poly(self, points, colour):
+    def poly(self, points: list[Point], colour: Colour) -> None:
         xs, ys = [p[0] for p in points], [p[1] for p in points]
         self._grow(min(xs), min(ys), max(xs), max(ys), colour)
 
-    def oval(self, x, y, rx, ry, colour):
+    def oval(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
         self._grow(x - rx, y - ry, x + rx, y + ry, colour)
 
-    def rect(self, x0, y0, x1, y1, colour, r=0.0):
+    def rect(
+        self, x0: float, y0: float, x1: float, y1: float, colour: Colour, r: float = 0.0
+    ) -> None:
         self._grow(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1), colour)

@@ -1,7 +1,7 @@
 """Scene graph to pixels: the picture from any viewport, and the visible mask of each object.
 
-Leaves out how single things look (animals, vehicles, things) and where they
-stand (sampling). Everything is drawn larger and averaged down.
+Leaves out how single things look (people, animals, vehicles, food, furniture, things) and where
+they stand (sampling). Everything is drawn larger and averaged down.
 """
 
 import zlib
@@ -11,11 +11,21 @@ import numpy as np
 from PIL import Image
 
 from neurovl.errors import ConfigError
-from neurovl.smallworld.scenes import animals, backgrounds, rooms, things, town, vehicles
-from neurovl.smallworld.scenes.canvas import Brush, Ruler
+from neurovl.smallworld.scenes import (
+    animals,
+    backgrounds,
+    food,
+    furniture,
+    people,
+    rooms,
+    things,
+    town,
+    vehicles,
+)
+from neurovl.smallworld.scenes.canvas import Brush, Ruler, Shapes
 from neurovl.smallworld.scenes.graph import CATEGORIES, COLOURS, Scene, SceneObject
 
-DRAW = animals.DRAW | vehicles.DRAW | things.DRAW
+DRAW = people.DRAW | animals.DRAW | vehicles.DRAW | food.DRAW | furniture.DRAW | things.DRAW
 BACKDROP = backgrounds.DRAW | town.DRAW | rooms.DRAW
 LIGHT = {"sunset": ((250, 140, 80), 0.13), "night": ((18, 26, 78), 0.27)}
 FLOATING = ("bird", "airplane", "kite", "clock", "boat")
@@ -27,7 +37,7 @@ def seed(*keys: str | int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(numbers))
 
 
-def _paint(brush, category: str, colour: str, style: int) -> None:
+def _paint(brush: Shapes, category: str, colour: str, style: int) -> None:
     DRAW[category](brush, COLOURS[colour] if colour else (128, 128, 128), style)
 
 
@@ -149,7 +159,7 @@ def object_masks(scene: Scene, size: int) -> np.ndarray:
 
     Returns
     -------
-    bool array (n_objects, size, size)
+    bool array, shape (n_objects, size, size)
         Rows are y. Disjoint: what a later object covers belongs to it alone.
     """
     labels = Image.new("L", (size * 3, size * 3))

@@ -7,9 +7,9 @@ sea), is not asked.
 
 from functools import cache
 
-from neurovl.smallworld.scenes import text as words
+from neurovl.smallworld.scenes import vocabulary as words
 from neurovl.smallworld.scenes.graph import CATEGORIES, COLOURS, INDOOR, KINDS
-from neurovl.smallworld.scenes.sampling import HABITATS
+from neurovl.smallworld.scenes.habitats import HABITATS
 
 STUDIO = tuple(c for c in CATEGORIES if c not in HABITATS)  # face, house, shoe, scrambled
 _BE = {"one": "is", "many": "are"}
@@ -139,7 +139,7 @@ def _verbs(category: str) -> tuple[str, ...]:
         return ("standing", "walking")
     if category == "bird":
         return ("flying", "standing")
-    own = words._VERBS.get(category)
+    own = words.VERBS.get(category)
     return () if own is None else (own, "parked") if category == "car" else (own,)
 
 
@@ -172,25 +172,25 @@ def _nouns() -> dict[str, list]:
     rules["one person"] = [(words.article(noun), "DRESSED") for noun in people]
     rules["plain person"] = rules["one person"]
     rules["many person"] = [
-        (number, words._PLURALS[noun]) for number in words.NUMBERS[2:] for noun in people
+        (number, words.PLURALS[noun]) for number in words.NUMBERS[2:] for noun in people
     ]
     return rules
 
 
 def _places() -> dict[str, list]:
-    at = [p for background in words._AT.values() for p in background]
-    near = [p for by in words._PLACES.values() for ps in by.values() for p in ps]
+    at = [p for background in words.AT.values() for p in background]
+    near = [p for by in words.PLACES.values() for ps in by.values() for p in ps]
     walls = [f"on the wall of {words.article(background)}" for background in INDOOR]
     kinds = [
         f"{sort}{kind} scene"
-        for kind in words._KINDS.values()
+        for kind in words.SETTINGS.values()
         for sort in ("", "sunny ", "cloudy ", "rainy ", "snowy ")
     ]
     return {
         "AT": [(p,) for p in at],
         "DOWN": [(p,) for p in near if p.startswith("down")],
         "WHERE": [
-            (p,) for p in (*at, *near, *walls, *words._SKY.values()) if not p.startswith("down")
+            (p,) for p in (*at, *near, *walls, *words.SKY.values()) if not p.startswith("down")
         ],
         "SCENE": [(words.article(kind),) for kind in kinds],
     }

@@ -1,13 +1,15 @@
 """Indoor backgrounds and the studio, in scene units for x in [-1/6, 7/6]."""
 
-from neurovl.smallworld.scenes.backgrounds import SKIES, cloud
-from neurovl.smallworld.scenes.canvas import mix, shade
+import numpy as np
 
-LEFT, RIGHT = -0.2, 1.2
+from neurovl.smallworld.scenes.canvas import Brush, Colour, mix, shade
+from neurovl.smallworld.scenes.graph import Scene
+from neurovl.smallworld.scenes.scenery import LEFT, RIGHT, SKIES, cloud
+
 WALLS = ((246, 226, 190), (196, 220, 214), (238, 208, 204), (206, 214, 236), (224, 228, 200))
 
 
-def window(b, scene, x, y, w, h):
+def window(b: Brush, scene: Scene, x: float, y: float, w: float, h: float) -> None:
     """A window that shows the hour of the day."""
     b.rect(x - 0.018, y - 0.018, x + w + 0.018, y + h + 0.018, (252, 250, 246), 0.008)
     c = b.at(b.scale, b.offset, tint=None)
@@ -37,7 +39,7 @@ def window(b, scene, x, y, w, h):
     b.rect(x - 0.03, y + h + 0.012, x + w + 0.03, y + h + 0.03, (236, 230, 220))
 
 
-def curtains(b, x, y, w, h, ink):
+def curtains(b: Brush, x: float, y: float, w: float, h: float, ink: Colour) -> None:
     """Curtains on both sides of a window."""
     b.rect(x - 0.1, y - 0.045, x + w + 0.1, y - 0.03, (126, 96, 70))
     for side in (x - 0.085, x + w - 0.005):
@@ -52,7 +54,7 @@ def curtains(b, x, y, w, h, ink):
             )
 
 
-def floor(b, y, ink, planks=True):
+def floor(b: Brush, y: float, ink: Colour, planks: bool = True) -> None:
     """Skirting board and boards in perspective."""
     b.fade(y, 1.0, shade(ink, 0.88), ink)
     if planks:
@@ -67,7 +69,7 @@ def floor(b, y, ink, planks=True):
     b.rect(LEFT, y - 0.025, RIGHT, y, (250, 246, 238))
 
 
-def picture(b, x, y, w, h, rng):
+def picture(b: Brush, x: float, y: float, w: float, h: float, rng: np.random.Generator) -> None:
     """A framed landscape."""
     b.rect(x, y, x + w, y + h, (134, 96, 62), 0.005)
     b.rect(x + 0.012, y + 0.012, x + w - 0.012, y + h - 0.012, (250, 246, 236))
@@ -79,7 +81,7 @@ def picture(b, x, y, w, h, rng):
     )
 
 
-def lamp(b, x, y, h):
+def lamp(b: Brush, x: float, y: float, h: float) -> None:
     """Standing lamp with a warm glow."""
     b.disc(x, y - h * 0.84, h * 0.3, (255, 240, 180, 46 if b.night else 20))
     b.rect(x - 0.004, y - h * 0.8, x + 0.004, y, (96, 84, 74))
@@ -96,13 +98,13 @@ def lamp(b, x, y, h):
     )
 
 
-def paint_wall(b, rng, y):
+def paint_wall(b: Brush, rng: np.random.Generator, y: float) -> None:
     wall = WALLS[rng.integers(len(WALLS))]
     b.fade(-0.02, y, shade(wall, 0.93), wall)
     return wall
 
 
-def living_room(b, scene, rng):
+def living_room(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     paint_wall(b, rng, 0.68)
     right = rng.random() < 0.5
     x = 0.66 if right else 0.06
@@ -119,7 +121,7 @@ def living_room(b, scene, rng):
     b.oval(0.5, 0.88, 0.4, 0.062, shade(rug, 1.18))
 
 
-def bedroom(b, scene, rng):
+def bedroom(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     wall = paint_wall(b, rng, 0.68)
     for k in range(24):
         x = LEFT + 0.06 * k
@@ -136,7 +138,7 @@ def bedroom(b, scene, rng):
     b.oval(0.5, 0.92, 0.44, 0.06, (214, 204, 196))
 
 
-def kitchen(b, scene, rng):
+def kitchen(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     wall = paint_wall(b, rng, 0.62)
     tile = mix(wall, (255, 255, 255), 0.5)
     for row in range(6):
@@ -165,7 +167,7 @@ def kitchen(b, scene, rng):
     floor(b, 0.9, (206, 192, 176), planks=False)
 
 
-def office(b, scene, rng):
+def office(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     paint_wall(b, rng, 0.66)
     right = rng.random() < 0.5
     window(b, scene, 0.58 if right else 0.08, 0.1, 0.34, 0.28)
@@ -190,7 +192,7 @@ def office(b, scene, rng):
         b.rect(x0 + 0.1, 0.9, x0 + 0.2, 0.915, (230, 210, 170))
 
 
-def table(b, scene, rng):
+def table(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     paint_wall(b, rng, 0.5)
     window(b, scene, 0.1 if rng.random() < 0.5 else 0.56, 0.04, 0.34, 0.3)
     if rng.random() < 0.5:
@@ -225,7 +227,7 @@ def table(b, scene, rng):
     b.fade(0.93, 1.01, shade(wood, 0.62), shade(wood, 0.5))
 
 
-def studio(b, scene, rng):
+def studio(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     grey = int(rng.integers(150, 205))
     b.fade(-0.02, 0.72, (grey - 34,) * 3, (grey + 26,) * 3)
     b.fade(0.72, 1.01, (grey + 8,) * 3, (grey - 16,) * 3)

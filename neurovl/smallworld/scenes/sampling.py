@@ -1,86 +1,19 @@
 """Sampling of scene graphs: what is where, how large, in which light; the same for a seed anywhere.
 
-Leaves out painting and words. Weights are set so that each COCO category is in at least 3 % of
-the pictures of a stream.
+Leaves out painting, words, and where each category lives (habitats).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from neurovl.smallworld.scenes.drawing import aspect, extents, seed
 from neurovl.smallworld.scenes.graph import CATEGORIES, INDOOR, POSES, Scene, SceneObject
+from neurovl.smallworld.scenes.habitats import HABITATS, SPOTS, WEIGHTS
 
-# place -> range of the base line (sky, wall: of the centre), per background
-_GROUND = {"ground": (0.76, 0.95), "sky": (0.12, 0.4)}
-SPOTS = {
-    "beach": {"ground": (0.8, 0.95), "water": (0.57, 0.6), "sky": (0.1, 0.36)},
-    "ocean": {"water": (0.66, 0.88), "sky": (0.1, 0.34)},
-    "lake": {"ground": (0.92, 0.97), "water": (0.62, 0.82), "sky": (0.1, 0.36)},
-    **dict.fromkeys(("field", "park", "forest", "savanna", "desert", "snow"), _GROUND),
-    "street": {"road": (0.86, 0.96), "pavement": (0.77, 0.82), "sky": (0.08, 0.3)},
-    "city": {"road": (0.86, 0.96), "pavement": (0.765, 0.8), "sky": (0.08, 0.3)},
-    "railway": {"rails": (0.884, 0.888), "ground": (0.93, 0.97), "sky": (0.1, 0.34)},
-    "sky": {"sky": (0.3, 0.68)},
-    "kitchen": {"counter": (0.625, 0.645), "floor": (0.95, 0.98), "wall": (0.2, 0.4)},
-    "living room": {"floor": (0.8, 0.95), "wall": (0.16, 0.34)},
-    "bedroom": {"floor": (0.82, 0.95), "wall": (0.16, 0.32)},
-    "office": {"desk": (0.68, 0.77), "floor": (0.95, 0.98), "wall": (0.16, 0.36)},
-    "table": {"table": (0.64, 0.88)},
-    "studio": {"middle": (0.5, 0.5)},
-}
-# where a category lives; the first number is its weight as the main object
-_HABITATS = """
-person|0.82|beach:ground park:ground street:pavement snow:ground city:pavement field:ground
-bicycle|0.89|street:road park:ground city:road beach:ground
-car|0.93|street:road city:road desert:ground
-airplane|1.65|sky:sky
-bus|1.15|street:road city:road
-train|1.53|railway:rails
-boat|1.31|lake:water ocean:water
-traffic light|0.83|street:pavement city:pavement
-fire hydrant|1.04|street:pavement city:pavement
-stop sign|0.93|street:pavement city:pavement desert:ground
-bench|0.97|park:ground beach:ground street:pavement snow:ground
-bird|0.1|sky:sky beach:ground park:ground lake:ground
-cat|0.53|living room:floor bedroom:floor kitchen:floor
-dog|0.64|park:ground living room:floor beach:ground snow:ground
-horse|1.12|field:ground desert:ground park:ground
-sheep|1.22|field:ground
-cow|1.32|field:ground
-elephant|1.32|savanna:ground
-bear|1.51|forest:ground snow:ground
-zebra|1.25|savanna:ground
-giraffe|1.16|savanna:ground
-umbrella|1.28|beach:ground
-kite|0.66|beach:sky park:sky field:sky
-surfboard|0.9|beach:ground
-bottle|0.66|table:table kitchen:counter
-cup|0.77|table:table office:desk kitchen:counter
-banana|0.84|table:table kitchen:counter
-apple|0.74|table:table kitchen:counter
-pizza|1.13|table:table
-cake|1.33|table:table
-chair|0.73|living room:floor kitchen:floor
-couch|1.38|living room:floor
-potted plant|0.78|living room:floor bedroom:floor office:desk
-bed|1.47|bedroom:floor
-dining table|1.02|kitchen:floor living room:floor
-tv|1.35|living room:floor
-laptop|0.98|office:desk table:table
-refrigerator|1.3|kitchen:floor
-clock|0.5|living room:wall office:wall bedroom:wall
-vase|0.8|table:table office:desk
-scissors|0.89|office:desk table:table
-teddy bear|0.73|bedroom:floor living room:floor
-"""
-HABITATS: dict[str, tuple[tuple[str, str], ...]] = {}
-WEIGHTS: dict[str, float] = {}
-for _row in _HABITATS.strip().splitlines():
-    _name, _weight, _homes = _row.split("|")
-    WEIGHTS[_name] = float(_weight)
-    _homes = _homes.replace(" room", "_room").split()
-    HABITATS[_name] = tuple(tuple(h.replace("_", " ").split(":")) for h in _homes)
+Box = tuple[float, float, float, float]
+Link = tuple[int, str, int]
+Linked = tuple[list[SceneObject], list[Link]]
 
 _STUDIO = (
     "face",
@@ -146,12 +79,14 @@ def _style(rng: np.random.Generator, category: str, pose: str = "") -> int:
     return style
 
 
-def _label(box) -> str:
+def _label(box: Box) -> str:
     reach = max(box[2] - box[0], box[3] - box[1])
     return "small" if reach < 0.24 else "medium" if reach < 0.42 else "large"
 
 
-def _make(rng, category: str, box, *, style: int, colour: str | None = None) -> SceneObject:
+def _make(
+    rng: np.random.Generator, category: str, box: Box, *, style: int, colour: str | None = None
+) -> SceneObject:
     names = CATEGORIES[category].colours
     if colour is None:
         colour = names[rng.integers(len(names))] if names else ""
@@ -160,7 +95,7 @@ def _make(rng, category: str, box, *, style: int, colour: str | None = None) -> 
     return SceneObject(category, colour, _label(box), box, flip, style)
 
 
-def _fits(box, others, most: float = 0.16) -> bool:
+def _fits(box: Box, others: Sequence[Box], most: float = 0.16) -> bool:
     """Whether a box is inside the picture and covers little of the others."""
     if box[0] < 0.02 or box[2] > 0.98 or box[1] < 0.02 or box[3] > 0.985:
         return False
@@ -174,7 +109,9 @@ def _fits(box, others, most: float = 0.16) -> bool:
     return True
 
 
-def _extent(rng, ratio: float, main: bool, reach: float) -> tuple[float, float]:
+def _extent(
+    rng: np.random.Generator, ratio: float, main: bool, reach: float
+) -> tuple[float, float]:
     """Width and height of a box of aspect `ratio`; the main object gets a large one."""
     if main:
         wide = rng.uniform(0.64, 0.84) if ratio > 1.7 else rng.uniform(0.46, 0.62)
@@ -185,7 +122,7 @@ def _extent(rng, ratio: float, main: bool, reach: float) -> tuple[float, float]:
     return w, w / ratio
 
 
-def _drop(rng, background: str, place: str, w: float, h: float) -> tuple:
+def _drop(rng: np.random.Generator, background: str, place: str, w: float, h: float) -> Box:
     """A random box at a place."""
     low, high = SPOTS[background][place]
     x = rng.uniform(0.03, max(0.031, 0.97 - w))
@@ -208,7 +145,7 @@ def _hand(obj: SceneObject) -> tuple[float, float]:
     return (x1 - (23.5 - u0) * s if obj.flip else x0 + (23.5 - u0) * s), y0 + (0.0 - v0) * s
 
 
-def _umbrella_held(rng, background, place):
+def _umbrella_held(rng: np.random.Generator, background: str, place: str) -> Linked | None:
     style = _style(rng, "person", "waving")
     ratio, umbrella = aspect("person", style), aspect("umbrella", 0)
     h = rng.uniform(0.5, 0.6)
@@ -223,7 +160,7 @@ def _umbrella_held(rng, background, place):
     return [_make(rng, "umbrella", canopy, style=0), person], [(1, "holding", 0)]
 
 
-def _kite_flown(rng, background, place):
+def _kite_flown(rng: np.random.Generator, background: str, place: str) -> Linked | None:
     style = _style(rng, "person", "waving")
     h = rng.uniform(0.4, 0.5)
     box = _drop(rng, background, place, h * aspect("person", style), h)
@@ -235,7 +172,7 @@ def _kite_flown(rng, background, place):
     return [_make(rng, "kite", kite, style=0), person], [(1, "flying", 0)]
 
 
-def _surfing(rng, background, place):
+def _surfing(rng: np.random.Generator, background: str, place: str) -> Linked | None:
     style = _style(rng, "person", "riding")
     h = rng.uniform(0.44, 0.54)
     box = _drop(rng, background, place, h * aspect("person", style), h)
@@ -248,7 +185,7 @@ def _surfing(rng, background, place):
     return objects, [(1, "riding", 0)]
 
 
-def _carried(rng, background, place, holder: str):
+def _carried(rng: np.random.Generator, background: str, place: str, holder: str) -> Linked | None:
     """Furniture with somebody or something on it."""
     w, h = _extent(rng, aspect(holder, 0), True, 0)
     base = _drop(rng, background, place, w, h)
@@ -276,7 +213,7 @@ def _carried(rng, background, place, holder: str):
     return [carrier, _make(rng, rider, box, style=style)], [(1, verb, 0)]
 
 
-def _recipe(rng, main: str, background: str, place: str) -> Callable | None:
+def _recipe(rng: np.random.Generator, main: str, background: str, place: str) -> Callable | None:
     """A way to place two linked objects around the main category, if it has one."""
     if main == "umbrella" or (main == "person" and place != "road" and rng.random() < 0.2):
         if main == "umbrella" and rng.random() < 0.35:
@@ -291,7 +228,7 @@ def _recipe(rng, main: str, background: str, place: str) -> Callable | None:
     return None
 
 
-def _studio(rng) -> list[SceneObject]:
+def _studio(rng: np.random.Generator) -> list[SceneObject]:
     category = _STUDIO[rng.integers(len(_STUDIO))]
     style = _style(rng, category)
     ratio = aspect(category, style)
@@ -302,8 +239,17 @@ def _studio(rng) -> list[SceneObject]:
 
 
 def _single(
-    rng, category, background, place, *, main, reach=0.0, taken=(), colour=None, style=None
-):
+    rng: np.random.Generator,
+    category: str,
+    background: str,
+    place: str,
+    *,
+    main: bool,
+    reach: float = 0.0,
+    taken: Sequence[Box] = (),
+    colour: str | None = None,
+    style: int | None = None,
+) -> SceneObject | None:
     """One object somewhere at its place, or None when there is no room."""
     if style is None:
         style = _style(rng, category, "flying" if place == "sky" else "")
@@ -322,7 +268,7 @@ def _single(
     return None
 
 
-def _light(rng, background: str) -> tuple[str, str]:
+def _light(rng: np.random.Generator, background: str) -> tuple[str, str]:
     if background in INDOOR:
         return ("day", "night")[int(rng.random() < 0.25)], "clear"
     time = ("day", "sunset", "night")[int(rng.choice(3, p=(0.66, 0.17, 0.17)))]
@@ -334,7 +280,9 @@ def _light(rng, background: str) -> tuple[str, str]:
     return time, ("clear", "cloudy", "rain")[int(rng.choice(3, p=p))]
 
 
-def _companions(rng, objects, links, background) -> None:
+def _companions(
+    rng: np.random.Generator, objects: list[SceneObject], links: list[Link], background: str
+) -> None:
     """Add none to two further objects, of new categories or more of the same, in place."""
     main = objects[-1] if not links else objects[0]
     extra = int(rng.choice(3, p=(0.14, 0.52, 0.34)))
@@ -366,7 +314,9 @@ def _companions(rng, objects, links, background) -> None:
             objects.append(new)
 
 
-def _sorted(objects, links):
+def _sorted(
+    objects: list[SceneObject], links: list[Link]
+) -> tuple[tuple[SceneObject, ...], tuple[Link, ...]]:
     """Back to front by base line; who is carried comes right after the carrier."""
     depth = {i: (0 if o.box[3] < 0.5 else 1, o.box[3]) for i, o in enumerate(objects)}
     for i, verb, j in links:

@@ -1,124 +1,31 @@
 """Words about a scene: five captions as different people would write them, and questions.
 
 Everything said follows from the scene graph; different captions mention different parts of it.
-Lower case, no full stop, about 250 words in all. Leaves out dialogues (neurovl.instructions).
+Lower case, no full stop. The words themselves are in vocabulary; dialogues are not made here.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from neurovl.smallworld.scenes.drawing import seed
 from neurovl.smallworld.scenes.graph import CATEGORIES, Scene, SceneObject, relations
-from neurovl.smallworld.scenes.sampling import HABITATS
-
-NUMBERS = ("no", "one", "two", "three", "four", "five")
-_PLURALS = {"man": "men", "woman": "women", "child": "children", "person": "people"}
-_UNCOLOURED = ("traffic light", "tv", "stop sign", "person")
-_AT = {  # background -> where the whole picture is
-    "beach": ("on the beach", "at the beach", "on a sandy beach", "near the ocean"),
-    "ocean": ("in the ocean", "on the ocean", "out at sea"),
-    "lake": ("by the lake", "near a mountain lake", "at the lake"),
-    "field": ("in a field", "in a grassy field", "on a farm", "in a green field"),
-    "park": ("in the park", "in a park", "on the grass in a park"),
-    "forest": ("in the forest", "in the woods", "near the trees in a forest"),
-    "savanna": ("in the savanna", "on a dry grass plain", "in the wild"),
-    "desert": ("in the desert", "on the sand in a desert", "near some cactus in the desert"),
-    "snow": ("in the snow", "on a snowy hill", "in a snowy place near the mountains"),
-    "street": ("on the street", "on a street with shops", "in front of some shops"),
-    "city": ("in the city", "in a big city", "near tall buildings in the city"),
-    "railway": ("near the train tracks", "by the tracks in the country"),
-    "sky": ("in the sky", "up in the air", "high in the sky"),
-    "kitchen": ("in a kitchen", "in the kitchen"),
-    "living room": ("in a living room", "in the living room", "in a room with a rug"),
-    "bedroom": ("in a bedroom", "in the bedroom"),
-    "office": ("in an office", "in a room with books on a shelf"),
-    "table": ("on a table", "on top of a table", "on a table near a window"),
-    "studio": ("on a plain background", "in front of a plain gray background"),
-}
-_PLACES = {  # place of one object, where it says more than the background
-    "water": {
-        "ocean": ("on the ocean", "on the blue water", "on the waves"),
-        "lake": ("on a lake", "on the water near the mountains"),
-    },
-    "road": {
-        "street": ("down the street", "on the road", "on a street past some shops"),
-        "city": ("down a city street", "on the road in the city"),
-    },
-    "pavement": {
-        "street": ("on the sidewalk", "by the side of the street"),
-        "city": ("on a city sidewalk", "by the side of a city street"),
-    },
-    "rails": {"railway": ("down the tracks", "on the tracks", "on the railroad tracks")},
-    "counter": {"kitchen": ("on a kitchen counter", "on the counter in a kitchen")},
-    "desk": {"office": ("on a desk", "on a wooden desk", "on a desk in an office")},
-}
-_SKY = {
-    "beach": "over the beach",
-    "lake": "over the lake",
-    "park": "over a park",
-    "field": "over a field",
-    "sky": "in the sky",
-    "ocean": "over the ocean",
-}
-_VERBS = {
-    "car": "driving",
-    "bus": "driving",
-    "train": "traveling",
-    "airplane": "flying",
-    "boat": "sailing",
-    "cat": "sitting",
-    "dog": "standing",
-    "horse": "standing",
-    "sheep": "standing",
-    "cow": "standing",
-    "elephant": "standing",
-    "bear": "walking",
-    "zebra": "standing",
-    "giraffe": "standing",
-    "kite": "flying",
-    "clock": "hanging",
-    "teddy bear": "sitting",
-    "bicycle": "parked",
-    "potted plant": "standing",
-}
-_KINDS = {
-    "beach": "beach",
-    "ocean": "ocean",
-    "lake": "lake",
-    "field": "field",
-    "park": "park",
-    "forest": "forest",
-    "savanna": "savanna",
-    "desert": "desert",
-    "snow": "winter",
-    "street": "street",
-    "city": "city",
-    "railway": "railway",
-    "kitchen": "kitchen",
-    "living room": "living room",
-    "bedroom": "bedroom",
-    "office": "office",
-}
-SCRAMBLED = (
-    "a scrambled picture of random patches",
-    "this is a scrambled picture of nothing",
-    "a scrambled picture made of small patches",
-    "a scrambled image with many colors",
-    "a scrambled picture on a plain background",
-    "a scrambled image of random colors",
-    "many small patches in a scrambled picture",
+from neurovl.smallworld.scenes.habitats import HABITATS
+from neurovl.smallworld.scenes.vocabulary import (
+    AT,
+    NUMBERS,
+    PLACES,
+    SAYS,
+    SCRAMBLED,
+    SETTINGS,
+    SKY,
+    UNCOLOURED,
+    VERBS,
+    article,
+    plural,
 )
-_SAYS = {"left of": "to the left of", "right of": "to the right of"}
-
-
-def article(words: str) -> str:
-    """The words with a or an before them."""
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-
-def _plural(noun: str) -> str:
-    return _PLURALS.get(noun) or CATEGORIES[noun].plural
 
 
 def garment(obj: SceneObject) -> str:
@@ -129,25 +36,25 @@ def garment(obj: SceneObject) -> str:
 class _Group:
     """All objects of one category, named together so that counts are never wrong."""
 
-    def __init__(self, scene: Scene, members: list[int]):
+    def __init__(self, scene: Scene, members: list[int]) -> None:
         self.members = members
         self.objects = [scene.objects[i] for i in members]
         first = self.objects[0]
         self.category, self.count = first.category, len(members)
         same = {o.colour for o in self.objects}
-        self.colour = first.colour if len(same) == 1 and first.category not in _UNCOLOURED else ""
+        self.colour = first.colour if len(same) == 1 and first.category not in UNCOLOURED else ""
         self.be = "is" if self.count == 1 else "are"
         self.place = dict(HABITATS.get(self.category, ())).get(scene.background, "")
         self.carried = any(i in members for i, verb, _ in scene.links if verb not in ("flying",))
 
-    def nouns(self, rng) -> str:
+    def nouns(self, rng: np.random.Generator) -> str:
         kinds = {o.noun for o in self.objects}
         noun = kinds.pop() if len(kinds) == 1 else "person"
         if noun in ("man", "woman", "child") and rng.random() < 0.15:
             noun = "person"
-        return noun if self.count == 1 else _plural(noun)
+        return noun if self.count == 1 else plural(noun)
 
-    def phrase(self, rng, colour: float = 0.65, sized: bool = True) -> str:
+    def phrase(self, rng: np.random.Generator, colour: float = 0.65, sized: bool = True) -> str:
         """An indefinite noun phrase such as "two brown dogs" or "a man in a red shirt"."""
         noun, one = self.nouns(rng), self.objects[0]
         tint = self.colour if self.colour and rng.random() < colour else ""
@@ -169,7 +76,7 @@ class _Group:
         """ "the dog" or "the two dogs"."""
         kinds = {o.noun for o in self.objects}
         noun = kinds.pop() if len(kinds) == 1 else "person"
-        return f"the {noun}" if self.count == 1 else f"the {NUMBERS[self.count]} {_plural(noun)}"
+        return f"the {noun}" if self.count == 1 else f"the {NUMBERS[self.count]} {plural(noun)}"
 
     def verb(self, scene: Scene) -> str:
         """What all of them do, or ""."""
@@ -180,24 +87,24 @@ class _Group:
             return "flying" if self.place == "sky" else "standing"
         if self.category == "car" and self.place == "ground":
             return "parked"
-        return _VERBS.get(self.category, "")
+        return VERBS.get(self.category, "")
 
-    def where(self, scene: Scene, rng) -> str:
+    def where(self, scene: Scene, rng: np.random.Generator) -> str:
         """Where they are."""
         if self.carried:
-            return _pick(rng, _AT[scene.background])
+            return _pick(rng, AT[scene.background])
         if self.place == "sky":
-            return _SKY[scene.background]
+            return SKY[scene.background]
         if self.place == "wall":
             return f"on the wall of {article(scene.background)}"
-        options = _PLACES.get(self.place, {}).get(scene.background) or _AT[scene.background]
+        options = PLACES.get(self.place, {}).get(scene.background) or AT[scene.background]
         place = _pick(rng, options)
         if place.startswith("down") and self.verb(scene) not in ("driving", "traveling"):
             return options[1]
         return place
 
 
-def _pick(rng: np.random.Generator, options):
+def _pick(rng: np.random.Generator, options: Sequence) -> Any:
     return options[rng.integers(len(options))]
 
 
@@ -214,7 +121,7 @@ def _groups(scene: Scene) -> list[_Group]:
     return sorted(groups, key=area, reverse=True)
 
 
-def _moment(scene: Scene, rng) -> str:
+def _moment(scene: Scene, rng: np.random.Generator) -> str:
     """Time and weather as a phrase at the end."""
     if scene.background == "studio":
         return ""
@@ -244,9 +151,9 @@ def _evening(scene: Scene) -> str:
     return "night" if scene.time == "night" else "evening"
 
 
-def _setting(scene: Scene, rng) -> str:
+def _setting(scene: Scene, rng: np.random.Generator) -> str:
     """The picture's place as a noun phrase: "a rainy city street", "a kitchen"."""
-    kind = _KINDS.get(scene.background, scene.background)
+    kind = SETTINGS.get(scene.background, scene.background)
     if scene.indoors or scene.time != "day":
         return article(f"{kind} scene")
     sort = {"clear": "sunny", "cloudy": "cloudy", "rain": "rainy", "snow": "snowy"}[scene.weather]
@@ -257,12 +164,12 @@ def _join(*parts: str) -> str:
     return " ".join(p for p in parts if p)
 
 
-def _one(scene: Scene, groups: list[_Group], rng) -> str:
+def _one(scene: Scene, groups: list[_Group], rng: np.random.Generator) -> str:
     """One caption from a random pattern."""
     a = groups[0] if len(groups) == 1 or rng.random() < 0.7 else _pick(rng, groups[1:])
     rest = [g for g in groups if g is not a]
     moment = _moment(scene, rng) if rng.random() < 0.5 else ""
-    at = _pick(rng, _AT[scene.background])
+    at = _pick(rng, AT[scene.background])
     held = [(i, v, j) for i, v, j in scene.links]
     draw = rng.random()
     if held and draw < 0.62:
@@ -294,9 +201,9 @@ def _one(scene: Scene, groups: list[_Group], rng) -> str:
                 near = level < 0.2 and not aloft
                 if near and rng.random() < 0.5:
                     return _join(a.phrase(rng), verb, "next to", b.phrase(rng), at, moment)
-                says = _SAYS.get(relation, relation)
+                says = SAYS.get(relation, relation)
                 return _join(a.phrase(rng), verb, says, b.phrase(rng), at, moment)
-        if draw < 0.76 and scene.background in _KINDS:
+        if draw < 0.76 and scene.background in SETTINGS:
             names = [g.phrase(rng) for g in groups]
             listed = ", ".join(names[:-1]) + " and " + names[-1]
             return _join(_setting(scene, rng), "with", listed)
@@ -321,7 +228,7 @@ def _one(scene: Scene, groups: list[_Group], rng) -> str:
     return _join(head, phrase, where, moment)
 
 
-def _studio(scene: Scene, rng) -> str:
+def _studio(scene: Scene, rng: np.random.Generator) -> str:
     obj = scene.objects[0]
     if obj.category == "scrambled":
         return _pick(rng, SCRAMBLED)
@@ -403,12 +310,12 @@ def questions(scene: Scene) -> list[tuple[str, str]]:
     single = {g.members[0]: g for g in groups if g.count == 1}
     beside = defaultdict(list)
     for i, relation, j in relations(scene):
-        if relation in _SAYS:
+        if relation in SAYS:
             beside[relation, j].append(i)
     for (relation, j), who in beside.items():
         if len(who) == 1 and who[0] in single and j in single:
             answer = single[who[0]].category
-            out.append((f"what is {_SAYS[relation]} the {single[j].category}?", f"the {answer}"))
+            out.append((f"what is {SAYS[relation]} the {single[j].category}?", f"the {answer}"))
     for i, verb, j in scene.links:
         who, what = scene.objects[i], scene.objects[j]
         if who.category == "person":
@@ -417,7 +324,7 @@ def questions(scene: Scene) -> list[tuple[str, str]]:
             out.append((f"what is the {who.category} on?", article(what.category)))
     if scene.background == "studio":
         return [*out, ("what is in the background?", "nothing")]
-    out.append(("where is this?", _AT[scene.background][0]))
+    out.append(("where is this?", AT[scene.background][0]))
     out.append(("is this inside or outside?", "inside" if scene.indoors else "outside"))
     out.append(("what time of day is it?", scene.time))
     if not scene.indoors:

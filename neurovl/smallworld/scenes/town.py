@@ -1,15 +1,18 @@
 """Backgrounds with houses: street and city, in scene units for x in [-1/6, 7/6]."""
 
-from neurovl.smallworld.scenes.backgrounds import LEFT, RIGHT, sky
-from neurovl.smallworld.scenes.canvas import mix, shade
+import numpy as np
+
+from neurovl.smallworld.scenes.canvas import Brush, Colour, mix, shade
+from neurovl.smallworld.scenes.graph import Scene
+from neurovl.smallworld.scenes.scenery import LEFT, RIGHT, sky
 
 
-def ground_snow(scene, colour):
+def ground_snow(scene: Scene, colour: Colour) -> Colour:
     """Road and roof colours under fallen snow."""
     return mix(colour, (246, 248, 252), 0.62) if scene.weather == "snow" else colour
 
 
-def road(b, scene, y, kerb):
+def road(b: Brush, scene: Scene, y: float, kerb: float) -> None:
     """Pavement from y, road below with a broken line."""
     b.fade(y, kerb, ground_snow(scene, (206, 200, 192)), ground_snow(scene, (186, 182, 176)))
     for k in range(15):
@@ -24,7 +27,7 @@ def road(b, scene, y, kerb):
         )
 
 
-def street(b, scene, rng):
+def street(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.71, 2)
     walls = ((226, 140, 110), (240, 206, 146), (150, 182, 196), (206, 160, 170), (172, 190, 150))
     x, k = LEFT - 0.04, int(rng.integers(5))
@@ -54,7 +57,7 @@ def street(b, scene, rng):
     road(b, scene, 0.7, 0.79)
 
 
-def city(b, scene, rng):
+def city(b: Brush, scene: Scene, rng: np.random.Generator) -> None:
     sky(b, scene, rng, 0.72, 2)
     for depth, ink, lo, hi in ((0, (150, 172, 200), 0.3, 0.56), (1, (98, 118, 150), 0.18, 0.46)):
         x = LEFT

@@ -2,7 +2,7 @@
 
 import math
 
-from neurovl.smallworld.scenes.canvas import mix, shade
+from neurovl.smallworld.scenes.canvas import Colour, Shapes, mix, shade
 
 GLASS = (186, 222, 240)
 LAMP = (255, 224, 130)
@@ -10,18 +10,18 @@ TYRE = (40, 40, 46)
 STEEL = (150, 156, 164)
 
 
-def glass(b):
+def glass(b: Shapes) -> Colour:
     """Window colour by day, lit at night."""
     return LAMP if b.night else GLASS
 
 
-def wheel(b, x, y, r):
+def wheel(b: Shapes, x: float, y: float, r: float) -> None:
     b.disc(x, y, r, TYRE)
     b.disc(x, y, r * 0.55, (196, 200, 206))
     b.disc(x, y, r * 0.2, TYRE)
 
 
-def bicycle(b, c, style):
+def bicycle(b: Shapes, c: Colour, style: int) -> None:
     for x in (22, 88):
         b.ring(x, 64, 22, 4.2, TYRE)
         for k in range(4):
@@ -38,7 +38,7 @@ def bicycle(b, c, style):
     b.blob([(26, 18), (36, 14), (50, 17), (40, 22), (28, 22)], TYRE)
 
 
-def car(b, c, style):
+def car(b: Shapes, c: Colour, style: int) -> None:
     dark = shade(c, 0.7)
     b.blob([(26, 34), (36, 10), (50, 5), (84, 5), (98, 12), (112, 34), (70, 40)], c)
     b.poly([(33, 31), (42, 13), (62, 12), (62, 31)], glass(b))
@@ -56,7 +56,7 @@ def car(b, c, style):
         wheel(b, x, 59, 14)
 
 
-def bus(b, c, style):
+def bus(b: Shapes, c: Colour, style: int) -> None:
     dark = shade(c, 0.7)
     b.rect(0, 0, 160, 76, c, 10)
     b.rect(0, 40, 160, 76, c, 4)
@@ -76,7 +76,7 @@ def bus(b, c, style):
         wheel(b, x, 76, 13)
 
 
-def train(b, c, style):
+def train(b: Shapes, c: Colour, style: int) -> None:
     dark = shade(c, 0.66)
     b.poly([(0, 6), (150, 6), (172, 22), (186, 50), (186, 66), (0, 66)], c)
     b.rect(0, 2, 148, 10, shade(c, 0.5), 3)
@@ -94,7 +94,7 @@ def train(b, c, style):
         wheel(b, x, 74, 8)
 
 
-def airplane(b, c, style):
+def airplane(b: Shapes, c: Colour, style: int) -> None:
     dark, trim = shade(c, 0.72), (52, 96, 180) if min(c) > 200 else (248, 248, 248)
     b.poly([(84, 40), (46, 4), (62, 2), (112, 40)], shade(dark, 0.85))
     b.poly([(8, 42), (-10, 2), (12, 2), (42, 38)], trim)
@@ -108,7 +108,7 @@ def airplane(b, c, style):
     b.poly([(8, 44), (-12, 58), (2, 60), (34, 48)], dark)
 
 
-def boat(b, c, style):
+def boat(b: Shapes, c: Colour, style: int) -> None:
     if style % 2:  # sailing boat
         b.line([(52, 0), (52, 80)], 3.4, (110, 76, 50))
         b.poly([(56, 4), (104, 66), (56, 70)], (250, 248, 240))
@@ -129,7 +129,7 @@ def boat(b, c, style):
     b.line([(2, 71), (50, 76), (114, 69)], 3, (250, 250, 246))
 
 
-def traffic_light(b, c, style):
+def traffic_light(b: Shapes, c: Colour, style: int) -> None:
     lit = style % 3
     b.rect(24, 70, 34, 180, (84, 88, 94), 2)
     b.rect(12, 172, 46, 182, (66, 70, 76), 3)
@@ -143,7 +143,7 @@ def traffic_light(b, c, style):
             b.oval(25, y - 4, 3.6, 3, shade(on, 1.6))
 
 
-def fire_hydrant(b, c, style):
+def fire_hydrant(b: Shapes, c: Colour, style: int) -> None:
     dark, light = shade(c, 0.7), shade(c, 1.35)
     b.rect(10, 84, 62, 96, dark, 3)
     b.rect(0, 42, 72, 58, dark, 5)
@@ -158,7 +158,7 @@ def fire_hydrant(b, c, style):
     b.disc(36, 52, 3, dark)
 
 
-def stop_sign(b, c, style):
+def stop_sign(b: Shapes, c: Colour, style: int) -> None:
     b.rect(46, 60, 54, 190, (150, 154, 160), 2)
 
     def octagon(r, ink):
@@ -178,7 +178,7 @@ def stop_sign(b, c, style):
         b.line([(14 + 19.5 * k + x, 50 + y) for x, y in stroke], 4.2, ink)
 
 
-def bench(b, c, style):
+def bench(b: Shapes, c: Colour, style: int) -> None:
     dark = shade(c, 0.68)
     for x in (16, 104):
         b.line([(x, 4), (x, 72)], 5, (60, 62, 68))
@@ -191,7 +191,7 @@ def bench(b, c, style):
         b.line([(x, 58), (x, 78)], 5.4, (50, 52, 58))
 
 
-def umbrella(b, c, style):
+def umbrella(b: Shapes, c: Colour, style: int) -> None:
     dark, light = shade(c, 0.78), shade(c, 1.3)
     b.line([(50, -2), (50, 100)], 3.2, (92, 70, 56))
     b.line([(50, 100), (53, 104), (58, 102)], 3.2, (92, 70, 56))
@@ -209,7 +209,7 @@ def umbrella(b, c, style):
     b.disc(50, 2, 3, dark)
 
 
-def kite(b, c, style):
+def kite(b: Shapes, c: Colour, style: int) -> None:
     other = (250, 250, 245) if c[0] < 245 or c[1] < 200 else (235, 90, 60)
     b.poly([(50, 0), (86, 42), (50, 104), (14, 42)], c)
     b.poly([(50, 0), (86, 42), (50, 42)], mix(c, other, 0.55))
@@ -222,7 +222,7 @@ def kite(b, c, style):
         b.poly([(x, y), (x + 10, y - 6), (x + 10, y + 6)], c)
 
 
-def surfboard(b, c, style):
+def surfboard(b: Shapes, c: Colour, style: int) -> None:
     stripe = (250, 250, 246) if min(c) < 200 else (52, 110, 214)
     if style % 2:  # lying
         b.blob([(0, 10), (34, 4), (80, 3), (116, 8), (130, 6), (112, 16), (70, 20), (26, 18)], c)

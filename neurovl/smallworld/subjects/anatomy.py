@@ -13,10 +13,14 @@ Cohen et al. 2002, Brain 125:1054; tools: Chao et al. 1999, Nat. Neurosci. 2:913
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neurovl.recordings.nsd.atlases import ATLASES, NSDGENERAL, VOXEL_MM, grid
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
 
 CENTRE = (0.0, -17.0, 5.0)  # MNI mm; the middle of NSD's field of view
 
@@ -56,14 +60,21 @@ class Anatomy:
 
     Attributes
     ----------
-    affine : (4, 4) voxel to mm in the subject's own space
-    mni : float32 (x, y, z, 3), the MNI coordinate in mm that each voxel has
-    mean : float32 (x, y, z), intensity of a mean functional volume
-    brain, grey, nsdgeneral : bool (x, y, z)
-    atlases : dict name -> int16 (x, y, z); -1 outside cortex, 0 unlabelled
-    area : str (n_voxels,), V1, V2, V3, hV4 or '' for every voxel of nsdgeneral
-    prf : float32 (n_voxels, 3), x and y (degrees, up is positive) and size of the receptive field
-    affinity : dict patch -> float32 (n_voxels,), 1 at its centre, falling off as a Gaussian
+    affine : array, shape (4, 4)
+        Voxel to mm in the subject's own space.
+    mni : float32 array, shape (x, y, z, 3)
+        The MNI coordinate in mm that each voxel has.
+    mean : float32 array, shape (x, y, z)
+        Intensity of a mean functional volume.
+    brain, grey, nsdgeneral : bool array, shape (x, y, z)
+    atlases : dict of str to int16 array, shape (x, y, z)
+        By name of the atlas; -1 outside cortex, 0 unlabelled.
+    area : str array, shape (n_voxels,)
+        V1, V2, V3, hV4 or '' for every voxel of nsdgeneral.
+    prf : float32 array, shape (n_voxels, 3)
+        x and y (degrees, up is positive) and size of the receptive field.
+    affinity : dict of str to float32 array, shape (n_voxels,)
+        By patch: 1 at its centre, falling off as a Gaussian.
     """
 
     affine: np.ndarray
@@ -105,7 +116,7 @@ def make_anatomy(subject: int, scale: float, seed: int) -> Anatomy:
     return Anatomy(affine, mni, mean, brain, grey, nsdgeneral, atlases, area, prf, affinity)
 
 
-def _warp(shape, affine, rng) -> np.ndarray:
+def _warp(shape: tuple[int, int, int], affine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """MNI coordinate of every voxel: rotation, scaling and a smooth random displacement."""
     from scipy.ndimage import zoom
     from scipy.spatial.transform import Rotation
@@ -121,7 +132,7 @@ def _warp(shape, affine, rng) -> np.ndarray:
     return mni.astype(np.float32)
 
 
-def _sample(image, mni, voxel) -> np.ndarray:
+def _sample(image: "Nifti1Image", mni: np.ndarray, voxel: float) -> np.ndarray:
     """A template image, averaged over about one voxel, at MNI coordinates."""
     from scipy.ndimage import gaussian_filter, map_coordinates
 
@@ -133,14 +144,14 @@ def _sample(image, mni, voxel) -> np.ndarray:
     return map_coordinates(data, np.moveaxis(indices, -1, 0), order=1).astype(np.float32)
 
 
-def _patch_distance(where, name) -> np.ndarray:
+def _patch_distance(where: np.ndarray, name: str) -> np.ndarray:
     """Distance to the nearer of a patch's two centres, in radii."""
     (x, y, z), radius = PATCHES[name]
     folded = np.concatenate([np.abs(where[..., :1]), where[..., 1:]], -1)
     return np.linalg.norm(folded - np.array([x, y, z], np.float32), axis=-1) / radius
 
 
-def _calcarine(where):
+def _calcarine(where: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Position along the sulcus (0 pole, 1 anterior end), distance from it (mm), whether above it."""
     folded = np.concatenate([np.abs(where[..., :1]), where[..., 1:]], -1) - POLE
     axis = (ANTERIOR - POLE) / np.linalg.norm(ANTERIOR - POLE)
@@ -153,13 +164,13 @@ def _calcarine(where):
     )
 
 
-def _visual_distance(where) -> np.ndarray:
+def _visual_distance(where: np.ndarray) -> np.ndarray:
     """How far a voxel is from visual cortex, in radii of the nearest area."""
     early = _calcarine(where)[1] / (1.3 * LAYERS["V3"][1])
     return np.minimum(early, np.min([_patch_distance(where, name) for name in PATCHES], axis=0))
 
 
-def _retinotopy(where, rng):
+def _retinotopy(where: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Early area and receptive field of voxels at MNI coordinates `where` (n_voxels, 3)."""
     along, depth, dorsal = _calcarine(where)
     n = len(where)
@@ -187,7 +198,9 @@ def _retinotopy(where, rng):
     return area, np.stack([x, y, size], 1).astype(np.float32)
 
 
-def _atlases(mni, grey, nsdgeneral, area, prf) -> dict[str, np.ndarray]:
+def _atlases(
+    mni: np.ndarray, grey: np.ndarray, nsdgeneral: np.ndarray, area: np.ndarray, prf: np.ndarray
+) -> dict[str, np.ndarray]:
     """NSD's region files: -1 outside cortex, 0 unlabelled, from 1 the labels of `ATLASES`."""
     blank = np.where(grey, 0, -1).astype(np.int16)
     where, out = mni[nsdgeneral], {}

@@ -8,6 +8,7 @@ slots); slots of pictures that nobody saw stay unwritten. Responses to the memor
 import json
 import os
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ EXPERIMENT = Path("nsddata/experiments/nsd")
 STIMULI = Path("nsddata_stimuli/stimuli/nsd")
 
 
-def write_atomically(path: Path, write) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write(temporary)`` and move the whole file to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".part-{os.getpid()}-{path.name}")
@@ -80,7 +81,7 @@ def make_design(sessions: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def _shuffled_triplets(pictures, rng) -> np.ndarray:
+def _shuffled_triplets(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Every picture three times in random order, never twice in a row."""
     order = rng.permutation(np.repeat(pictures, 3))
     if len(pictures) < 3:
@@ -92,13 +93,13 @@ def _shuffled_triplets(pictures, rng) -> np.ndarray:
     return order
 
 
-def seen_images(design, subject: int, sessions: int) -> np.ndarray:
+def seen_images(design: dict[str, np.ndarray], subject: int, sessions: int) -> np.ndarray:
     """The 0-based nsdId of each trial of a subject, in presentation order."""
     slots = design["masterordering"][0, : sessions * TRIALS]
     return design["subjectim"][subject - 1, slots - 1] - 1
 
 
-def write_experiment(root: Path, design) -> None:
+def write_experiment(root: Path, design: dict[str, np.ndarray]) -> None:
     """Write nsd_expdesign.mat and the table of all pictures."""
     from scipy.io import savemat
 
@@ -113,7 +114,7 @@ def write_experiment(root: Path, design) -> None:
     write_atomically(folder / "nsd_stim_info_merged.pkl", lambda path: table.to_pickle(path))
 
 
-def _picture_table(design) -> pd.DataFrame:
+def _picture_table(design: dict[str, np.ndarray]) -> pd.DataFrame:
     """All 73,000 pictures with NSD's columns."""
     ids = np.arange(N_IMAGES)
     split = np.where(ids % 20 == 0, "val2017", "train2017").astype(object)
@@ -141,7 +142,7 @@ def _picture_table(design) -> pd.DataFrame:
     return table
 
 
-def write_stimuli(root: Path, ids, n_jobs: int) -> None:
+def write_stimuli(root: Path, ids: Sequence[int] | np.ndarray, n_jobs: int) -> None:
     """Render the pictures `ids` into their slots of imgBrick; the other slots are never allocated."""
     import h5py
     from joblib import Parallel, delayed
@@ -171,7 +172,7 @@ def write_stimuli(root: Path, ids, n_jobs: int) -> None:
     write_atomically(path, write)
 
 
-def _render(ids) -> list[bytes]:
+def _render(ids: Sequence[int] | np.ndarray) -> list[bytes]:
     """Pictures as HDF5's gzip filter stores them."""
     return [
         zlib.compress(
@@ -181,7 +182,7 @@ def _render(ids) -> list[bytes]:
     ]
 
 
-def write_annotations(root: Path, ids) -> None:
+def write_annotations(root: Path, ids: Sequence[int] | np.ndarray) -> None:
     """Write captions and object boxes of the pictures `ids` in COCO's format."""
     kinds = [one for one in scenes.CATEGORIES.values() if one.coco_id is not None]
     categories = [
@@ -223,7 +224,9 @@ def write_annotations(root: Path, ids) -> None:
             )
 
 
-def _instance(number, image_id, category_id, box) -> dict:
+def _instance(
+    number: int, image_id: int, category_id: int, box: tuple[float, float, float, float]
+) -> dict:
     """A box of the unit square as COCO writes it, in pixels of the 640 x 480 picture."""
     width, height = COCO_SIZE
     x0, x1 = ((x * height + (width - height) / 2) for x in (box[0], box[2]))
@@ -240,7 +243,9 @@ def _instance(number, image_id, category_id, box) -> dict:
     }
 
 
-def write_behaviour(root: Path, design, subject: int, sessions: int, seed: int) -> None:
+def write_behaviour(
+    root: Path, design: dict[str, np.ndarray], subject: int, sessions: int, seed: int
+) -> None:
     """Write responses.tsv: the order of the trials, and random answers of a fair memory."""
     rng = np.random.default_rng([seed, subject, 3])
     slots = design["masterordering"][0, : sessions * TRIALS]

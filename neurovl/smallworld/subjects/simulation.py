@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,9 @@ SMOOTH, GLOBAL = (
 
 
 def simulate(
-    out,
+    out: Path | str,
     *,
-    subjects=(1, 2, 5, 7),
+    subjects: Sequence[int | str] = (1, 2, 5, 7),
     sessions: int = 2,
     scale: float = 3.0,
     seed: int = 0,
@@ -102,7 +103,7 @@ def simulate(
 
 
 @functools.lru_cache(maxsize=8)
-def truth(data_root, subject) -> dict[str, np.ndarray]:
+def truth(data_root: Path | str, subject: int | str) -> dict[str, np.ndarray]:
     """What each voxel of a simulated subject is tuned to; for scoring localization only.
 
     Parameters
@@ -113,8 +114,8 @@ def truth(data_root, subject) -> dict[str, np.ndarray]:
 
     Returns
     -------
-    dict concept -> float32 array of shape (x, y, z)
-        Percent signal change for an object (or place) of that kind filling the receptive field.
+    dict of str to float32 array, shape (x, y, z)
+        By concept: percent signal change for an object (or place) of that kind filling the receptive field.
     """
     path = Path(data_root) / "truth" / f"{subject_label(subject)}_concepts.npz"
     if not path.is_file():
@@ -126,7 +127,7 @@ def truth(data_root, subject) -> dict[str, np.ndarray]:
         return {name: maps[name] for name in maps.files}
 
 
-def voxel_reliability(betas, sessions, image_ids) -> np.ndarray:
+def voxel_reliability(betas: np.ndarray, sessions: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
     """NSD's ncsnr: ratio of the standard deviations of signal and noise.
 
     Betas are z-scored per voxel within each session. Noise variance is the variance over the trials
@@ -137,12 +138,12 @@ def voxel_reliability(betas, sessions, image_ids) -> np.ndarray:
 
     Parameters
     ----------
-    betas : array of shape (n_trials, n_voxels), any unit
-    sessions, image_ids : arrays of shape (n_trials,)
+    betas : array, shape (n_trials, n_voxels), any unit
+    sessions, image_ids : arrays, shape (n_trials,)
 
     Returns
     -------
-    float32 array of shape (n_voxels,); 0 for voxels that are constant
+    float32 array, shape (n_voxels,); 0 for voxels that are constant
     """
     _, image = np.unique(np.asarray(image_ids), return_inverse=True)
     count = np.bincount(image)
@@ -170,7 +171,7 @@ def voxel_reliability(betas, sessions, image_ids) -> np.ndarray:
     return out
 
 
-def _subject_numbers(subjects) -> list[int]:
+def _subject_numbers(subjects: int | str | Sequence[int | str]) -> list[int]:
     labels = [subject_label(one) for one in ([subjects] if np.isscalar(subjects) else subjects)]
     allowed = [f"subj{number:02d}" for number in range(1, experiment.N_SUBJECTS + 1)]
     for one in labels:
@@ -215,7 +216,7 @@ def _write_text(path: Path, text: str) -> None:
     experiment.write_atomically(path, lambda part: part.write_text(text))
 
 
-def _write_alone(*arguments) -> None:
+def _write_alone(*arguments: object) -> None:
     """`_write_subject` with one thread: sums over several round otherwise, and rounding shows in integers."""
     from threadpoolctl import threadpool_limits
 
@@ -223,7 +224,9 @@ def _write_alone(*arguments) -> None:
         _write_subject(*arguments)
 
 
-def _write_subject(root: Path, design, subject: int, sessions: int, scale: float, seed: int):
+def _write_subject(
+    root: Path, design: dict[str, np.ndarray], subject: int, sessions: int, scale: float, seed: int
+) -> None:
     """Write anatomy, regions, behaviour, betas and truth of one subject; ncsnr.nii.gz comes last."""
     name = f"subj{subject:02d}"
     betas_folder = root / f"nsddata_betas/ppdata/{name}/func1pt8mm/{BETAS}"
@@ -273,8 +276,10 @@ def _write_subject(root: Path, design, subject: int, sessions: int, scale: float
     _save_nifti(betas_folder / "ncsnr.nii.gz", ncsnr.T, anatomy.affine)
 
 
-def _image_responses(root: Path, ids, tuning, anatomy: Anatomy) -> np.ndarray:
-    """Noiseless responses (n_images, n_voxels) to the pictures in imgBrick."""
+def _image_responses(
+    root: Path, ids: np.ndarray, tuning: voxel_model.Tuning, anatomy: Anatomy
+) -> np.ndarray:
+    """Noiseless responses, shape (n_images, n_voxels), to the pictures in imgBrick."""
     import h5py
     from PIL import Image
 
@@ -295,8 +300,14 @@ def _image_responses(root: Path, ids, tuning, anatomy: Anatomy) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _session_betas(signal, anatomy: Anatomy, noise_sd, level, rng) -> np.ndarray:
-    """Betas of one session as NSD's HDF5 has them: int16 (n_trials, z, y, x), 300 a percent."""
+def _session_betas(
+    signal: np.ndarray,
+    anatomy: Anatomy,
+    noise_sd: np.ndarray,
+    level: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Betas of one session as NSD's HDF5 has them, int16 array, shape (n_trials, z, y, x), 300 a percent."""
     brain = anatomy.brain.T
     x, y, z = np.nonzero(anatomy.nsdgeneral)
     gain = np.float32(np.exp(rng.normal(0, 0.08)))
@@ -312,8 +323,8 @@ def _session_betas(signal, anatomy: Anatomy, noise_sd, level, rng) -> np.ndarray
     return out
 
 
-def _noise(shape, rng) -> np.ndarray:
-    """Noise of unit variance (n_trials, z, y, x): white, smooth in space, and whole-brain."""
+def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Noise of unit variance, shape (n_trials, z, y, x): white, smooth in space, and whole-brain."""
     white = rng.standard_normal(shape, np.float32)
     smooth = white
     for axis in (1, 2, 3):  # binomial kernel [1 2 1] / 4, around the edges of the grid
@@ -337,7 +348,7 @@ def _write_anatomy(folder: Path, anatomy: Anatomy) -> None:
             _save_nifti(folder / "roi" / f"{prefix}{name}.nii.gz", values, anatomy.affine)
 
 
-def _save_nifti(path: Path, data, affine) -> None:
+def _save_nifti(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
     import nibabel
 
     image = nibabel.Nifti1Image(data, affine)
@@ -345,7 +356,7 @@ def _save_nifti(path: Path, data, affine) -> None:
     experiment.write_atomically(path, lambda part: nibabel.save(image, part))
 
 
-def _save_hdf5(path: Path, betas) -> None:
+def _save_hdf5(path: Path, betas: np.ndarray) -> None:
     import h5py
 
     with h5py.File(path, "w") as file:

@@ -71,11 +71,15 @@ class Tuning:
 
     Attributes
     ----------
-    early : bool (n_voxels,), whether a voxel sees pixels (V1 to hV4)
-    channels : float32 (n_voxels, n_channels), weights of Gabor energy and colour
-    exponent : float32 (n_voxels,)
-    concepts : float32 (n_voxels, n_concepts), weights of categories and places
-    ncsnr : float32 (n_voxels,), signal-to-noise ratio that the voxel has
+    early : bool array, shape (n_voxels,)
+        Whether a voxel sees pixels (V1 to hV4).
+    channels : float32 array, shape (n_voxels, n_channels)
+        Weights of Gabor energy and colour.
+    exponent : float32 array, shape (n_voxels,)
+    concepts : float32 array, shape (n_voxels, n_concepts)
+        Weights of categories and places.
+    ncsnr : float32 array, shape (n_voxels,)
+        Signal-to-noise ratio that the voxel has.
     """
 
     early: np.ndarray
@@ -122,7 +126,7 @@ def make_tuning(anatomy: Anatomy, subject: int, seed: int) -> Tuning:
     )
 
 
-def _concept_weights(anatomy, where, rng) -> np.ndarray:
+def _concept_weights(anatomy: Anatomy, where: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Weights (n_voxels, n_concepts): nearby patches' profiles, each voxel its own mixture."""
     names = concept_names()
     weights = np.zeros((len(where), len(names)))
@@ -143,7 +147,9 @@ def _strength(profile: dict, concept: str) -> float:
     return profile.get(concept, common)
 
 
-def _smooth_field(where, rng, n_fields, length=14.0) -> np.ndarray:
+def _smooth_field(
+    where: np.ndarray, rng: np.random.Generator, n_fields: int, length: float = 14.0
+) -> np.ndarray:
     """Random functions of position, unit variance, varying over `length` mm: (n_voxels, n_fields)."""
     waves = rng.normal(0, 1 / length, (3, 64))  # random Fourier features of a Gaussian kernel
     phases = rng.uniform(0, 2 * np.pi, 64)
@@ -151,7 +157,7 @@ def _smooth_field(where, rng, n_fields, length=14.0) -> np.ndarray:
     return basis @ rng.normal(size=(64, n_fields))
 
 
-def _ncsnr(ranks, subject) -> np.ndarray:
+def _ncsnr(ranks: np.ndarray, subject: int) -> np.ndarray:
     """Give the frozen distribution's quantiles to voxels in the order of `ranks`."""
     from scipy.stats import gamma
 
@@ -166,11 +172,11 @@ def image_features(pictures: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    pictures : uint8 array of shape (n_images, 64, 64, 3)
+    pictures : uint8 array, shape (n_images, 64, 64, 3)
 
     Returns
     -------
-    float32 array of shape (n_images, n_channels, 32, 32)
+    float32 array, shape (n_images, n_channels, 32, 32)
     """
     rgb = pictures.astype(np.float32) / 255
     grey = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -191,8 +197,8 @@ def image_features(pictures: np.ndarray) -> np.ndarray:
     return maps.reshape(len(maps), -1, POOL, step, POOL, step).mean((3, 5))
 
 
-def scene_features(scene) -> np.ndarray:
-    """Where in a scene each concept is: float32 (n_concepts, 8, 8), share of each cell covered.
+def scene_features(scene: scenes.Scene) -> np.ndarray:
+    """Where in a scene each concept is, float32 array, shape (n_concepts, 8, 8): the share of each cell covered.
 
     A place covers what no object covers, at half strength.
     """
@@ -228,13 +234,13 @@ def respond(tuning: Tuning, prf: np.ndarray, features: np.ndarray, maps: np.ndar
     Parameters
     ----------
     tuning : Tuning
-    prf : array of shape (n_voxels, 3)
-    features : array of shape (n_images, n_channels, 32, 32), from `image_features`
-    maps : array of shape (n_images, n_concepts, 8, 8), from `scene_features`
+    prf : array, shape (n_voxels, 3)
+    features : array, shape (n_images, n_channels, 32, 32), from `image_features`
+    maps : array, shape (n_images, n_concepts, 8, 8), from `scene_features`
 
     Returns
     -------
-    float32 array of shape (n_images, n_voxels)
+    float32 array, shape (n_images, n_voxels)
     """
     n = len(features)
     early = tuning.early

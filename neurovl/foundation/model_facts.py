@@ -7,6 +7,7 @@ which names its source.
 import importlib.util
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -90,13 +91,13 @@ def published() -> tuple[Facts, ...]:
     )
 
 
-def find_facts(spec) -> Facts | None:
+def find_facts(spec: str | Sequence[str]) -> Facts | None:
     """The published facts of a model that a profile names (the first known of several names), else None."""
     names = [one.partition("@")[0] for one in alternatives(spec)]
     return next((facts for one in names for facts in published() if one in facts.ids), None)
 
 
-def find_folder(spec, part: str) -> Path | None:
+def find_folder(spec: str | Sequence[str], part: str) -> Path | None:
     """Where a model's files lie on this machine: the tiny family, a folder, or the hub's cache; None if nowhere.
 
     Parameters
@@ -117,7 +118,7 @@ def find_folder(spec, part: str) -> Path | None:
     return None
 
 
-def configurations(spec, part: str) -> dict:
+def configurations(spec: str | Sequence[str], part: str) -> dict:
     """The configuration of each component of a model: from its folder, else open_clip's or as published.
 
     Raises
@@ -146,7 +147,7 @@ def configurations(spec, part: str) -> dict:
     return found
 
 
-def _architecture(spec) -> dict | None:
+def _architecture(spec: str | Sequence[str]) -> dict | None:
     """open_clip's own configuration of an 'ARCHITECTURE/TAG', read without importing it."""
     package = importlib.util.find_spec("open_clip")
     for one in alternatives(spec):
@@ -179,7 +180,7 @@ def _read(path: Path, part: str) -> dict:
     return content
 
 
-def parameters(spec, part: str) -> dict[str, int]:
+def parameters(spec: str | Sequence[str], part: str) -> dict[str, int]:
     """Number of parameters of each component, from the headers of its weights, else as published; {} if unknown."""
     folder, facts = find_folder(spec, part), find_facts(spec)
     if folder is not None:
@@ -234,7 +235,7 @@ def _weight_files(folder: Path) -> list[Path]:
     return []
 
 
-def lacking(spec, part: str) -> list[str]:
+def lacking(spec: str | Sequence[str], part: str) -> list[str]:
     """Files that a model's folder should hold and does not, such as 'unet/config.json'; [] where it is whole.
 
     Raises
