@@ -75,8 +75,8 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path, caplog):
 
 
 def test_an_error_in_the_body_frees_the_lock(tmp_path):
-    with pytest.raises(ZeroDivisionError), exclusive(tmp_path / "new" / "stage", "stage"):
-        1 / 0
+    with pytest.raises(RuntimeError), exclusive(tmp_path / "new" / "stage", "stage"):
+        raise RuntimeError
     with exclusive(tmp_path / "new" / "stage", "stage"):
         assert (tmp_path / "new" / ".stage.lock").is_file()
     assert list((tmp_path / "new").iterdir()) == []
