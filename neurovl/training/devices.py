@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from neurovl.errors import ConfigError
+from neurovl.errors import ConfigError, MissingError
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,9 @@ def accelerator_for(
     Raises
     ------
     ConfigError
-        A tracker that Accelerate does not know, or whose package is not installed.
+        A tracker that Accelerate does not know.
+    MissingError
+        One whose package is not installed.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
@@ -95,8 +97,9 @@ def _require_trackers(names: tuple[str, ...]) -> tuple[str, ...]:
                 f"there is no tracker {name!r}, expected one of {', '.join(LOGGER_TYPE_TO_CLASS)}; correct trackers in the profile"
             )
         if name not in here:
-            raise ConfigError(
-                f"the tracker {name!r} is not installed; install it: pip install {name}, or leave trackers empty in the profile"
+            package = "'neurovl[trackers]'" if name == "tensorboard" else name
+            raise MissingError(
+                f"the tracker {name!r} is not installed; install it: pip install {package}, or leave trackers empty in the profile"
             )
     return names
 
