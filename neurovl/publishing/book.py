@@ -67,8 +67,8 @@ def build(run: Path, root: Path | None = None) -> Path:
     with exclusive(final, f"the book of run {run.name}"):
         shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
         try:
-            _gather(run, root, config, work / "source")
-            key = _digest(work / "source")
+            _gather(run, root, config, work)
+            key = _digest(work)
             if (final / _KEY).is_file() and (final / _KEY).read_text() == key:
                 logger.info("the book of run %s is up to date", run.name)
                 return final / "index.html"
@@ -122,39 +122,45 @@ def render(
     return build(run, root)
 
 
-def _gather(run: Path, root: Path, config: dict, source: Path) -> None:
-    """Copy the pages and the run's executed notebooks into one tree, with contents and settings."""
+def _gather(run: Path, root: Path, config: dict, work: Path) -> None:
+    """Copy the pages and the run's executed notebooks into one tree, with contents and settings.
+
+    Pages read the measured tables beside them, ``../benchmarks``.
+    """
+    source = work / "book"
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("notebooks", ".*"))
-    (source / "notebooks").mkdir()
     executed = sorted((run / "book" / "notebooks").glob("[!.]*.ipynb"))
-    for notebook in executed:
-        shutil.copy(notebook, source / "notebooks")
+    tables = sorted((root / "benchmarks").glob("*.csv"))
+    for folder, files in ((source / "notebooks", executed), (work / "benchmarks", tables)):
+        folder.mkdir()
+        for file in files:
+            shutil.copy(file, folder)
     toc = _toc(root, {notebook.stem for notebook in executed})
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def _digest(source: Path) -> str:
+def _digest(work: Path) -> str:
     """Return a hash of a gathered tree and of the versions of what builds it."""
     digest = hashlib.sha256()
     for name in _BUILDERS:
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
-    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+    for path in sorted(path for path in work.rglob("*") if path.is_file()):
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(source).as_posix()} {len(content)}\n".encode() + content)
+        digest.update(f"{path.relative_to(work).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
 def _render(work: Path) -> Path:
-    """Return the folder of the pages that Jupyter Book makes of ``work/source``, without faults."""
+    """Return the folder of the pages that Jupyter Book makes of a gathered tree, without faults."""
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    command += ["build", str(work / "source"), "-W", "-n", "--keep-going"]
+    command += ["build", str(work / "book"), "-W", "-n", "--keep-going"]
     command += ["--path-output", str(work)]
     environment = os.environ | {"NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
     made = work / "_build" / "html"
     if done.returncode or not (made / "index.html").is_file():
-        raise NeurovlError(_build_failure(done.stdout + "\n" + done.stderr, work / "source"))
+        raise NeurovlError(_build_failure(done.stdout + "\n" + done.stderr, work))
     if faults := book_checks.check_book(made):
         raise NeurovlError("the book has faults: " + "; ".join(faults))
     return made
@@ -203,10 +209,9 @@ def _config(root: Path, run: Path) -> dict:
     return config
 
 
-def _build_failure(log: str, source: Path) -> str:
+def _build_failure(log: str, work: Path) -> str:
     """Return one sentence that quotes the log's warnings, or its end if it has none."""
-    for own, named in (("notebooks/", "notebooks/"), ("", "book/")):
-        log = log.replace(f"{source}/{own}", named)
+    log = log.replace(f"{work}/book/notebooks/", "notebooks/").replace(f"{work}/", "")
     lines = [line for line in log.splitlines() if line.strip()]
     faults = [line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
     return "the book was not built: " + "; ".join((faults or lines[-8:])[:20])
