@@ -12,9 +12,9 @@ help:
 	@echo "make reproduce   simulate, train, evaluate and render the book (profile demo, about 22 minutes)"
 	@echo "make smoke       the same, very small: every notebook once (about 4 minutes)"
 	@echo "make test        style, layers, notebooks without outputs, tests"
-	@echo "make book        render the book again from runs/demo"
+	@echo "make book        render the book of runs/demo again: runs/demo/book/html"
 	@echo "make setup       the environment alone, in $(VENV)"
-	@echo "make clean       remove the rendered book and caches; runs/ and $(VENV) stay"
+	@echo "make clean       remove the books of all runs and caches; the runs and $(VENV) stay"
 
 setup: $(STAMP)
 
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 	  echo "$(PYTHON) is `$(PYTHON) -V`; neurovl needs Python 3.11 or newer: name one with make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv), then run make again"; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[all,test]'
 	@touch $@
 
 test: setup
@@ -44,5 +44,5 @@ book: setup
 	$(BIN)/neurovl book --run runs/demo
 
 clean:
-	rm -rf _build book/notebooks build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf runs/*/book dist .pytest_cache .ruff_cache .import_linter_cache
 	find neurovl tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def write_notebook(path: Path, *sources: str) -> None:
     nbformat.write(notebook, path)
 
 
+def write_run(run: Path, seed: int = 0) -> Path:
+    run.mkdir(parents=True)
+    about = {"data": "simulated-nsd", "simulated": True, "seed": seed, "profile": "smoke"}
+    (run / "run.json").write_text(json.dumps(about))
+    return run
+
+
+def state(folder: Path) -> dict[str, int]:
+    """Every file below a folder with the time that it was written."""
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     """A folder with the project's configuration, a page and three notebooks."""
@@ -57,17 +70,13 @@ def site(tmp_path_factory) -> Path:
     write_notebook(root / "notebooks" / "00_data.ipynb", here, FIGURE)
     write_notebook(root / "notebooks" / "01_preprocessing.ipynb", "1 + 1", "raise ValueError('no')")
     write_notebook(root / "notebooks" / "02_training.ipynb", "print(run)")
-    run = root / "runs" / "tiny"
-    run.mkdir(parents=True)
-    (run / "run.json").write_text(
-        json.dumps({"data": "simulated-nsd", "simulated": True, "seed": 0, "profile": "smoke"})
-    )
+    write_run(root / "runs" / "tiny")
     return root
 
 
 @pytest.fixture(scope="module")
 def executed(site) -> Path:
-    return book.execute("00_data", {"n": 2}, run=site / "runs" / "tiny", root=site)
+    return book.execute("00_data", site / "runs" / "tiny", {"n": 2}, root=site)
 
 
 @pytest.fixture(scope="module")
@@ -90,40 +99,50 @@ def test_executed_copy_has_the_results_and_no_machine_path(executed, site):
     assert "runs/tiny" in text
 
 
-def test_absolute_paths_given_as_parameters_are_shortened(site):
-    run = site.parent / "elsewhere" / "deep"
-    run.mkdir(parents=True)
-    shutil.copy(site / "runs" / "tiny" / "run.json", run)
-    path = book.execute("02_training", {"n": 1}, run=run, root=site)
-    assert str(run) not in path.read_text() and "deep\n" in outputs(path)
+def test_a_run_elsewhere_is_named_without_the_machine_s_folders(site):
+    run = write_run(site.parent / "far" / "elsewhere" / "deep")
+    path = book.execute("02_training", run, {"n": 1}, root=site)
+    assert path == run / "book" / "notebooks" / "02_training.ipynb"
+    assert str(run) not in path.read_text() and outputs(path) == "elsewhere/deep\n"
+
+
+def test_absolute_paths_given_as_parameters_are_shortened(site, tmp_path):
+    run = site / "runs" / "tiny"
+    models = tmp_path / "elsewhere" / "models"
+    write_notebook(site / "notebooks" / "03_language.ipynb", "print(n)")
+    path = book.execute("03_language", run, {"n": str(models)}, root=site)
+    assert str(models) not in path.read_text() and outputs(path) == "models\n"
+    path.unlink()
 
 
 def test_second_time_is_skipped_until_something_changes(executed, site):
     run, before = site / "runs" / "tiny", executed.stat().st_mtime_ns
-    assert book.execute("00_data", {"n": 2}, run=run, root=site) == executed
+    assert book.execute("00_data", run, {"n": 2}, root=site) == executed
     assert executed.stat().st_mtime_ns == before
+    other = write_run(site / "other" / "tiny", seed=1)
     keys = {
         notebooks._key(site / "notebooks" / "00_data.ipynb", {"n": n}, folder)
         for n in (2, 3)
-        for folder in (run, None)
+        for folder in (run, other)
     }
     assert len(keys) == 4
 
 
 def test_unknown_parameter_is_refused_with_the_known_ones(site):
     with pytest.raises(ConfigError, match=r"no parameter m; known: n, run"):
-        book.execute("00_data", {"m": 1}, root=site)
+        book.execute("00_data", site / "runs" / "tiny", {"m": 1}, root=site)
 
 
 def test_unknown_notebook_is_refused(site):
     with pytest.raises(MissingError, match="notebooks/99_none.ipynb"):
-        book.execute("99_none", root=site)
+        book.execute("99_none", site / "runs" / "tiny", root=site)
 
 
 def test_failing_notebook_leaves_no_final_file(site):
-    with pytest.raises(NeurovlError, match=r"01_preprocessing failed in cell 3: ValueError: no"):
-        book.execute("01_preprocessing", root=site)
-    assert not (site / "book" / "notebooks" / "01_preprocessing.ipynb").exists()
+    with pytest.raises(NeurovlError, match=r"01_preprocessing failed in cell 4: ValueError: no"):
+        book.execute("01_preprocessing", site / "runs" / "tiny", root=site)
+    executed = site / "runs" / "tiny" / "book" / "notebooks"
+    assert not (executed / "01_preprocessing.ipynb").exists()
 
 
 def test_small_book_is_built_without_the_notebooks_that_are_absent(built):
@@ -141,11 +160,84 @@ def test_broken_citation_stops_the_build_and_keeps_the_last_book(built, site):
     page.write_text(whole + "\n{cite:t}`nobody1900`\n")
     try:
         with pytest.raises(NeurovlError, match="nobody1900"):
-            book.build(root=site)
+            book.build(site / "runs" / "tiny", root=site)
     finally:
         page.write_text(whole)
     assert built.is_file()
-    assert not list(site.glob(".book-*"))
+    assert {p.name for p in (site / "runs" / "tiny" / "book").iterdir()} == {"html", "notebooks"}
+
+
+def test_pages_with_faults_do_not_replace_the_last_book(built, site):
+    page = site / "book" / "index.md"
+    whole, before = page.read_text(), state(built.parent)
+    page.write_text(whole + '\n<a href="none.html">x</a>\n')
+    try:
+        with pytest.raises(NeurovlError, match="none.html is not there"):
+            book.build(site / "runs" / "tiny", root=site)
+    finally:
+        page.write_text(whole)
+    assert state(built.parent) == before
+
+
+def test_an_up_to_date_book_is_left_alone_until_something_changes(built, site, monkeypatch):
+    run, before = site / "runs" / "tiny", state(built.parent)
+    assert book.build(run, root=site) == built and state(built.parent) == before
+    page = built.parent / "notebooks" / "00_data.html"
+    assert "mybinder" not in page.read_text()
+    monkeypatch.setenv("GITHUB_REPOSITORY", "lab/neurovl")
+    assert book.build(run, root=site) == built
+    text = page.read_text()
+    assert (
+        "https://mybinder.org/v2/gh/lab/neurovl/main?urlpath=lab/tree/notebooks/00_data.ipynb"
+        in text
+    )
+    assert "colab.research.google.com/github/lab/neurovl/blob/main/notebooks/00_data.ipynb" in text
+    assert 'href="../_sources/notebooks/00_data.ipynb"' in text
+    assert (built.parent / "_sources" / "notebooks" / "00_data.ipynb").is_file()
+
+
+def test_runs_have_books_of_their_own_and_the_sources_stay(built, site):
+    sources = {**state(site / "book"), **state(site / "notebooks")}
+    before = state(site / "runs" / "tiny")
+    run = write_run(site / "runs" / "second", seed=7)
+    index = book.render(run, {"00_data": {"n": 3}}, ["00_data"], root=site)
+    assert index == run / "book" / "html" / "index.html"
+    assert "seed 7" in (index.parent / "notebooks" / "00_data.html").read_text()
+    assert outputs(run / "book" / "notebooks" / "00_data.ipynb").startswith("63 ")
+    assert state(site / "runs" / "tiny") == before
+    assert {**state(site / "book"), **state(site / "notebooks")} == sources
+    assert not list(site.glob("*build*"))
+
+
+RENDER = """
+import logging, sys
+from pathlib import Path
+from neurovl.publishing.book import render
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+logging.getLogger("papermill").setLevel(logging.WARNING)
+render(Path(sys.argv[1]), {}, ["07_comparison"], Path(sys.argv[2]))
+"""
+
+
+def test_two_processes_that_publish_one_run_do_the_work_once(site, tmp_path):
+    root = tmp_path / "site"
+    shutil.copytree(site / "book", root / "book")
+    shutil.copy(site / "_config.yml", root)
+    slow = "import time\ntime.sleep(3)\nprint('done', file=open('executions', 'a'))"
+    write_notebook(root / "notebooks" / "07_comparison.ipynb", slow)
+    run = write_run(root / "runs" / "tiny")
+    command = [sys.executable, "-c", RENDER, run, root]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [one.communicate(timeout=120)[1] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert (root / "executions").read_text() == "done\n"
+    lines = "".join(said).splitlines()
+    waited = "waiting for another process that writes notebook 07_comparison of run tiny"
+    assert lines.count(waited) == 1 and lines.count("07_comparison is up to date") == 1
+    assert lines.count("the book of run tiny is up to date") == 1
+    assert (run / "book" / "html" / "notebooks" / "07_comparison.html").is_file()
+    assert {p.name for p in (run / "book").iterdir()} == {"html", "notebooks"}
+    assert [p.name for p in (run / "book" / "notebooks").iterdir()] == ["07_comparison.ipynb"]
 
 
 @pytest.mark.parametrize(
@@ -187,9 +279,24 @@ def test_terms_that_forbid_publishing_are_kept(tmp_path):
     about = {"data": "nsd", "publish_images": False, "terms": "not to be shown"}
     (tmp_path / "run.json").write_text(json.dumps(about))
     with pytest.raises(DataError, match="nsd, whose terms forbid.*not to be shown"):
-        book_checks.check_terms(tmp_path, tmp_path / "book")
+        book_checks.check_terms(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps(about | {"publish_images": True}))
-    book_checks.check_terms(tmp_path, tmp_path / "book")
+    book_checks.check_terms(tmp_path)
+    write_notebook(tmp_path / "book" / "notebooks" / "00_data.ipynb")
+    book_checks.check_terms(tmp_path)
+    page = tmp_path / "book" / "notebooks" / "00_data.ipynb"
+    notebook = json.loads(page.read_text())
+    notebook["metadata"]["neurovl"] = {"data": "nsd", "publish_images": False}
+    page.write_text(json.dumps(notebook))
+    with pytest.raises(DataError, match="00_data.ipynb shows pictures of nsd"):
+        book_checks.check_terms(tmp_path)
+
+
+def test_a_run_on_real_brains_shows_their_page_alone(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"data": "haxby", "profile": "haxby"}))
+    assert notebooks.notebooks_of(tmp_path) == ("09_real_brains",)
+    (tmp_path / "run.json").write_text(json.dumps({"data": "nsd", "profile": "paper"}))
+    assert notebooks.notebooks_of(tmp_path) == notebooks.NOTEBOOKS
 
 
 def test_parameters_for_a_notebook_that_is_none_are_refused(site):

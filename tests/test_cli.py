@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from neurovl.cli.runs import explore
+from neurovl.errors import MissingError
 
 VERBS = [
     "doctor",
@@ -60,6 +64,12 @@ def test_bad_input_gets_one_sentence_and_exit_1(arguments, words, tmp_path):
     assert done.returncode == 1
     assert words in done.stderr and "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("neurovl:")]) == 1
+
+
+def test_the_app_without_voila_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "voila", None)
+    with pytest.raises(MissingError, match=r"pip install 'neurovl\[explore\]'"):
+        explore(Path("runs/demo"))
 
 
 def test_doctor_finds_the_demo_ready_and_the_paper_s_models_missing(tmp_path):

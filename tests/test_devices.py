@@ -13,7 +13,7 @@ import torch
 
 from neurovl import pipeline
 from neurovl.encoder.alignment import predict
-from neurovl.errors import ConfigError
+from neurovl.errors import ConfigError, MissingError
 from neurovl.language import BrainLLM
 from neurovl.settings.profile_files import load_profile
 from neurovl.training.devices import accelerator_for
@@ -139,7 +139,15 @@ def test_other_verbs_refuse_several_processes(tiny_nsd, tmp_path):
     assert "neurovl evaluate" in said and "expected one" in said and "Traceback" not in said
 
 
-@pytest.mark.parametrize("name, words", [("tensorbord", "no tracker"), ("swanlab", "pip install")])
-def test_a_tracker_that_is_not_there_is_refused(name, words, tmp_path):
-    with pytest.raises(ConfigError, match=words):
+@pytest.mark.parametrize(
+    "name, kind, words",
+    [
+        ("tensorbord", ConfigError, "no tracker"),
+        ("swanlab", MissingError, "pip install swanlab,"),
+        ("tensorboard", MissingError, r"pip install 'neurovl\[trackers\]'"),
+    ],
+)
+def test_a_tracker_that_is_not_there_is_refused(name, kind, words, tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    with pytest.raises(kind, match=words):
         accelerator_for("no", "cpu", (name,), tmp_path)

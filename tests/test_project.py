@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from neurovl.doctor.packages import EXTRAS
 from neurovl.errors import ConfigError
 from neurovl.publishing import book
 from neurovl.publishing import checks as book_checks
@@ -69,9 +70,20 @@ def test_modules_are_short_and_say_what_they_do(path):
     assert not text.strip() or ast.get_docstring(ast.parse(text))
 
 
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_doctor_knows_every_extra_and_all_brings_them():
+    extras = project()["optional-dependencies"]
+    assert extras["all"] == [f"neurovl[{','.join(EXTRAS)}]"]
+    assert {*EXTRAS} == {*extras} - {"all", "test"}
+
+
 def test_what_is_imported_is_declared():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.match(r"[\w.-]+", line)[0].lower() for line in project["dependencies"]}
+    extras = project()["optional-dependencies"]
+    lines = [*project()["dependencies"], *(line for name in EXTRAS for line in extras[name])]
+    declared = {re.match(r"[\w.-]+", line)[0].lower() for line in lines}
     declared = {re.sub(r"[._]", "-", name) for name in declared}
     homes = packages_distributions()
     missing = {}

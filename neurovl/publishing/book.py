@@ -1,92 +1,94 @@
 """The book: executed notebooks and pages through Jupyter Book, warnings taken as errors.
 
-The book holds the notebooks that were executed, shows what the run's data are in a banner and the
-run's provenance at the foot, and replaces the last book when it is whole. Left out: the execution of
-the notebooks (``notebooks.py``) and the checks of the rendered pages (``book_checks.py``).
+A run has a book of its own, ``RUN/book/html``, which holds the notebooks that were executed for it,
+shows what the run's data are in a banner and the run's provenance at the foot, and replaces the last
+one when it is whole. Left out: the execution of the notebooks (``notebooks.py``) and the checks of the
+rendered pages (``checks.py``).
 """
 
+import hashlib
 import html
+import importlib.metadata
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from neurovl.errors import ConfigError, NeurovlError
+from neurovl.locks import exclusive
 from neurovl.publishing import checks as book_checks
-from neurovl.publishing.notebooks import NOTEBOOKS, execute, find_root
+from neurovl.publishing.notebooks import NOTEBOOKS, execute, find_root, notebooks_of
+
+logger = logging.getLogger(__name__)
+
+_KEY = "book.sha256"  # in the folder of the pages: digest of all that they were made from
+_BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb")
 
 
-def build(
-    run: Path | None = None,
-    root: Path | None = None,
-    out: Path | None = None,
-) -> Path:
-    """Render the book from its pages and the executed notebooks that are there.
+def build(run: Path, root: Path | None = None) -> Path:
+    """Render the book of a run from the pages and the run's executed notebooks.
 
     ``jupyter-book build -W -n --keep-going``: a broken citation, reference or picture is an error.
+    The pages are copied beside the notebooks, so that nothing is written where they come from. A
+    failed build leaves the last book as it was; one that is up to date is left alone.
 
     Parameters
     ----------
     run
-        The run whose ``run.json`` gives the banner and the footer.
+        The run folder; its ``run.json`` gives the banner and the footer.
     root
-        The folder that holds ``book/``; the checkout if not given.
-    out
-        Folder of the pages; ``_build/html`` under `root` if not given. Replaced when the new
-        book is whole, so a failed build leaves the last one as it was.
+        The folder that holds ``book/`` and ``_config.yml``, see `find_root`.
 
     Returns
     -------
     Path
-        The book's ``index.html``.
+        ``RUN/book/html/index.html``.
 
     Raises
     ------
     ConfigError
         ``_config.yml`` has a key that Jupyter Book does not know.
+    MissingError
+        The folder is not a run.
     NeurovlError
-        The build ended with warnings or errors; they are quoted.
+        The build ended with warnings or errors, or the pages have faults; they are quoted.
     """
-    root = find_root(root)
+    run, root = Path(run).resolve(), find_root(root)
     book_checks.check_config(root / "_config.yml")
-    out = Path(out) if out else root / "_build" / "html"
-    work = Path(tempfile.mkdtemp(prefix=".book-", dir=root))
-    try:
-        toc, config = work / "_toc.yml", work / "_config.yml"
-        toc.write_text(yaml.safe_dump(_toc(root), sort_keys=False))
-        config.write_text(yaml.safe_dump(_config(root, run), sort_keys=False))
-        command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-        command += ["build", str(root / "book"), "-W", "-n", "--keep-going"]
-        command += ["--toc", str(toc), "--config", str(config), "--path-output", str(work)]
-        environment = os.environ | {"NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-        made = work / "_build" / "html"
-        if done.returncode or not (made / "index.html").is_file():
-            raise NeurovlError(_build_failure(done.stdout + "\n" + done.stderr, root))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.move(made, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return out / "index.html"
+    config = _config(root, run)
+    final, work = run / "book" / "html", run / "book" / ".build"
+    with exclusive(final, f"the book of run {run.name}"):
+        shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
+        try:
+            _gather(run, root, config, work)
+            key = _digest(work)
+            if (final / _KEY).is_file() and (final / _KEY).read_text() == key:
+                logger.info("the book of run %s is up to date", run.name)
+                return final / "index.html"
+            made = _render(work)
+            (made / _KEY).write_text(key)
+            if final.exists():
+                os.rename(final, work / "last")
+            os.rename(made, final)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return final / "index.html"
 
 
 def render(
     run: Path,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
-    notebooks: Iterable[str] = NOTEBOOKS,
+    notebooks: Iterable[str] | None = None,
     root: Path | None = None,
-    n_jobs: int = 1,
 ) -> Path:
-    """Execute the notebooks for a run, build the book and check its pages.
+    """Execute the notebooks of a run and build its book.
 
     Parameters
     ----------
@@ -95,45 +97,82 @@ def render(
     parameters
         Values by notebook name, ``{"05_beta_ablation": {"n_images": 4}}``.
     notebooks
-        Names of the notebooks to execute.
+        Names of the notebooks to execute; those of the run, see `notebooks_of`, if not given.
     root
-        The folder that holds ``notebooks/`` and ``book/``; the checkout if not given.
-    n_jobs
-        Notebooks executed at the same time, each in a kernel of its own.
+        The folder that holds ``notebooks/``, ``book/`` and ``_config.yml``, see `find_root`.
 
     Returns
     -------
     Path
-        The book's ``index.html``.
+        ``RUN/book/html/index.html``.
 
     Raises
     ------
     NeurovlError
-        A notebook failed, the build failed, or `book_checks.check_book` found faults.
+        A notebook failed, or the build.
     """
-    parameters, notebooks = dict(parameters or {}), list(notebooks)
+    parameters = dict(parameters or {})
     if strangers := sorted(set(parameters) - set(NOTEBOOKS)):
         raise ConfigError(
             f"parameters are given for unknown notebooks {', '.join(strangers)}; "
             f"known: {', '.join(NOTEBOOKS)}"
         )
-    with ThreadPoolExecutor(max(1, n_jobs)) as pool:
-        jobs = [pool.submit(execute, name, parameters.get(name), run, root) for name in notebooks]
-        for job in jobs:
-            job.result()
-    index = build(run, root)
-    if faults := book_checks.check_book(index.parent):
+    for name in notebooks_of(run) if notebooks is None else notebooks:
+        execute(name, run, parameters.get(name), root)
+    return build(run, root)
+
+
+def _gather(run: Path, root: Path, config: dict, work: Path) -> None:
+    """Copy the pages and the run's executed notebooks into one tree, with contents and settings.
+
+    Pages read the measured tables beside them, ``../benchmarks``.
+    """
+    source = work / "book"
+    shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("notebooks", ".*"))
+    executed = sorted((run / "book" / "notebooks").glob("[!.]*.ipynb"))
+    tables = sorted((root / "benchmarks").glob("*.csv"))
+    for folder, files in ((source / "notebooks", executed), (work / "benchmarks", tables)):
+        folder.mkdir()
+        for file in files:
+            shutil.copy(file, folder)
+    toc = _toc(root, {notebook.stem for notebook in executed})
+    (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+    (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def _digest(work: Path) -> str:
+    """Return a hash of a gathered tree and of the versions of what builds it."""
+    digest = hashlib.sha256()
+    for name in _BUILDERS:
+        digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
+    for path in sorted(path for path in work.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(work).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _render(work: Path) -> Path:
+    """Return the folder of the pages that Jupyter Book makes of a gathered tree, without faults."""
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", str(work / "book"), "-W", "-n", "--keep-going"]
+    command += ["--path-output", str(work)]
+    environment = os.environ | {"NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+    made = work / "_build" / "html"
+    if done.returncode or not (made / "index.html").is_file():
+        raise NeurovlError(_build_failure(done.stdout + "\n" + done.stderr, work))
+    if faults := book_checks.check_book(made):
         raise NeurovlError("the book has faults: " + "; ".join(faults))
-    return index
+    return made
 
 
-def _toc(root: Path) -> dict:
+def _toc(root: Path, executed: set[str]) -> dict:
     """Return the table of contents with only those notebooks that were executed."""
     toc = yaml.safe_load((root / "book" / "_toc.yml").read_text())
 
     def there(chapter: dict) -> bool:
-        page = root / "book" / chapter["file"]
-        return page.parent.name != "notebooks" or page.with_suffix(".ipynb").is_file()
+        folder, _, name = chapter["file"].rpartition("/")
+        return folder != "notebooks" or name in executed
 
     parts = []
     for part in toc["parts"]:
@@ -142,7 +181,7 @@ def _toc(root: Path) -> dict:
     return toc | {"parts": parts}
 
 
-def _config(root: Path, run: Path | None) -> dict:
+def _config(root: Path, run: Path) -> dict:
     """Return ``_config.yml`` with the run's banner and footer and the repository's buttons."""
     config = yaml.safe_load((root / "_config.yml").read_text())
     about = book_checks.about(run)
@@ -170,8 +209,9 @@ def _config(root: Path, run: Path | None) -> dict:
     return config
 
 
-def _build_failure(log: str, root: Path) -> str:
+def _build_failure(log: str, work: Path) -> str:
     """Return one sentence that quotes the log's warnings, or its end if it has none."""
-    lines = [line.replace(str(root) + "/", "") for line in log.splitlines() if line.strip()]
+    log = log.replace(f"{work}/book/notebooks/", "notebooks/").replace(f"{work}/", "")
+    lines = [line for line in log.splitlines() if line.strip()]
     faults = [line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
     return "the book was not built: " + "; ".join((faults or lines[-8:])[:20])

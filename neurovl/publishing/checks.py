@@ -40,18 +40,14 @@ _VOID_TAGS = frozenset(
 )  # elements of HTML that have no end
 
 
-def about(run: Path | None) -> dict:
+def about(run: Path) -> dict:
     """Return ``run.json`` of a run: data, simulated, publish_images, terms, profile, seed, ...
-
-    Empty without a run.
 
     Raises
     ------
     MissingError
         The folder has no ``run.json``.
     """
-    if run is None:
-        return {}
     path = Path(run) / "run.json"
     if not path.is_file():
         raise MissingError(
@@ -88,15 +84,14 @@ def check_config(path: Path) -> None:
     walk(yaml.safe_load(Path(path).read_text()), "")
 
 
-def check_terms(run: Path | None, book: Path) -> None:
+def check_terms(run: Path) -> None:
     """Refuse to publish a book that shows what a data set's terms keep from the public.
 
     Parameters
     ----------
     run
-        The run folder, whose ``run.json`` says ``publish_images`` and ``terms``.
-    book
-        The source folder ``book/``, whose executed notebooks note the same.
+        The run folder, whose ``run.json`` says ``publish_images`` and ``terms``; its executed
+        notebooks note the same.
 
     Raises
     ------
@@ -104,7 +99,7 @@ def check_terms(run: Path | None, book: Path) -> None:
         Names the data, the terms and what to do.
     """
     rows = [("the run", about(run))]
-    for page in sorted((Path(book) / "notebooks").glob("*.ipynb")):
+    for page in sorted((Path(run) / "book" / "notebooks").glob("[!.]*.ipynb")):
         stored = json.loads(page.read_text()).get("metadata", {}).get("neurovl", {})
         rows.append((page.name, stored))
     for name, row in rows:
@@ -123,7 +118,7 @@ def check_book(pages: Path) -> list[str]:
     Parameters
     ----------
     pages
-        The folder of the rendered pages, ``_build/html``.
+        The folder of the rendered pages, ``RUN/book/html``.
 
     Raises
     ------

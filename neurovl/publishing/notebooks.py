@@ -1,8 +1,9 @@
 """Notebooks through papermill: parameters checked, run by this interpreter, kept when they end well.
 
-The executed copy of ``notebooks/NAME.ipynb`` lands in ``book/notebooks/`` under a temporary name and
-is renamed when the last cell has ended. Machine paths and tokens are taken out of it. A copy that is
-up to date is left alone. Left out: what the notebooks show, and the book that is made of them.
+The executed copy of ``notebooks/NAME.ipynb`` lands in ``RUN/book/notebooks/`` under a temporary name
+and is renamed when the last cell has ended. Machine paths and tokens are taken out of it. A copy that
+is up to date is left alone; of two processes that want the same copy one makes it. Left out: what the
+notebooks show, and the book that is made of them.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from neurovl.errors import ConfigError, MissingError, NeurovlError
+from neurovl.locks import exclusive
 from neurovl.publishing import checks as book_checks
 
 logger = logging.getLogger(__name__)
@@ -44,80 +46,104 @@ _PICTURES = ("image/png", "image/jpeg", "image/gif")
 
 
 def find_root(start: Path | None = None) -> Path:
-    """Return the folder that holds ``notebooks/`` and ``book/``.
+    """Return the folder that holds ``notebooks/``, ``book/`` and ``_config.yml``; it is only read.
 
     Parameters
     ----------
     start
-        A folder to take instead of looking in the checkout and in the working directory.
+        A folder to take instead of the checkout, or of the package's own copy where it was installed
+        from a wheel.
 
     Raises
     ------
     MissingError
-        Neither of them is such a folder.
+        It is not such a folder.
     """
-    places = [Path(start)] if start else [_PACKAGE.parent, Path.cwd()]
+    places = [Path(start)] if start else [_PACKAGE.parent, Path(__file__).with_name("pages")]
     for place in places:
         if (place / "book" / "_toc.yml").is_file() and (place / "_config.yml").is_file():
             return place.resolve()
     looked = " or ".join(str(place) for place in places)
     raise MissingError(
         f"the book's pages (book/_toc.yml and _config.yml) were expected in {looked} and are not "
-        "there; run the command in a clone of the repository"
+        "there; install neurovl again"
     )
+
+
+def notebooks_of(run: Path) -> tuple[str, ...]:
+    """Return the names of the notebooks that a run's book shows."""
+    real = book_checks.about(run).get("profile") == "haxby"
+    return ("09_real_brains",) if real else NOTEBOOKS
 
 
 def execute(
     name: str,
+    run: Path,
     parameters: Mapping[str, Any] | None = None,
-    run: Path | None = None,
     root: Path | None = None,
     timeout: int | None = None,
 ) -> Path:
     """Run one notebook and keep its executed copy; do nothing when an up-to-date copy is there.
 
+    The notebook works two folders above the run, and knows it as ``runs/demo`` wherever that lies.
+
     Parameters
     ----------
     name
         The notebook's name without ending, as in `NOTEBOOKS`.
-    parameters
-        Values for its ``parameters`` cell.
     run
         The run folder; given to the notebook as its parameter ``run``.
+    parameters
+        Values for its ``parameters`` cell.
     root
-        The folder that holds ``notebooks/`` and ``book/``; the checkout if not given.
+        The folder that holds ``notebooks/``, see `find_root`.
     timeout
         Longest time for one cell, in s; no limit if not given.
 
     Returns
     -------
     Path
-        ``book/notebooks/NAME.ipynb``.
+        ``RUN/book/notebooks/NAME.ipynb``.
 
     Raises
     ------
     MissingError
-        There is no such notebook.
+        There is no such notebook, or no such run.
     ConfigError
         A parameter is unknown to the notebook (papermill alone would only log it).
     NeurovlError
         A cell failed. The half-executed copy stays as ``.NAME.partial.ipynb`` for a look.
     """
+    run = Path(run).resolve()
+    about = book_checks.about(run)
+    source = find_root(root) / "notebooks" / f"{name}.ipynb"
+    if not source.is_file():
+        raise MissingError(f"notebook {name} was expected at notebooks/{name}.ipynb; not there")
+    values = _check_parameters(source, dict(parameters or {}), run)
+    final = run / "book" / "notebooks" / source.name
+    with exclusive(final, f"notebook {name} of run {run.name}"):
+        key = _key(source, values, run)
+        if final.is_file() and _stored(final).get("key") == key:
+            logger.info("%s is up to date", name)
+        else:
+            noted = {
+                "key": key,
+                "data": about.get("data", ""),
+                "publish_images": about.get("publish_images", True),
+            }
+            _execute(source, final, values, run.parent.parent, timeout, noted)
+    return final
+
+
+def _execute(
+    source: Path, final: Path, values: dict, work: Path, timeout: int | None, noted: dict
+) -> None:
+    """Run a notebook in the folder `work` and put its clean copy, with what is `noted`, in place."""
     import nbformat
     import papermill
     from papermill.exceptions import PapermillException
 
-    root = find_root(root)
-    source = root / "notebooks" / f"{name}.ipynb"
-    if not source.is_file():
-        raise MissingError(f"notebook {name} was expected at notebooks/{name}.ipynb; not there")
-    values = _check_parameters(source, dict(parameters or {}), run, root)
-    final = root / "book" / "notebooks" / f"{name}.ipynb"
-    partial = final.with_name(f".{name}.partial.ipynb")
-    key = _key(source, values, run)
-    if final.is_file() and _stored(final).get("key") == key:
-        logger.info("%s is up to date", name)
-        return final
+    partial = final.with_name(f".{source.stem}.partial.ipynb")
     final.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     try:
@@ -127,34 +153,26 @@ def execute(
             parameters=values,
             kernel_name="python3",
             kernel_manager_class=_kernel_manager(),
-            cwd=root,
+            cwd=work,
             progress_bar=False,
             execution_timeout=timeout,
         )
     except (PapermillException, RuntimeError, TimeoutError) as error:
-        raise NeurovlError(_failure(name, error, partial.relative_to(root))) from error
-    notebook = nbformat.read(partial, as_version=4)
-    notebook = _scrub(notebook, root, values)
-    about = book_checks.about(run)
-    notebook.metadata["neurovl"] = {
-        "key": key,
-        "seconds": round(time.monotonic() - started, 1),
-        "data": about.get("data", ""),
-        "publish_images": about.get("publish_images", True),
-    }
+        failure = _failure(source.stem, error, partial.relative_to(work))
+        raise NeurovlError(failure) from error
+    notebook = _scrub(nbformat.read(partial, as_version=4), work, values)
+    notebook.metadata["neurovl"] = {**noted, "seconds": round(time.monotonic() - started, 1)}
     nbformat.write(notebook, partial)
     os.replace(partial, final)
-    return final
 
 
-def _check_parameters(source: Path, values: dict, run: Path | None, root: Path) -> dict:
-    """Return the parameters with ``run`` added, relative to `root` where it lies inside."""
+def _check_parameters(source: Path, values: dict, run: Path) -> dict:
+    """Return the parameters with ``run`` added, as it is called two folders above."""
     import papermill
 
     known = papermill.inspect_notebook(source)
-    if run is not None and "run" in known:
-        run = Path(run).resolve()
-        values["run"] = str(run.relative_to(root) if run.is_relative_to(root) else run)
+    if "run" in known:
+        values["run"] = str(run.relative_to(run.parent.parent))
     if strangers := sorted(set(values) - set(known)):
         raise ConfigError(
             f"notebook {source.stem} has no parameter {', '.join(strangers)}; "
@@ -163,18 +181,16 @@ def _check_parameters(source: Path, values: dict, run: Path | None, root: Path) 
     return values
 
 
-def _key(source: Path, values: dict, run: Path | None) -> str:
+def _key(source: Path, values: dict, run: Path) -> str:
     """Return a hash of all that an executed copy depends on."""
     digest = hashlib.sha256(source.read_bytes())
     digest.update(json.dumps(values, sort_keys=True, default=str).encode())
-    parts = sorted(_PACKAGE.rglob("*.py"))
-    if run is not None:
-        parts += sorted(Path(run).rglob("provenance.json"))
-        if source.stem == "09_real_brains":  # it may show the run on real brains that lies beside
-            parts += sorted((Path(run).parent / "haxby").glob("results/provenance.json"))
-        about = book_checks.about(run)
-        settled = {k: v for k, v in about.items() if k not in ("commit", "date", "device")}
-        digest.update(json.dumps(settled, sort_keys=True).encode())
+    about = book_checks.about(run)
+    settled = {k: v for k, v in about.items() if k not in ("commit", "date", "device")}
+    digest.update(json.dumps(settled, sort_keys=True).encode())
+    parts = sorted(_PACKAGE.rglob("*.py")) + sorted(run.rglob("provenance.json"))
+    if source.stem == "09_real_brains":  # it may show the run on real brains that lies beside
+        parts += sorted((run.parent / "haxby").glob("results/provenance.json"))
     for part in parts:
         digest.update(part.read_bytes())
     return digest.hexdigest()
@@ -211,12 +227,14 @@ def _failure(name: str, error: Exception, partial: Path) -> str:
     return f"notebook {name} failed{where}: {kind}: {lines[-1]}; see {partial}"
 
 
-def _scrub(node: Any, root: Path, values: Mapping[str, Any]) -> Any:
+def _scrub(node: Any, work: Path, values: Mapping[str, Any]) -> Any:
     """Return a notebook whose sources and outputs name no folder of this machine and no token."""
     import nbformat
 
-    folders = {f"{root}/": "", str(root): ".", sys.prefix: "PYTHON"}
-    folders[f"{tempfile.gettempdir()}/"] = "TMP/"
+    folders = {sys.prefix: "PYTHON", f"{tempfile.gettempdir()}/": "TMP/"}
+    for own in (work, _PACKAGE.parent):
+        if len(own.parts) > 1:
+            folders |= {f"{own}/": "", str(own): "."}
     if len(home := str(Path.home())) > 1:
         folders[home] = "~"
     for value in values.values():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from neurovl.errors import ConfigError
+from neurovl.errors import ConfigError, MissingError
 from neurovl.settings.sections import Compute
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def accelerator_for(
     Raises
     ------
     ConfigError
-        A tracker that Accelerate does not know, or whose package is not installed.
+        A tracker that Accelerate does not know.
+    MissingError
+        One whose package is not installed.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
@@ -103,8 +105,9 @@ def _require_trackers(names: tuple[str, ...]) -> tuple[str, ...]:
                 f"there is no tracker {name!r}, expected one of {', '.join(LOGGER_TYPE_TO_CLASS)}; correct trackers in the profile"
             )
         if name not in here:
-            raise ConfigError(
-                f"the tracker {name!r} is not installed; install it: pip install {name}, or leave trackers empty in the profile"
+            package = "'neurovl[trackers]'" if name == "tensorboard" else name
+            raise MissingError(
+                f"the tracker {name!r} is not installed; install it: pip install {package}, or leave trackers empty in the profile"
             )
     return names
 
