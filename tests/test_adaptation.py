@@ -137,7 +137,7 @@ def test_few_trials_are_standardised_and_resized_as_scipy_would(run, new, n):
     chosen = choose_pictures(recordings, name, 0, trials=n)
     found = read_trials(recordings, name, run.store, [chosen])[0]
     table = recordings.subject_trials(name).reset_index(drop=True)
-    own = (table.split == "train") & table.image_id.astype(str).isin(chosen)
+    own = (table.split == "train") & table.image_id.isin(chosen)
     used = np.flatnonzero(own | (table.split == "test"))
     assert own.sum() == n and found.transductive == ([] if n >= 20 else ["1"])
     np.testing.assert_array_equal(found.trials.trial, table.trial[used])
@@ -156,7 +156,7 @@ def test_other_trials_choose_nothing(run, new, monkeypatch):
     chosen = choose_pictures(recordings, name, 0, trials=90)
     before = read_trials(recordings, name, run.store, [chosen])[0]
     table = recordings.subject_trials(name)
-    training = table.image_id.astype(str).isin(chosen).to_numpy()
+    training = table.image_id.isin(chosen).to_numpy()
     read = recordings.session_voxels
 
     def louder(*arguments):
@@ -173,7 +173,7 @@ def test_other_trials_choose_nothing(run, new, monkeypatch):
 
 def test_pictures_are_nested_and_whole_and_from_the_training_split(new):
     name, recordings = new
-    own = recordings.subject_trials(name).astype({"image_id": str})
+    own = recordings.subject_trials(name)
     sets = [choose_pictures(recordings, name, 3, share) for share in (0.05, 0.25, 1)]
     assert set(sets[0]) < set(sets[1]) < set(sets[2])
     assert set(sets[2]) == set(own.image_id[own.split == "train"])

@@ -49,7 +49,7 @@ def answer(run: Run) -> None:
                 ids, z = held_out(run, "main", subject, protocol)
                 wanted = chosen_images(ids, p.evaluation.caption_images, p.seed)
                 z = z.take([ids.index(i) for i in wanted])
-                talk = _questions(run, wanted)
+                talk = evaluation_set(run.recordings, wanted, p.seed)
                 if protocol == "single":
                     talk = [d for d in talk if d.type == "brief"]
                 systems = {"neurovl": z}
@@ -65,18 +65,13 @@ def answer(run: Run) -> None:
         pd.DataFrame(rows, columns=COLUMNS).to_csv(s.dir / "answers.csv", index=False)
 
 
-def _questions(run: Run, ids: list[str]):
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
-    return evaluation_set(run.recordings, [original[i] for i in ids], run.profile.seed)
-
-
 def _converse(model, hidden, ids, dialogues, max_new_tokens: int):
     """Ask all dialogues turn by turn; the model's own answers are the history of later turns."""
     row = {image: k for k, image in enumerate(ids)}
     history = [[] for _ in dialogues]
     for turn in range(max(len(d.turns) for d in dialogues)):
         live = [i for i, d in enumerate(dialogues) if len(d.turns) > turn]
-        brains = hidden[[row[str(dialogues[i].image_id)] for i in live]]
+        brains = hidden[[row[dialogues[i].image_id] for i in live]]
         asked = [dialogues[i].turns[turn][0] for i in live]
         answers = model.generate(brains, asked, [history[i] for i in live], max_new_tokens)
         for i, question, said in zip(live, asked, answers, strict=True):
@@ -84,7 +79,7 @@ def _converse(model, hidden, ids, dialogues, max_new_tokens: int):
             d = dialogues[i]
             yield {
                 "type": d.type,
-                "image_id": str(d.image_id),
+                "image_id": d.image_id,
                 "turn": turn,
                 "question": question,
                 "answer": said,
@@ -104,8 +99,7 @@ def score_text(run: Run, table: Table) -> None:
     from neurovl.metrics import captions as score_captions
 
     answers = read_answers(run.folder)
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
-    references = {i: run.recordings.captions(original[i]) for i in answers.image_id.unique()}
+    references = {i: run.recordings.captions(i) for i in answers.image_id.unique()}
 
     def corpus(part, task):
         refs = [

@@ -71,10 +71,9 @@ def prompts_from(llm, z, max_new_tokens: int) -> list[str]:
 
 
 def _add_ceiling(run: Run, book, ids) -> None:
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
     rows = run.targets.rows(ids)
     true = BrainEmbedding(run.targets.clip[rows], run.targets.vae[rows], run.targets.clip[rows])
-    prompts = [run.recordings.captions(original[i])[0] for i in ids]
+    prompts = [run.recordings.captions(i)[0] for i in ids]
     book.add(
         "true-embedding", "average", "all", ids, true, prompts, run.profile.reconstruction.beta
     )
@@ -127,8 +126,7 @@ def score_pictures(run: Run, table: Table) -> None:
     samples = read_samples(run.folder)
     keys = ["system", "protocol", "beta", "subject"]
     groups = sorted(samples.groupby(keys, sort=False), key=lambda g: g[0][0] != "true-embedding")
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
-    seen = {i: run.recordings.image(original[i]) for i in samples.image_id.unique()}
+    seen = {i: run.recordings.image(i) for i in samples.image_id.unique()}
     found: dict[tuple, dict] = {key: {} for key, _ in groups}
     for key, part in groups:
         made, true = _made(run, part), [seen[i] for i in part.image_id]
@@ -152,8 +150,7 @@ def _score_by(network, scores, run: Run, groups, seen: dict, found: dict) -> Non
     """Add one network's scores of every group, (values, chance) by metric."""
     features = network.features(list(seen.values()))
     row = {i: k for k, i in enumerate(seen)}
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
-    held = {i: [o["category"] for o in run.recordings.objects(original[i])] for i in seen}
+    held = {i: [o["category"] for o in run.recordings.objects(i)] for i in seen}
     for key, part in groups:
         made, ids = _made(run, part), part.image_id.tolist()
         order = derangement(len(ids), run.profile.seed)

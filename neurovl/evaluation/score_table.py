@@ -41,7 +41,7 @@ class Table:
         }
         self.images.append(
             pd.DataFrame(
-                {**fields, "image_id": [str(i) for i in image_ids], "value": values},
+                {**fields, "image_id": list(image_ids), "value": values},
                 columns=PER_IMAGE,
             )
         )

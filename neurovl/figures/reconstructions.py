@@ -99,6 +99,5 @@ def seen_and_made(tables, recordings, subject: str, n: int = 6) -> Figure:
 
 
 def seen(recordings, ids) -> list:
-    """The pictures that were seen, by their ids as a run's tables hold them, as text."""
-    known = {str(i): i for i in recordings.trials.image_id.unique()}
-    return [recordings.image(known[str(i)]) for i in ids]
+    """The pictures that were seen, by their ids."""
+    return [recordings.image(i) for i in ids]

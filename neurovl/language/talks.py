@@ -23,7 +23,7 @@ def annotations(run) -> dict[str, dict]:
         if not s.done:
             trials = run.recordings.trials
             ids = trials.image_id[trials.split == "train"].unique()
-            pictures = [(str(i), lambda i=i: run.recordings.image(i)) for i in ids]
+            pictures = [(i, lambda i=i: run.recordings.image(i)) for i in ids]
             annotate(
                 pictures,
                 s.dir / "annotations.jsonl",
@@ -45,13 +45,12 @@ def talks(run, image_ids: list[str]) -> dict[str, list]:
     from neurovl.language.dialogues import category_frequencies
     from neurovl.language.dialogues import composing as dialogues
 
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
     noted = annotations(run)
     captions, objects = {}, {}
     for image in dict.fromkeys(image_ids):
         note = noted.get(image)
-        captions[image] = run.recordings.captions(original[image])
-        objects[image] = run.recordings.objects(original[image])
+        captions[image] = run.recordings.captions(image)
+        objects[image] = run.recordings.objects(image)
         if note is not None:
             captions[image], objects[image] = captions[image] + note["captions"], note["objects"]
     names = category_frequencies(objects.values()) or None
