@@ -405,10 +405,11 @@ def test_results_have_the_curve_of_the_profile_s_subject_alone(run, curve, tmp_p
         found.subject[found.task == "alignment"]
     )
     assert len(rows) == len(curve) and set(rows.data) == {"simulated-nsd"}
-    quarter, own = value(rows, system="ridge share=0.25"), value(curve, system="ridge", share=0.25)
+    quarter = value(rows, system="ridge", condition="share=0.25")
+    own = value(curve, system="ridge", share=0.25)
     assert (quarter.value, quarter.ci_low, quarter.n) == (own.value, own.ci_low, 50)
     assert quarter.note == "split shared1000; 50 training pictures, 150 trials"
-    empty = value(rows, system="neurovl share=0.001")
+    empty = value(rows, system="neurovl", condition="share=0.001")
     assert np.isnan(empty.value) and "2 or more" in empty.note
     table = RunTables(run.folder).adaptation
     pd.testing.assert_frame_equal(table, curve)

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shuffled
-from neurovl.evaluation.score_table import PER_IMAGE, Table
+from neurovl.evaluation.score_table import Table
 from neurovl.language.dialogues import evaluation_set
 from neurovl.results import Row
 from neurovl.run import Run
@@ -114,21 +114,14 @@ def score_text(run: Run, table: Table) -> None:
         for (system, proto), own in part.groupby(["system", "protocol"], sort=False):
             scores = blind if system == "no-brain" else corpus(own, task)
             for metric, result in scores.items():
-                fields = {
-                    "data": table.data,
-                    "system": system,
-                    "task": task,
-                    "protocol": proto,
-                    "subject": "all",
-                    "metric": metric,
-                }
+                place = table.place(system, task, proto, "all", metric)
                 if result.value is None:
-                    table.rows.append(Row(**fields, note=result.reason))
+                    table.rows.append(Row(**place, note=result.reason))
                     continue
                 interval = result.interval(table.seed, table.resamples)
                 table.rows.append(
                     Row(
-                        **fields,
+                        **place,
                         value=result.value,
                         ci_low=interval.low,
                         ci_high=interval.high,
@@ -137,15 +130,8 @@ def score_text(run: Run, table: Table) -> None:
                     )
                 )
                 if result.per_image is not None:
-                    values = {
-                        **fields,
-                        "subject": own.subject.to_numpy(),
-                        "image_id": own.image_id.to_numpy(),
-                        "value": result.per_image,
-                    }
-                    table.images.append(
-                        pd.DataFrame({**values, "metric": f"{metric}_sentence"}, columns=PER_IMAGE)
-                    )
+                    place |= {"metric": f"{metric}_sentence", "subject": own.subject.to_numpy()}
+                    table.keep(place, own.image_id, result.per_image)
     for kind, task in (("conversation", "dialogue"), ("localization", "localization")):
         part = answers[(answers.type == kind) & (answers.closed.astype(str) == "True")]
         right = (

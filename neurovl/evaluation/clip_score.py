@@ -24,8 +24,8 @@ def score_clip_s(run: Run, table: Table) -> None:
         clip = member.load()
     except (MissingError, DataError) as problem:
         for kind, system, proto in answers.groupby(["type", "system", "protocol"]).groups:
-            place = (table.data, system, TEXT_TASKS[kind], proto, "all", "clip_s")
-            table.rows.append(Row(*place, note=str(problem)))
+            place = table.place(system, TEXT_TASKS[kind], proto, "all", "clip_s")
+            table.rows.append(Row(**place, note=str(problem)))
         return
     ids = answers.image_id.unique().tolist()
     # Each picture is embedded once, not once for each of its captions.

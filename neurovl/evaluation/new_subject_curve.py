@@ -23,7 +23,7 @@ from neurovl.encoder.alignment import held_out_voxels, predict
 from neurovl.errors import ConfigError, NeurovlError
 from neurovl.evaluation.embeddings import fit_ridge
 from neurovl.evaluation.score_table import Table
-from neurovl.results import PROTOCOLS, Row
+from neurovl.results import PROTOCOLS, Row, condition
 from neurovl.run import Run
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def curve(run: Run, subject: str, recordings, *, shares=None, seed=None) -> pd.D
                     networks = {"neurovl": encoder} | {s: run.encoder(s) for s in _common(run)}
                 rows += score(run, subject, one, networks, targets, share)
             for share, reason in dropped.items():
-                rows += _without_value(run, subject, SYSTEMS, reason, {"share": share})
+                rows += _without_value(run, subject, SYSTEMS, reason, _varied(share))
             rows.sort(key=lambda row: row["share"])
             pd.DataFrame(rows).to_csv(s.dir / "curve.csv", index=False, float_format="%.6g")
     return pd.read_csv(run.folder / "adaptation" / subject / "curve.csv")
@@ -153,7 +153,7 @@ def curve_of_profile(run: Run) -> pd.DataFrame | None:
 
 
 def rows_of(curve: pd.DataFrame) -> list[Row]:
-    """Rows of results.csv: a system's name says its share, as in 'neurovl share=0.25', and the note how many trials."""
+    """Rows of results.csv: the condition says the share, as in 'share=0.25', and the note how many trials."""
     made = []
     for record in curve.astype(object).where(curve.notna(), None).to_dict("records"):
         words = [
@@ -161,7 +161,6 @@ def rows_of(curve: pd.DataFrame) -> list[Row]:
             f"{record['pictures']} training pictures, {record['trials']} trials",
         ]
         about = {
-            "system": f"{record['system']} share={record['share']:g}",
             "note": "; ".join(filter(None, words)),
             "n": None if record["n"] is None else int(record["n"]),
         }
@@ -204,11 +203,7 @@ def score(run: Run, subject: str, one, networks: dict, targets, share=None) -> l
     """
     p, rows = run.profile, one.training
     used = one.trials.iloc[rows]
-    about = {
-        "share": float("nan") if share is None else share,
-        "pictures": used.image_id.nunique(),
-        "trials": len(rows),
-    }
+    about = _varied(share) | {"pictures": used.image_id.nunique(), "trials": len(rows)}
     table = Table(run.recordings.name, run.recordings.split_name, p.seed, p.evaluation.bootstrap)
     shown = used.image_id.to_numpy()
     fitted = fit_ridge(one.voxels("", rows), targets, shown, shown) if len(rows) else {}
@@ -236,6 +231,12 @@ def score(run: Run, subject: str, one, networks: dict, targets, share=None) -> l
             run, subject, ("ridge",), "ridge has no trials to be fitted to", about
         )
     return made
+
+
+def _varied(share: float | None) -> dict:
+    if share is None:
+        return {"condition": "", "share": float("nan")}
+    return {"condition": condition(share=share), "share": share}
 
 
 def sentence(table: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ from neurovl.evaluation.embeddings import chosen_images, derangement, held_out
 from neurovl.evaluation.score_table import Table
 from neurovl.language.dialogues import PROMPTS
 from neurovl.metrics import protocol
-from neurovl.results import Row
+from neurovl.results import Row, condition
 from neurovl.run import Run
 
 
@@ -18,7 +18,8 @@ def reconstruct(run: Run) -> None:
     """Reconstruct test pictures and list them in samples.csv.
 
     Systems: 'neurovl', 'no-llm' (empty prompt), 'no-vae' (start from noise), 'true-embedding' (the ceiling: true CLIP
-    embedding, true latent, a true caption). The beta ablation adds every beta with and without the language model.
+    embedding, true latent, a true caption). The beta ablation adds every beta with and without the language model, as a
+    condition of these two systems.
     """
     p, settings = run.profile, run.profile.reconstruction
     inputs = ["llm", "encoders/main", "targets", "tokens"]
@@ -57,8 +58,9 @@ def reconstruct(run: Run) -> None:
                     some = slice(settings.ablation_images)
                     for beta in settings.betas:
                         part = BrainEmbedding(z.clip[some], z.vae[some], z.hidden[some])
-                        book.add("neurovl", "beta", subject, few[some], part, prompts[some], beta)
-                        book.add("no-llm", "beta", subject, few[some], part, [""] * len(part), beta)
+                        about, varied = (protocol, subject, few[some], part), condition(beta=beta)
+                        book.add("neurovl", *about, prompts[some], beta, varied)
+                        book.add("no-llm", *about, [""] * len(part), beta, varied)
         _add_ceiling(run, book, few)
         pd.DataFrame(book.rows).to_csv(s.dir / "samples.csv", index=False)
 
@@ -85,9 +87,9 @@ class _Album:
     def __init__(self, folder, sampler, seed: int):
         self.folder, self.sampler, self.seed, self.rows = folder, sampler, seed, []
 
-    def add(self, system, protocol, subject, ids, z, prompts, beta) -> None:
+    def add(self, system, protocol, subject, ids, z, prompts, beta, condition="") -> None:
         seeds = [self.seed * 100_003 + k for k in range(len(ids))]
-        place = self.folder / f"{system}-{protocol}-{beta:g}" / subject
+        place = self.folder / "-".join(filter(None, (system, protocol, condition))) / subject
         place.mkdir(parents=True, exist_ok=True)
         for image_id, prompt, picture in zip(
             ids, prompts, self.sampler.batch(z, prompts, beta, seeds), strict=True
@@ -96,6 +98,7 @@ class _Album:
             self.rows.append(
                 {
                     "system": system,
+                    "condition": condition,
                     "protocol": protocol,
                     "beta": beta,
                     "subject": subject,
@@ -124,7 +127,7 @@ def score_pictures(run: Run, table: Table) -> None:
     from neurovl.metrics import pixcorr, ssim
 
     samples = read_samples(run.folder)
-    keys = ["system", "protocol", "beta", "subject"]
+    keys = ["system", "condition", "protocol", "subject"]
     groups = sorted(samples.groupby(keys, sort=False), key=lambda g: g[0][0] != "true-embedding")
     seen = {i: run.recordings.image(i) for i in samples.image_id.unique()}
     found: dict[tuple, dict] = {key: {} for key, _ in groups}
@@ -185,27 +188,27 @@ def _fill(table: Table, groups, found: dict, missing: dict) -> None:
     ceiling: dict[str, float] = {}
     empty: dict[tuple, None] = {}
     for key, part in groups:
-        system, proto, beta, subject = key
-        name, rule = (f"{system} beta={beta:g}", "average") if proto == "beta" else (system, proto)
-        empty |= {(name, rule): None}
+        system, varied, proto, subject = key
+        empty |= {(system, varied, proto): None}
         for metric, (values, blind) in found[key].items():
             if system == "true-embedding":
                 ceiling[metric] = float(np.mean(values))
             table.add(
-                name,
+                system,
                 "reconstruction",
-                rule,
+                proto,
                 subject,
                 metric,
                 part.image_id.tolist(),
                 values,
                 float(blind),
                 ceiling.get(metric),
+                varied,
             )
-    for name, rule in empty:
+    for system, varied, proto in empty:
         for metric, reason in missing.items():
-            place = (table.data, name, "reconstruction", rule, "all", metric)
-            table.rows.append(Row(*place, note=reason))
+            place = table.place(system, "reconstruction", proto, "all", metric, varied)
+            table.rows.append(Row(**place, note=reason))
 
 
 def _made(run: Run, part) -> list:

@@ -97,7 +97,6 @@ def _noise_ceilings(run: Run, table, subject: str, n: float) -> None:
             mean, low, high = protocol.bootstrap(
                 np.asarray(ceiling)[mask], p.seed, p.evaluation.bootstrap
             )
-            about = (table.data, "voxels", "alignment", proto, subject, "noise_ceiling")
-            table.rows.append(
-                Row(*about, mean, low, high, int(mask.sum()), note="n and interval are over voxels")
-            )
+            place = table.place("voxels", "alignment", proto, subject, "noise_ceiling")
+            about = {"n": int(mask.sum()), "note": "n and interval are over voxels"}
+            table.rows.append(Row(**place, value=mean, ci_low=low, ci_high=high, **about))

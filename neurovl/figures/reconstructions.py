@@ -78,10 +78,11 @@ def seen_and_made(tables, recordings, subject: str, n: int = 6) -> Figure:
     n : int
         Pictures, the first of the list.
     """
-    own = tables.samples[tables.samples.subject == subject]
+    samples = tables.samples[tables.samples.condition == ""]
+    own = samples[samples.subject == subject]
     whole = own[(own.system == "neurovl") & (own.protocol == "average")].head(n)
     ids = whole.image_id.tolist()
-    ceiling = tables.samples[tables.samples.system == "true-embedding"]
+    ceiling = samples[samples.system == "true-embedding"]
     kinds = {
         "neurovl": own[(own.system == "neurovl") & (own.protocol == "average")],
         "one trial only": own[(own.system == "neurovl") & (own.protocol == "single")],

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from neurovl.figures.theme import CYCLE, INK, WIDTH, colour, finish, name, theme, wrap
+from neurovl.results import condition_value
 
 SYSTEMS = (
     "neurovl",
@@ -172,12 +173,9 @@ def _score_key(figure, rows: pd.DataFrame) -> None:
 
 
 def beta_rows(results: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the beta ablation, with `beta` as a number and `system` without it."""
-    rows = results[results.system.str.contains(" beta=", regex=False)]
-    parts = rows.system.str.split(" beta=", expand=True, regex=False)
-    if rows.empty:
-        return rows.assign(beta=pd.Series(dtype=float))
-    return rows.assign(system=parts[0], beta=parts[1].astype(float)).sort_values("beta")
+    """The rows of the beta ablation, with `beta` as a number."""
+    beta = results.condition.map(lambda varied: condition_value(varied, "beta")).astype(float)
+    return results.assign(beta=beta)[beta.notna()].sort_values("beta", kind="stable")
 
 
 def beta_curves(rows: pd.DataFrame, metrics: dict[str, str], source: str = "") -> Figure:

@@ -53,7 +53,7 @@ def colour(system: str) -> str:
     """The colour of a system; controls (shuffled, without a brain) are grey, further encoders lighter blue."""
     if re.fullmatch(r"p\d+(x\d+)*", system):
         return "#7FB2D6"
-    return _COLOURS.get(system.split(" ")[0], "#8A8F99")
+    return _COLOURS.get(system, "#8A8F99")
 
 
 def name(system: str) -> str:
