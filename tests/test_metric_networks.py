@@ -239,7 +239,9 @@ def run(tmp_path, pictures):
     )
     models = SimpleNamespace(metric="tiny")
     evaluation = SimpleNamespace(permutations=5)
-    profile = SimpleNamespace(models=models, device="cpu", seed=0, evaluation=evaluation)
+    profile = SimpleNamespace(
+        models=models, compute=SimpleNamespace(device="cpu"), seed=0, evaluation=evaluation
+    )
     return SimpleNamespace(folder=tmp_path, recordings=recordings, profile=profile)
 
 
