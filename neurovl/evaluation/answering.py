@@ -1,5 +1,7 @@
 """Captions, descriptions, dialogues and reasoning about the test pictures: RUN/captions/answers.csv."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shuffled
@@ -88,7 +90,7 @@ def _converse(model, hidden, ids, dialogues, max_new_tokens: int):
             }
 
 
-def read_answers(run_folder) -> pd.DataFrame:
+def read_answers(run_folder: Path) -> pd.DataFrame:
     """answers.csv of a run, text kept as text."""
     path = run_folder / "captions" / "answers.csv"
     return pd.read_csv(path, dtype={"image_id": str}, keep_default_na=False)

@@ -13,6 +13,7 @@ from neurovl.adaptation.adapting import (
     require_readout,
 )
 from neurovl.adaptation.new_subject import (
+    NewTrials,
     choose_pictures,
     embed_subject,
     open_subject,
@@ -20,9 +21,12 @@ from neurovl.adaptation.new_subject import (
     volumes_identity,
 )
 from neurovl.encoder.alignment import held_out_voxels, predict
+from neurovl.encoder.targets import Targets
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import ConfigError, NeurovlError
 from neurovl.evaluation.embeddings import fit_ridge
 from neurovl.evaluation.score_table import Table
+from neurovl.recordings import Recordings
 from neurovl.results import PROTOCOLS, Row, condition
 from neurovl.run import Run
 
@@ -34,7 +38,13 @@ WHOLE = "encoders/main holds no linear readout of each subject, so there is none
 
 
 def adapt(
-    run, subject: str, recordings, *, share=None, trials=None, seed=None
+    run: Run,
+    subject: str,
+    recordings: Recordings,
+    *,
+    share: float | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
 ) -> tuple[str, pd.DataFrame]:
     """RUN/encoders/adapted-SUBJECT-PERCENT: the main encoder with readout of a new subject, and its scores.
 
@@ -93,7 +103,14 @@ def adapt(
     return name, pd.read_csv(run.folder / "encoders" / name / "scores.csv")
 
 
-def curve(run: Run, subject: str, recordings, *, shares=None, seed=None) -> pd.DataFrame:
+def curve(
+    run: Run,
+    subject: str,
+    recordings: Recordings,
+    *,
+    shares: tuple[float, ...] | None = None,
+    seed: int | None = None,
+) -> pd.DataFrame:
     """RUN/adaptation/SUBJECT/curve.csv: scores over the share of a new subject's training pictures.
 
     Of the encoder with readout of these trials (neurovl), the same trained on them (fine-tuned), and ridge on them; with
@@ -185,7 +202,14 @@ def _adapted(run: Run, encoder, one, targets, noise) -> dict:
     return {"neurovl": grown, "fine-tuned": fine_tune(run, grown or encoder, one, targets)}
 
 
-def score(run: Run, subject: str, one, networks: dict, targets, share=None) -> list[dict]:
+def score(
+    run: Run,
+    subject: str,
+    one: NewTrials,
+    networks: dict[str, BrainEncoder | None],
+    targets: Targets,
+    share: float | None = None,
+) -> list[dict]:
     """Two-way identification of a new subject's test pictures by encoders, and by ridge on the trials they adapted with.
 
     Parameters

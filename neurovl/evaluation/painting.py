@@ -1,5 +1,7 @@
 """Reconstructed test pictures, with and without each part, and over beta: RUN/reconstructions/."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -8,6 +10,7 @@ from neurovl.errors import DataError, MissingError
 from neurovl.evaluation.clip_score import score_clip_s
 from neurovl.evaluation.embeddings import chosen_images, derangement, held_out
 from neurovl.evaluation.score_table import Table
+from neurovl.language import BrainLLM
 from neurovl.language.dialogues import PROMPTS
 from neurovl.metrics import protocol
 from neurovl.results import Row, condition
@@ -65,7 +68,7 @@ def reconstruct(run: Run) -> None:
         pd.DataFrame(book.rows).to_csv(s.dir / "samples.csv", index=False)
 
 
-def prompts_from(llm, z, max_new_tokens: int) -> list[str]:
+def prompts_from(llm: BrainLLM, z: BrainEmbedding, max_new_tokens: int) -> list[str]:
     """The language model's prompt for the diffusion model, one a brain (instruction reconstruction)."""
     return llm.generate(
         z.hidden, [PROMPTS["reconstruction"][0]] * len(z), max_new_tokens=max_new_tokens
@@ -109,7 +112,7 @@ class _Album:
             )
 
 
-def read_samples(run_folder) -> pd.DataFrame:
+def read_samples(run_folder: Path) -> pd.DataFrame:
     """samples.csv of a run."""
     return pd.read_csv(
         run_folder / "reconstructions" / "samples.csv",

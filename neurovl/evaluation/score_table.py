@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from neurovl.encoder.targets import Targets
 from neurovl.metrics import protocol
 from neurovl.results import Row
 
@@ -50,7 +51,16 @@ class Table:
         self.keep(place, image_ids, values)
         self._row(place, values, chance, ceiling)
 
-    def add_embeddings(self, said, task, proto, subject, ids, targets, permutations: int) -> None:
+    def add_embeddings(
+        self,
+        said: dict[str, dict],
+        task: str,
+        proto: str,
+        subject: str,
+        ids: list[str],
+        targets: Targets,
+        permutations: int,
+    ) -> None:
         """Two-way identification of predicted embeddings among the test pictures, for each system and target.
 
         Parameters
