@@ -49,7 +49,7 @@ class Trials(Recordings):
         k = np.arange(n_trials)
         tables = [
             pd.DataFrame({"subject": s, "session": 1, "trial": k, "repeat": k % 2}).assign(
-                image_id=1000 * i + k // 2, split="train"
+                image_id=(1000 * i + k // 2).astype(str), split="train"
             )
             for i, s in enumerate(self._masks)
         ]

@@ -153,7 +153,7 @@ class Sessions(Recordings):
         table = pd.DataFrame({"subject": "subj01", "session": trial // TRIALS + 1, "trial": trial})
         split = np.where(trial % 10 == 0, "test", "train")
         super().__init__(
-            path.parent, ["subj01"], table.assign(image_id=trial, repeat=0, split=split)
+            path.parent, ["subj01"], table.assign(image_id=trial.astype(str), repeat=0, split=split)
         )
 
     def mask(self, subject):

@@ -7,7 +7,7 @@ import functools
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from neurovl.errors import DataError, MissingError
@@ -16,6 +16,8 @@ __all__ = [
     "PAPER_FILE",
     "Claim",
     "Row",
+    "condition",
+    "condition_value",
     "paper_results",
     "paper_value",
     "read_claims",
@@ -49,8 +51,9 @@ class Row:
 
     Attributes
     ----------
-    data, system, task, protocol, subject, metric : str
-        Which number. `subject` is ``subj01`` or ``all``.
+    data, system, condition, task, protocol, subject, metric : str
+        Which number. `system` is a name and nothing else; what is varied within it is in `condition`, as `condition`
+        writes it, empty where nothing is. `subject` is ``subj01`` or ``all``.
     value, ci_low, ci_high : float or None
         Score and 95 % bootstrap interval over images; an empty value has its reason in `note`.
     n : int or None
@@ -62,6 +65,7 @@ class Row:
 
     data: str
     system: str
+    condition: str = field(default="", kw_only=True)
     task: str
     protocol: str
     subject: str
@@ -77,6 +81,10 @@ class Row:
 
     def __post_init__(self):
         name = f"result {self.system}/{self.task}/{self.metric}"
+        if "=" in self.system:
+            raise DataError(
+                f"{name} has system {self.system!r}, expected a name: put what is varied into condition"
+            )
         _expect(name, "task", self.task, TASKS)
         _expect(name, "protocol", self.protocol, PROTOCOLS)
         if _missing(self.value):
@@ -109,6 +117,17 @@ class Claim:
         _expect(f"claim {self.claim!r}", "verdict", self.verdict, VERDICTS)
         if not _missing(self.value):
             _check_interval(f"claim {self.claim!r}", self.value, self.ci_low, self.ci_high)
+
+
+def condition(**varied: float) -> str:
+    """What is varied within a system, for the column of that name: ``condition(beta=0.9)`` is ``beta=0.9``."""
+    return " ".join(f"{name}={value:g}" for name, value in varied.items())
+
+
+def condition_value(condition: str, name: str) -> float | None:
+    """The number that a condition gives to `name`; None where that is not varied."""
+    given = dict(part.split("=") for part in condition.split())
+    return float(given[name]) if name in given else None
 
 
 def _missing(value) -> bool:
@@ -151,7 +170,7 @@ def _write_table(records: Iterable, kind: type, path: Path | str, order: list[st
     table["n"] = table["n"].astype("Int64")
     double = table.duplicated(order)
     if double.any():
-        first = ", ".join(table.loc[double.idxmax(), order].astype(str))
+        first = ", ".join(filter(None, table.loc[double.idxmax(), order]))
         raise DataError(f"two rows for {first}, expected one: drop the older one")
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -174,7 +193,7 @@ def _read_table(kind: type, path: Path | str):
     if list(table.columns) != columns:
         raise DataError(
             f"{path.name} has columns {', '.join(table.columns)}, expected {', '.join(columns)}: "
-            "write it again with neurovl evaluate"
+            "it is of another version, make it again with neurovl evaluate --run RUN or neurovl reproduce"
         )
     table[list(text)] = table[list(text)].fillna("")
     numbers = [column for column in columns if column not in text]
@@ -188,7 +207,7 @@ def _read_table(kind: type, path: Path | str):
 def write_results(rows: Iterable[Row], path: Path | str) -> Path:
     """Write ``results.csv`` in the order of `rows`; two rows for one number are refused."""
     return _write_table(
-        rows, Row, path, ["data", "system", "task", "protocol", "subject", "metric"]
+        rows, Row, path, ["data", "system", "condition", "task", "protocol", "subject", "metric"]
     )
 
 

@@ -26,10 +26,11 @@ from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
 from neurovl.recordings.opening import open_recordings
 from neurovl.results import read_results, write_results
-from neurovl.run import RunTables
+from neurovl.run import RunTables, open_run
 from neurovl.settings.sections import (
     Adaptation,
     Alignment,
+    Compute,
     EncoderShape,
     Evaluation,
     Preprocessing,
@@ -43,7 +44,7 @@ NETWORK = EncoderShape(width=16, layers=2, heads=2, head_hidden=16, readout=24)
 ALIGNMENT = Alignment(epochs=1, batch_size=64, synthetic=0.5, precision="no", variants=("main",))
 PROFILE = Profile(
     "small",
-    device="cpu",
+    compute=Compute(device="cpu"),
     preprocessing=Preprocessing(subjects=(1,), patches=(4,), off_mask="zero"),
     encoder=NETWORK,
     alignment=ALIGNMENT,
@@ -53,7 +54,7 @@ PROFILE = Profile(
 
 
 def train(folder, data, profile):
-    run = pipeline.start(data, folder, profile)[0]
+    run = pipeline.start(data, folder, profile)
     pipeline.write_tokens(run)
     pipeline.embed_targets(run)
     pipeline.train_encoder(run, "main")
@@ -137,7 +138,7 @@ def test_few_trials_are_standardised_and_resized_as_scipy_would(run, new, n):
     chosen = choose_pictures(recordings, name, 0, trials=n)
     found = read_trials(recordings, name, run.store, [chosen])[0]
     table = recordings.subject_trials(name).reset_index(drop=True)
-    own = (table.split == "train") & table.image_id.astype(str).isin(chosen)
+    own = (table.split == "train") & table.image_id.isin(chosen)
     used = np.flatnonzero(own | (table.split == "test"))
     assert own.sum() == n and found.transductive == ([] if n >= 20 else ["1"])
     np.testing.assert_array_equal(found.trials.trial, table.trial[used])
@@ -156,7 +157,7 @@ def test_other_trials_choose_nothing(run, new, monkeypatch):
     chosen = choose_pictures(recordings, name, 0, trials=90)
     before = read_trials(recordings, name, run.store, [chosen])[0]
     table = recordings.subject_trials(name)
-    training = table.image_id.astype(str).isin(chosen).to_numpy()
+    training = table.image_id.isin(chosen).to_numpy()
     read = recordings.session_voxels
 
     def louder(*arguments):
@@ -173,7 +174,7 @@ def test_other_trials_choose_nothing(run, new, monkeypatch):
 
 def test_pictures_are_nested_and_whole_and_from_the_training_split(new):
     name, recordings = new
-    own = recordings.subject_trials(name).astype({"image_id": str})
+    own = recordings.subject_trials(name)
     sets = [choose_pictures(recordings, name, 3, share) for share in (0.05, 0.25, 1)]
     assert set(sets[0]) < set(sets[1]) < set(sets[2])
     assert set(sets[2]) == set(own.image_id[own.split == "train"])
@@ -301,7 +302,7 @@ def test_an_encoder_without_readout_is_shown_as_it_is_and_fine_tuned(run, new, c
     plain = replace(
         PROFILE, encoder=replace(NETWORK, readout=0), alignment=replace(ALIGNMENT, synthetic=0.0)
     )
-    other = replace(run, folder=tmp_path, profile=plain)
+    other = replace(run, root=tmp_path, profile=plain, _networks={})
     pipeline.train_encoder(other, "main")
     pipeline.train_encoder(other, "plain")
     rows = adapted.curve(other, *new, shares=(0.0, 1.0))
@@ -323,7 +324,7 @@ def test_fine_tuning_sees_chosen_trials_alone_and_leaves_the_encoder(run, everyt
     stored, seen = everything.stored.copy(), targets.clip.clone()
     stored[test] = np.nan
     seen[targets.rows(everything.trials.image_id[test])] = np.nan
-    poisoned = SimpleNamespace(clip=seen, vae=targets.vae, rows=targets.rows, flat=targets.flat)
+    poisoned = replace(targets, clip=seen)
     tuned = fine_tune(run, encoder, replace(everything, stored=stored), poisoned)
     after = tuned.state_dict()
     assert all(bool(one.isfinite().all()) for one in after.values())
@@ -394,21 +395,22 @@ def test_the_curve_is_drawn_where_the_table_says(curve):
     assert len(drawn.lines) == len(axis.lines)
 
 
-def test_results_have_the_curve_of_the_profile_s_subject_alone(run, curve, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.Run, "speaks", False)
+def test_results_have_the_curve_of_the_profile_s_subject_alone(run, curve, monkeypatch):
+    monkeypatch.setattr(pipeline.Run, "has_captions", False)
     for others in ("concepts", "regions"):
         monkeypatch.setattr(scores, others, lambda _: {})
-    scores.score([run], tmp_path)
-    found = read_results(tmp_path / "results" / "results.csv")
+    scores.score([run])
+    found = read_results(run.folder / "results" / "results.csv")
     rows = found[found.task == "adaptation"]
     assert set(rows.subject) == {"subj02"} and "subj02" not in set(
         found.subject[found.task == "alignment"]
     )
     assert len(rows) == len(curve) and set(rows.data) == {"simulated-nsd"}
-    quarter, own = value(rows, system="ridge share=0.25"), value(curve, system="ridge", share=0.25)
+    quarter = value(rows, system="ridge", condition="share=0.25")
+    own = value(curve, system="ridge", share=0.25)
     assert (quarter.value, quarter.ci_low, quarter.n) == (own.value, own.ci_low, 50)
     assert quarter.note == "split shared1000; 50 training pictures, 150 trials"
-    empty = value(rows, system="neurovl share=0.001")
+    empty = value(rows, system="neurovl", condition="share=0.001")
     assert np.isnan(empty.value) and "2 or more" in empty.note
     table = RunTables(run.folder).adaptation
     pd.testing.assert_frame_equal(table, curve)
@@ -445,11 +447,11 @@ def test_the_new_subject_is_simulated_and_kept_out(tiny_nsd, tmp_path, monkeypat
     assert made["subjects"] == [1, 5, 2] and made["seed"] == 0
     monkeypatch.setattr(pipeline, "simulate_for", lambda *_: tiny_nsd)
     one = replace(profile, simulation=replace(world, subjects=(1,)))
-    run = pipeline.start(None, tmp_path / "run", one)[0]
+    run = pipeline.start(None, tmp_path / "run", one)
     assert run.recordings.subjects == ["subj01"]
-    assert pipeline.open_run(tmp_path / "run").recordings.subjects == ["subj01"]
+    assert open_run(tmp_path / "run").recordings.subjects == ["subj01"]
     assert open_subject_of(run) == "subj02"
-    given = pipeline.start(tiny_nsd, tmp_path / "given", one)[0]
+    given = pipeline.start(tiny_nsd, tmp_path / "given", one)
     assert given.recordings.subjects == ["subj01", "subj02"]
 
 

@@ -332,7 +332,7 @@ def told(captions=None, labels=None):
 
 
 def test_the_target_of_a_picture_with_captions_alone_is_their_mean(tmp_path):
-    write_targets(told({7: ["a dog", "a big dog"], 9: ["snow"]}), tmp_path, Words(), batch=1)
+    write_targets(told({"7": ["a dog", "a big dog"], "9": ["snow"]}), tmp_path, Words(), batch=1)
     targets = Targets.load(tmp_path)
     # 5 and 9 letters in 2 and 3 words; 4 letters in one.
     torch.testing.assert_close(targets.clip, torch.tensor([[7.0, 2.5], [4.0, 1.0]]))
@@ -356,7 +356,7 @@ def test_labels_that_clip_cannot_tell_apart_are_named(tmp_path):
 
 def test_a_picture_of_which_nothing_is_known_is_named(tmp_path):
     with pytest.raises(DataError, match="image 9 has neither picture nor caption nor label"):
-        write_targets(told({7: ["a dog"], 9: []}), tmp_path, Words())
+        write_targets(told({"7": ["a dog"], "9": []}), tmp_path, Words())
 
 
 def test_an_encoder_keeps_its_readout_on_disk(store, targets, tmp_path):

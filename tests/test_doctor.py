@@ -210,7 +210,7 @@ class TwoSessions:
             {
                 "subject": "subj02",
                 "session": [1, 1, 2, 2],
-                "image_id": [1, 2, 3, 4],
+                "image_id": ["1", "2", "3", "4"],
                 "split": ["train", "test"] * 2,
             }
         )

@@ -79,10 +79,10 @@ def test_a_metric_without_values_is_not_drawn():
     assert [axis.get_title() for axis in drawn] == ["A"]
 
 
-def test_beta_is_read_from_the_systems_name():
+def test_beta_is_read_from_the_condition():
     rows = table(
-        {"system": "neurovl beta=1", "value": 0.5},
-        {"system": "neurovl beta=0.6", "value": 0.4},
+        {"system": "neurovl", "condition": "beta=1", "value": 0.5},
+        {"system": "neurovl", "condition": "beta=0.6", "value": 0.4},
         {"system": "neurovl", "value": 0.3},
     )
     beta = figures.beta_rows(rows)

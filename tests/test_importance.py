@@ -267,7 +267,7 @@ def test_maps_lie_in_the_subjects_own_space(run):
 
 def test_rows_and_claims_follow(run):
     table = Table("simulated-nsd", "", 0, 200)
-    evaluation.importance.score_importance(run, table)
+    stage.score_importance(run, table)
     table.add_all_subjects()
     rows = stage.with_p(table.rows, run)
     difference = [r for r in rows if r.system == "vae-minus-clip" and r.subject == "all"]
@@ -304,7 +304,7 @@ def test_figures_show_the_table(run):
 
 
 def _first_level(mask):
-    return figures.data.levels_of(mask, 2)[0]
+    return figures.inputs.levels_of(mask, 2)[0]
 
 
 def test_without_regions_or_pictures_it_is_left_out(run, monkeypatch, tmp_path, caplog):

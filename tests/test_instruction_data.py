@@ -36,7 +36,7 @@ def run(tiny_nsd, tmp_path, monkeypatch):
 
 def training(run) -> list[str]:
     trials = run.recordings.trials
-    return [str(i) for i in trials.image_id[trials.split == "train"].unique()]
+    return trials.image_id[trials.split == "train"].unique().tolist()
 
 
 def said(run, ids):

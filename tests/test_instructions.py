@@ -346,16 +346,16 @@ class FakeRecordings:
         return BEACH[0]
 
     def objects(self, image_id):
-        return BEACH[1] if image_id % 2 else [thing("cat", (0, 0, 0.5, 0.5))]
+        return BEACH[1] if int(image_id) % 2 else [thing("cat", (0, 0, 0.5, 0.5))]
 
 
 def test_evaluation_set_is_fixed_and_complete():
-    first = evaluation_set(FakeRecordings(), [1, 2, 3], seed=0)
-    assert first == evaluation_set(FakeRecordings(), [1, 2, 3], seed=0)
+    first = evaluation_set(FakeRecordings(), list("123"), seed=0)
+    assert first == evaluation_set(FakeRecordings(), list("123"), seed=0)
     assert [d.type for d in first] == list(TYPES) * 3
     assert all(d.closed for d in first if d.type == "conversation")
-    assert [d for d in first if d.image_id == 3] == [
-        d for d in evaluation_set(FakeRecordings(), [3, 2, 5], seed=0) if d.image_id == 3
+    assert [d for d in first if d.image_id == "3"] == [
+        d for d in evaluation_set(FakeRecordings(), list("325"), seed=0) if d.image_id == "3"
     ]
 
 

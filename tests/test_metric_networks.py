@@ -222,7 +222,8 @@ def run(tmp_path, pictures):
             made.save(folder / f"{system}{i}.png")
             place = {"protocol": "average", "beta": 0.93, "prompt": "", "image_id": image_id}
             subject = "all" if turn == 0 else "subj01"
-            rows.append({"system": system, "subject": subject, "file": f"{system}{i}.png", **place})
+            place |= {"condition": "", "subject": subject, "file": f"{system}{i}.png"}
+            rows.append({"system": system, **place})
     for system in ("neurovl", "no-brain"):
         for i, image_id in enumerate(ids):
             said = f"a {('dog', 'cat')[i % 2]}" if system == "neurovl" else "nothing"
@@ -239,7 +240,9 @@ def run(tmp_path, pictures):
     )
     models = SimpleNamespace(metric="tiny")
     evaluation = SimpleNamespace(permutations=5)
-    profile = SimpleNamespace(models=models, device="cpu", seed=0, evaluation=evaluation)
+    profile = SimpleNamespace(
+        models=models, compute=SimpleNamespace(device="cpu"), seed=0, evaluation=evaluation
+    )
     return SimpleNamespace(folder=tmp_path, recordings=recordings, profile=profile)
 
 

@@ -96,7 +96,9 @@ def test_all_subjects_with_all_sessions(root, design):
         for subject, n in SESSIONS.items():
             trials = data.subject_trials(subject)
             slots = order[: (n - withheld) * 750]
-            assert trials.image_id.tolist() == [subjectim[subject - 1, m - 1] - 1 for m in slots]
+            assert trials.image_id.tolist() == [
+                str(subjectim[subject - 1, m - 1] - 1) for m in slots
+            ]
             assert ((trials.split == "test").to_numpy() == (slots <= 1000)).all()
             assert trials.session.tolist() == [t // 750 + 1 for t in range(len(slots))]
             assert trials["repeat"].max() == 2
@@ -112,7 +114,7 @@ def test_all_subjects_with_all_sessions(root, design):
             )
         )
         expected = {m for m in order[: (30 - withheld) * 750] if m <= 1000}
-        assert shared == {subjectim[0, m - 1] - 1 for m in expected}
+        assert shared == {str(subjectim[0, m - 1] - 1) for m in expected}
 
 
 def test_sessions_with_gaps(root, design):
@@ -123,7 +125,7 @@ def test_sessions_with_gaps(root, design):
     assert trials.session.unique().tolist() == [1, 2, 5] and len(trials) == 2250
     assert trials.trial.tolist() == list(range(2250))
     at = [*range(1500), *range(3000, 3750)]
-    assert trials.image_id.tolist() == [subjectim[2, order[t] - 1] - 1 for t in at]
+    assert trials.image_id.tolist() == [str(subjectim[2, order[t] - 1] - 1) for t in at]
     # showings are counted in the whole experiment, as NSD's table of pictures does
     assert trials["repeat"].tolist() == [int((order[:t] == order[t]).sum()) for t in at]
 

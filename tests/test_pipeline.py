@@ -10,7 +10,7 @@ import pytest
 
 from neurovl.errors import ConfigError, MissingError
 from neurovl.pipeline import reproduce
-from neurovl.results import read_claims, read_results
+from neurovl.results import condition, read_claims, read_results
 from neurovl.run import open_run
 from neurovl.settings.profile_files import load_profile, profile_from_dict, profile_names
 
@@ -158,7 +158,9 @@ def test_heatmaps_are_nifti_in_the_subject_s_space(smoke_run):
 
 def test_reconstructions_exist_for_every_beta(smoke_run):
     samples = pd.read_csv(smoke_run / "reconstructions" / "samples.csv", keep_default_na=False)
-    assert set(samples[samples.protocol == "beta"].beta) == {0.6, 0.9, 1.0}
+    ablation = samples[samples.condition != ""]
+    assert set(ablation.beta) == {0.6, 0.9, 1.0} and set(ablation.protocol) == {"average"}
+    assert [condition(beta=b) for b in ablation.beta] == ablation.condition.tolist()
     assert all((smoke_run / "reconstructions" / f).exists() for f in samples.file)
     assert (samples.prompt[samples.system == "no-llm"] == "").all()
     assert (samples.prompt[samples.system == "neurovl"] != "").mean() > 0.9

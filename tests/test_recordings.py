@@ -178,7 +178,9 @@ def test_the_crop_applies_to_boxes(nsd):
     table_path = nsd / "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
     table = pd.read_csv(table_path, index_col=0)
     nsd_id = next(
-        int(i) for i in open_recordings(nsd).trials.image_id if table.cocoSplit[i] == "train2017"
+        i
+        for i in map(int, open_recordings(nsd).trials.image_id)
+        if table.cocoSplit[i] == "train2017"
     )
     table.loc[nsd_id, "cropBox"] = "(0, 0, 0.25, 0)"
     table_path.unlink()

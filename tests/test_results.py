@@ -172,7 +172,7 @@ def test_a_second_process_waits_for_the_one_that_writes(tmp_path, writing, caplo
     thread.start()
     thread.join(1)
     assert thread.is_alive() and ran == []
-    assert "is being written by another process: waiting for it" in caplog.text
+    assert "waiting for another process that writes llm/" in caplog.text
     writing.send_signal(signal.SIGKILL)
     thread.join(20)
     assert ran == [True] and content(tmp_path / "llm") == "done"
@@ -296,9 +296,7 @@ EMPTY = Row(
     metric="spice",
     note="SPICE's jar is not here",
 )
-COLUMNS = (
-    "data,system,task,protocol,subject,metric,value,ci_low,ci_high,n,chance,ceiling,paper,note"
-)
+COLUMNS = "data,system,condition,task,protocol,subject,metric,value,ci_low,ci_high,n,chance,ceiling,paper,note"
 
 
 def test_results_come_back_as_written(tmp_path):
@@ -323,6 +321,7 @@ def test_results_come_back_as_written(tmp_path):
         ({"ci_low": None}, "half an interval"),
         ({"task": "captioning"}, "task 'captioning', expected one of alignment"),
         ({"protocol": "mean"}, "protocol 'mean', expected one of average, single"),
+        ({"system": "neurovl beta=1"}, "expected a name: put what is varied into condition"),
     ],
 )
 def test_rows_that_cannot_be_are_refused(changed, match):
@@ -343,9 +342,31 @@ def test_a_foreign_table_is_refused(tmp_path):
     path.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="results.csv has columns a, b, expected data, system"):
         results.read_results(path)
-    path.write_text(COLUMNS + "\nhaxby,ridge,guessing,single,subj01,accuracy,.5,,,8,,,,\n")
+    path.write_text(COLUMNS + "\nhaxby,ridge,,guessing,single,subj01,accuracy,.5,,,8,,,,\n")
     with pytest.raises(DataError, match="task 'guessing'"):
         results.read_results(path)
+
+
+def test_a_table_of_an_older_version_is_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text(COLUMNS.replace("condition,", "") + "\n")
+    with pytest.raises(DataError, match="expected data, system, condition, task") as problem:
+        results.read_results(path)
+    assert "neurovl evaluate --run RUN or neurovl reproduce" in str(problem.value)
+    assert "\n" not in str(problem.value) and ". " not in str(problem.value)
+
+
+def test_one_number_for_each_condition_of_a_system(tmp_path):
+    varied = [results.condition(beta=b) for b in (0.6, 1.0)]
+    assert varied == ["beta=0.6", "beta=1"] and results.condition() == ""
+    assert [results.condition_value(c, "beta") for c in varied] == [0.6, 1.0]
+    assert results.condition_value("", "beta") is None
+    assert results.condition_value("share=0.25", "beta") is None
+    rows = [ROW, *(Row(**vars(ROW) | {"condition": c}) for c in varied)]
+    table = results.read_results(results.write_results(rows, tmp_path / "results.csv"))
+    assert table.condition.tolist() == ["", "beta=0.6", "beta=1"]
+    with pytest.raises(DataError, match="two rows for simulated-nsd, neurovl, beta=1, recon"):
+        results.write_results([*rows, rows[-1]], tmp_path / "results.csv")
 
 
 def test_claims_come_back_as_written(tmp_path):

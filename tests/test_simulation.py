@@ -68,14 +68,14 @@ def data(tiny_nsd):
 
 def test_trials_and_split(reader, data):
     trials = data.subject_trials(reader.subject)
-    assert trials.image_id.tolist() == reader.ids()
+    assert trials.image_id.tolist() == [str(i) for i in reader.ids()]
     test = [reader.order[t] <= 1000 for t in range(750)]
     assert (trials.split == "test").tolist() == test
-    assert np.isin(trials.image_id[test] + 1, reader.sharedix).all()
+    assert np.isin(trials.image_id[test].astype(int) + 1, reader.sharedix).all()
     assert trials.groupby("image_id").size().eq(3).all()
     assert trials.trial.tolist() == list(range(750)) and set(trials.session) == {1}
     row = trials.iloc[17]
-    info = reader.stim[reader.stim.nsdId == row.image_id].iloc[0]
+    info = reader.stim[reader.stim.nsdId == int(row.image_id)].iloc[0]
     column = f"subject{reader.subject}_rep{row['repeat']}"
     assert info[column] == 18 and info[f"subject{reader.subject}"] == 1
 
@@ -111,6 +111,9 @@ def test_pictures_captions_objects(reader, data):
     assert picture.std() > 10
     row, _, captions = reader.coco("captions", nsd_id)
     assert [one["caption"] for one in captions] == data.captions(nsd_id)
+    assert data.captions(str(nsd_id)) == data.captions(nsd_id)
+    assert data.objects(str(nsd_id)) == data.objects(nsd_id)
+    np.testing.assert_array_equal(np.asarray(data.image(str(nsd_id))), picture)
     _, content, boxes = reader.coco("instances", nsd_id)
     names = {one["id"]: one["name"] for one in content["categories"]}
     top, bottom, left, right = ast.literal_eval(row.cropBox)
@@ -128,7 +131,7 @@ def test_pictures_captions_objects(reader, data):
 
 
 def test_unwritten_slot_is_refused(data):
-    unseen = min(set(range(200)) - set(data.trials.image_id))
+    unseen = min(set(range(200)) - set(map(int, data.trials.image_id)))
     with pytest.raises(Exception, match="never written"):
         data.image(unseen)
 

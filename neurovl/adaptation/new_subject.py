@@ -33,7 +33,7 @@ class NewTrials:
     Attributes
     ----------
     trials : DataFrame
-        As in a store, in presentation order; `image_id` as text.
+        As in a store, in presentation order.
     stored : float16 array, shape (n, V)
     transductive : list of str
         Sessions with fewer than 20 chosen trials, standardised by all of these trials, whatever their pictures.
@@ -116,7 +116,7 @@ def choose_pictures(recordings, subject: str, seed: int, share=None, trials=None
         A share outside 0 to 1, or fewer than 2 pictures.
     """
     own = recordings.subject_trials(subject)
-    counts = own[own.split == "train"].image_id.astype(str).value_counts().sort_index()
+    counts = own[own.split == "train"].image_id.value_counts().sort_index()
     counts = counts.iloc[np.random.default_rng([seed, 17]).permutation(len(counts))]
     if share is not None and not 0 < share <= 1:
         raise ConfigError(
@@ -163,7 +163,7 @@ def read_trials(recordings, subject: str, store, choices: list[list[str]]) -> li
             voxels[k].append(pack(resizer, inside, block, scale, shift))
             rows[k].append(own[used])
     return [
-        NewTrials(pd.concat(r, ignore_index=True).astype({"image_id": str}), np.concatenate(v), a)
+        NewTrials(pd.concat(r, ignore_index=True), np.concatenate(v), a)
         for r, v, a in zip(rows, voxels, alone, strict=True)
     ]
 
@@ -197,7 +197,7 @@ def _restricted(recordings, subject: str, chosen: list[str]):
     """The recordings of one subject in which only the chosen training pictures are for training, others 'unused'."""
     view = copy.copy(recordings)
     own = recordings.subject_trials(subject).copy()
-    left = (own.split == "train") & ~own.image_id.astype(str).isin(chosen)
+    left = (own.split == "train") & ~own.image_id.isin(chosen)
     view.trials = own.assign(split=own.split.mask(left, "unused"))
     return view
 
@@ -213,7 +213,7 @@ def _measured(view):
 
 def _pictures(recordings, subject: str, split: str) -> list[str]:
     own = recordings.subject_trials(subject)
-    return sorted(own.image_id[own.split == split].astype(str).unique())
+    return sorted(own.image_id[own.split == split].unique())
 
 
 def _same(name: str, subject) -> bool:

@@ -1,6 +1,7 @@
 """What brains are aligned with: CLIP and VAE embeddings of the pictures (paper section 3.1)."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +67,9 @@ class Targets:
         parts = [self.clip] + ([self.vae.flatten(1)] if vae and self.vae is not None else [])
         return torch.cat(parts, dim=1)
 
-    def rows(self, image_ids) -> torch.Tensor:
+    def rows(self, image_ids: Iterable[str]) -> torch.Tensor:
         """Row of each image id."""
-        return torch.tensor([self._row[str(i)] for i in image_ids])
+        return torch.tensor([self._row[i] for i in image_ids])
 
 
 def write_targets(recordings, folder: Path, clip, vae=None, batch: int = 200) -> None:
@@ -108,7 +109,7 @@ def write_targets(recordings, folder: Path, clip, vae=None, batch: int = 200) ->
         {"vae": torch.cat(vaes).contiguous()} if vaes else {}
     )
     save_file(tensors, folder / "targets.safetensors")
-    (folder / "image_ids.json").write_text(json.dumps([str(i) for i in ids]))
+    (folder / "image_ids.json").write_text(json.dumps(ids))
 
 
 def _words(recordings, image_id, clip) -> torch.Tensor:

@@ -1,9 +1,11 @@
 """Captions, descriptions, dialogues and reasoning about the test pictures: RUN/captions/answers.csv."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shuffled
-from neurovl.evaluation.score_table import PER_IMAGE, Table
+from neurovl.evaluation.score_table import Table
 from neurovl.language.dialogues import evaluation_set
 from neurovl.results import Row
 from neurovl.run import Run
@@ -49,7 +51,7 @@ def answer(run: Run) -> None:
                 ids, z = held_out(run, "main", subject, protocol)
                 wanted = chosen_images(ids, p.evaluation.caption_images, p.seed)
                 z = z.take([ids.index(i) for i in wanted])
-                talk = _questions(run, wanted)
+                talk = evaluation_set(run.recordings, wanted, p.seed)
                 if protocol == "single":
                     talk = [d for d in talk if d.type == "brief"]
                 systems = {"neurovl": z}
@@ -65,18 +67,13 @@ def answer(run: Run) -> None:
         pd.DataFrame(rows, columns=COLUMNS).to_csv(s.dir / "answers.csv", index=False)
 
 
-def _questions(run: Run, ids: list[str]):
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
-    return evaluation_set(run.recordings, [original[i] for i in ids], run.profile.seed)
-
-
 def _converse(model, hidden, ids, dialogues, max_new_tokens: int):
     """Ask all dialogues turn by turn; the model's own answers are the history of later turns."""
     row = {image: k for k, image in enumerate(ids)}
     history = [[] for _ in dialogues]
     for turn in range(max(len(d.turns) for d in dialogues)):
         live = [i for i, d in enumerate(dialogues) if len(d.turns) > turn]
-        brains = hidden[[row[str(dialogues[i].image_id)] for i in live]]
+        brains = hidden[[row[dialogues[i].image_id] for i in live]]
         asked = [dialogues[i].turns[turn][0] for i in live]
         answers = model.generate(brains, asked, [history[i] for i in live], max_new_tokens)
         for i, question, said in zip(live, asked, answers, strict=True):
@@ -84,7 +81,7 @@ def _converse(model, hidden, ids, dialogues, max_new_tokens: int):
             d = dialogues[i]
             yield {
                 "type": d.type,
-                "image_id": str(d.image_id),
+                "image_id": d.image_id,
                 "turn": turn,
                 "question": question,
                 "answer": said,
@@ -93,7 +90,7 @@ def _converse(model, hidden, ids, dialogues, max_new_tokens: int):
             }
 
 
-def read_answers(run_folder) -> pd.DataFrame:
+def read_answers(run_folder: Path) -> pd.DataFrame:
     """answers.csv of a run, text kept as text."""
     path = run_folder / "captions" / "answers.csv"
     return pd.read_csv(path, dtype={"image_id": str}, keep_default_na=False)
@@ -104,8 +101,7 @@ def score_text(run: Run, table: Table) -> None:
     from neurovl.metrics import captions as score_captions
 
     answers = read_answers(run.folder)
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
-    references = {i: run.recordings.captions(original[i]) for i in answers.image_id.unique()}
+    references = {i: run.recordings.captions(i) for i in answers.image_id.unique()}
 
     def corpus(part, task):
         refs = [
@@ -120,21 +116,14 @@ def score_text(run: Run, table: Table) -> None:
         for (system, proto), own in part.groupby(["system", "protocol"], sort=False):
             scores = blind if system == "no-brain" else corpus(own, task)
             for metric, result in scores.items():
-                fields = {
-                    "data": table.data,
-                    "system": system,
-                    "task": task,
-                    "protocol": proto,
-                    "subject": "all",
-                    "metric": metric,
-                }
+                place = table.place(system, task, proto, "all", metric)
                 if result.value is None:
-                    table.rows.append(Row(**fields, note=result.reason))
+                    table.rows.append(Row(**place, note=result.reason))
                     continue
                 interval = result.interval(table.seed, table.resamples)
                 table.rows.append(
                     Row(
-                        **fields,
+                        **place,
                         value=result.value,
                         ci_low=interval.low,
                         ci_high=interval.high,
@@ -143,15 +132,8 @@ def score_text(run: Run, table: Table) -> None:
                     )
                 )
                 if result.per_image is not None:
-                    values = {
-                        **fields,
-                        "subject": own.subject.to_numpy(),
-                        "image_id": own.image_id.to_numpy(),
-                        "value": result.per_image,
-                    }
-                    table.images.append(
-                        pd.DataFrame({**values, "metric": f"{metric}_sentence"}, columns=PER_IMAGE)
-                    )
+                    place |= {"metric": f"{metric}_sentence", "subject": own.subject.to_numpy()}
+                    table.keep(place, own.image_id, result.per_image)
     for kind, task in (("conversation", "dialogue"), ("localization", "localization")):
         part = answers[(answers.type == kind) & (answers.closed.astype(str) == "True")]
         right = (

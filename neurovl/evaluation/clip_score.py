@@ -24,18 +24,17 @@ def score_clip_s(run: Run, table: Table) -> None:
         clip = member.load()
     except (MissingError, DataError) as problem:
         for kind, system, proto in answers.groupby(["type", "system", "protocol"]).groups:
-            place = (table.data, system, TEXT_TASKS[kind], proto, "all", "clip_s")
-            table.rows.append(Row(*place, note=str(problem)))
+            place = table.place(system, TEXT_TASKS[kind], proto, "all", "clip_s")
+            table.rows.append(Row(**place, note=str(problem)))
         return
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
     ids = answers.image_id.unique().tolist()
     # Each picture is embedded once, not once for each of its captions.
-    images = clip.embed_images([run.recordings.image(original[i]) for i in ids])
+    images = clip.embed_images([run.recordings.image(i) for i in ids])
     row = {i: k for k, i in enumerate(ids)}
     answers = answers.assign(
         score=clip_s(clip, images[[row[i] for i in answers.image_id]], list(answers.answer))
     )
-    true = [run.recordings.captions(original[i])[0] for i in ids]
+    true = [run.recordings.captions(i)[0] for i in ids]
     ceiling = {"caption": float(clip_s(clip, images, true).mean())}
     blind = answers[answers.system == "no-brain"].groupby("type").score.mean()
     keys = ["type", "system", "protocol", "subject"]

@@ -1,10 +1,18 @@
 """Embeddings of the held-out pictures from brains: averaged, single-trial, shuffled or absent."""
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
 from neurovl.encoder.alignment import held_out_voxels, predict
+from neurovl.encoder.targets import Targets
+from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.run import Run
+
+if TYPE_CHECKING:
+    from neurovl.baselines.ridge import RidgeDecoder
 
 
 def chosen_images(ids: list[str], n: int | None, seed: int) -> list[str]:
@@ -15,7 +23,9 @@ def chosen_images(ids: list[str], n: int | None, seed: int) -> list[str]:
     return sorted(order[:n].tolist())
 
 
-def held_out(run: Run, system: str, subject: str, protocol: str = "average"):
+def held_out(
+    run: Run, system: str, subject: str, protocol: str = "average"
+) -> tuple[list[str], BrainEmbedding]:
     """Predictions for all test pictures of a subject.
 
     Returns
@@ -28,12 +38,16 @@ def held_out(run: Run, system: str, subject: str, protocol: str = "average"):
     return ids, predict(encoder, store.cut(voxels, encoder.layout))
 
 
-def fit_ridge(x, targets, image_ids, groups) -> dict:
-    """The linear baseline: a ridge regression of voxels (n, V) to each embedding of the pictures that were seen.
+def fit_ridge(
+    x: np.ndarray, targets: Targets, image_ids: Iterable[str], groups: np.ndarray
+) -> "dict[str, RidgeDecoder]":
+    """The linear baseline: a ridge regression of voxels to each embedding of the pictures that were seen.
 
     Parameters
     ----------
+    x : array, shape (n, V)
     targets : Targets
+    image_ids : iterable of str, n of them
     groups : array, shape (n,)
         What folds of the cross-validation must not share, such as the picture.
 
@@ -49,7 +63,7 @@ def fit_ridge(x, targets, image_ids, groups) -> dict:
     return {k: RidgeDecoder().fit(x, v[rows].flatten(1).numpy(), groups) for k, v in parts.items()}
 
 
-def linear_part(run: Run, z):
+def linear_part(run: Run, z: BrainEmbedding) -> dict[str, torch.Tensor | None] | None:
     """What the readout of the main encoder alone says: the decoder that its training starts from; None without."""
     encoder = run.encoder("main")
     if encoder.readout is None:
@@ -59,12 +73,12 @@ def linear_part(run: Run, z):
     return {"clip": said[:, :width], "vae": None if z.vae is None else said[:, width:]}
 
 
-def shuffled(z, seed: int):
+def shuffled(z: BrainEmbedding, seed: int) -> BrainEmbedding:
     """The embeddings dealt out among the pictures so that none keeps its own: the control that must fall to chance."""
     return z.take(derangement(len(z), seed))
 
 
-def no_brain(run: Run, n: int):
+def no_brain(run: Run, n: int) -> BrainEmbedding:
     """Embeddings of `n` volumes without any response, z-scores of 0: what is said or drawn without a brain."""
     encoder, store = run.encoder("main"), run.store
     empty = torch.zeros(1, len(store.region))

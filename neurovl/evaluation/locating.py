@@ -79,8 +79,8 @@ def _concepts(run: Run) -> dict[str, list[str]]:
     trials, settings = run.recordings.trials, run.profile.localization
     found: dict[str, list[str]] = {}
     for image in trials.image_id[trials.split == "test"].unique():
-        for category in {o["category"] for o in run.recordings.objects(image)}:
-            found.setdefault(category, []).append(str(image))
+        for category in run.categories(image):
+            found.setdefault(category, []).append(image)
     common = sorted(found, key=lambda c: (-len(found[c]), c))[: settings.max_concepts]
     return {c: sorted(found[c]) for c in common if len(found[c]) >= settings.min_images}
 

@@ -13,6 +13,7 @@ from neurovl.adaptation.adapting import (
     require_readout,
 )
 from neurovl.adaptation.new_subject import (
+    NewTrials,
     choose_pictures,
     embed_subject,
     open_subject,
@@ -20,10 +21,13 @@ from neurovl.adaptation.new_subject import (
     volumes_identity,
 )
 from neurovl.encoder.alignment import held_out_voxels, predict
+from neurovl.encoder.targets import Targets
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import ConfigError, NeurovlError
 from neurovl.evaluation.embeddings import fit_ridge
 from neurovl.evaluation.score_table import Table
-from neurovl.results import PROTOCOLS, Row
+from neurovl.recordings import Recordings
+from neurovl.results import PROTOCOLS, Row, condition
 from neurovl.run import Run
 
 logger = logging.getLogger(__name__)
@@ -34,7 +38,13 @@ WHOLE = "encoders/main holds no linear readout of each subject, so there is none
 
 
 def adapt(
-    run, subject: str, recordings, *, share=None, trials=None, seed=None
+    run: Run,
+    subject: str,
+    recordings: Recordings,
+    *,
+    share: float | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
 ) -> tuple[str, pd.DataFrame]:
     """RUN/encoders/adapted-SUBJECT-PERCENT: the main encoder with readout of a new subject, and its scores.
 
@@ -93,7 +103,14 @@ def adapt(
     return name, pd.read_csv(run.folder / "encoders" / name / "scores.csv")
 
 
-def curve(run: Run, subject: str, recordings, *, shares=None, seed=None) -> pd.DataFrame:
+def curve(
+    run: Run,
+    subject: str,
+    recordings: Recordings,
+    *,
+    shares: tuple[float, ...] | None = None,
+    seed: int | None = None,
+) -> pd.DataFrame:
     """RUN/adaptation/SUBJECT/curve.csv: scores over the share of a new subject's training pictures.
 
     Of the encoder with readout of these trials (neurovl), the same trained on them (fine-tuned), and ridge on them; with
@@ -133,7 +150,7 @@ def curve(run: Run, subject: str, recordings, *, shares=None, seed=None) -> pd.D
                     networks = {"neurovl": encoder} | {s: run.encoder(s) for s in _common(run)}
                 rows += score(run, subject, one, networks, targets, share)
             for share, reason in dropped.items():
-                rows += _without_value(run, subject, SYSTEMS, reason, {"share": share})
+                rows += _without_value(run, subject, SYSTEMS, reason, _varied(share))
             rows.sort(key=lambda row: row["share"])
             pd.DataFrame(rows).to_csv(s.dir / "curve.csv", index=False, float_format="%.6g")
     return pd.read_csv(run.folder / "adaptation" / subject / "curve.csv")
@@ -153,7 +170,7 @@ def curve_of_profile(run: Run) -> pd.DataFrame | None:
 
 
 def rows_of(curve: pd.DataFrame) -> list[Row]:
-    """Rows of results.csv: a system's name says its share, as in 'neurovl share=0.25', and the note how many trials."""
+    """Rows of results.csv: the condition says the share, as in 'share=0.25', and the note how many trials."""
     made = []
     for record in curve.astype(object).where(curve.notna(), None).to_dict("records"):
         words = [
@@ -161,7 +178,6 @@ def rows_of(curve: pd.DataFrame) -> list[Row]:
             f"{record['pictures']} training pictures, {record['trials']} trials",
         ]
         about = {
-            "system": f"{record['system']} share={record['share']:g}",
             "note": "; ".join(filter(None, words)),
             "n": None if record["n"] is None else int(record["n"]),
         }
@@ -186,7 +202,14 @@ def _adapted(run: Run, encoder, one, targets, noise) -> dict:
     return {"neurovl": grown, "fine-tuned": fine_tune(run, grown or encoder, one, targets)}
 
 
-def score(run: Run, subject: str, one, networks: dict, targets, share=None) -> list[dict]:
+def score(
+    run: Run,
+    subject: str,
+    one: NewTrials,
+    networks: dict[str, BrainEncoder | None],
+    targets: Targets,
+    share: float | None = None,
+) -> list[dict]:
     """Two-way identification of a new subject's test pictures by encoders, and by ridge on the trials they adapted with.
 
     Parameters
@@ -204,11 +227,7 @@ def score(run: Run, subject: str, one, networks: dict, targets, share=None) -> l
     """
     p, rows = run.profile, one.training
     used = one.trials.iloc[rows]
-    about = {
-        "share": float("nan") if share is None else share,
-        "pictures": used.image_id.nunique(),
-        "trials": len(rows),
-    }
+    about = _varied(share) | {"pictures": used.image_id.nunique(), "trials": len(rows)}
     table = Table(run.recordings.name, run.recordings.split_name, p.seed, p.evaluation.bootstrap)
     shown = used.image_id.to_numpy()
     fitted = fit_ridge(one.voxels("", rows), targets, shown, shown) if len(rows) else {}
@@ -236,6 +255,12 @@ def score(run: Run, subject: str, one, networks: dict, targets, share=None) -> l
             run, subject, ("ridge",), "ridge has no trials to be fitted to", about
         )
     return made
+
+
+def _varied(share: float | None) -> dict:
+    if share is None:
+        return {"condition": "", "share": float("nan")}
+    return {"condition": condition(share=share), "share": share}
 
 
 def sentence(table: pd.DataFrame) -> str:

@@ -1,5 +1,7 @@
 """Reconstructed test pictures, with and without each part, and over beta: RUN/reconstructions/."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -8,9 +10,10 @@ from neurovl.errors import DataError, MissingError
 from neurovl.evaluation.clip_score import score_clip_s
 from neurovl.evaluation.embeddings import chosen_images, derangement, held_out
 from neurovl.evaluation.score_table import Table
+from neurovl.language import BrainLLM
 from neurovl.language.dialogues import PROMPTS
 from neurovl.metrics import protocol
-from neurovl.results import Row
+from neurovl.results import Row, condition
 from neurovl.run import Run
 
 
@@ -18,7 +21,8 @@ def reconstruct(run: Run) -> None:
     """Reconstruct test pictures and list them in samples.csv.
 
     Systems: 'neurovl', 'no-llm' (empty prompt), 'no-vae' (start from noise), 'true-embedding' (the ceiling: true CLIP
-    embedding, true latent, a true caption). The beta ablation adds every beta with and without the language model.
+    embedding, true latent, a true caption). The beta ablation adds every beta with and without the language model, as a
+    condition of these two systems.
     """
     p, settings = run.profile, run.profile.reconstruction
     inputs = ["llm", "encoders/main", "targets", "tokens"]
@@ -57,13 +61,14 @@ def reconstruct(run: Run) -> None:
                     some = slice(settings.ablation_images)
                     for beta in settings.betas:
                         part = BrainEmbedding(z.clip[some], z.vae[some], z.hidden[some])
-                        book.add("neurovl", "beta", subject, few[some], part, prompts[some], beta)
-                        book.add("no-llm", "beta", subject, few[some], part, [""] * len(part), beta)
+                        about, varied = (protocol, subject, few[some], part), condition(beta=beta)
+                        book.add("neurovl", *about, prompts[some], beta, varied)
+                        book.add("no-llm", *about, [""] * len(part), beta, varied)
         _add_ceiling(run, book, few)
         pd.DataFrame(book.rows).to_csv(s.dir / "samples.csv", index=False)
 
 
-def prompts_from(llm, z, max_new_tokens: int) -> list[str]:
+def prompts_from(llm: BrainLLM, z: BrainEmbedding, max_new_tokens: int) -> list[str]:
     """The language model's prompt for the diffusion model, one a brain (instruction reconstruction)."""
     return llm.generate(
         z.hidden, [PROMPTS["reconstruction"][0]] * len(z), max_new_tokens=max_new_tokens
@@ -71,10 +76,9 @@ def prompts_from(llm, z, max_new_tokens: int) -> list[str]:
 
 
 def _add_ceiling(run: Run, book, ids) -> None:
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
     rows = run.targets.rows(ids)
     true = BrainEmbedding(run.targets.clip[rows], run.targets.vae[rows], run.targets.clip[rows])
-    prompts = [run.recordings.captions(original[i])[0] for i in ids]
+    prompts = [run.recordings.captions(i)[0] for i in ids]
     book.add(
         "true-embedding", "average", "all", ids, true, prompts, run.profile.reconstruction.beta
     )
@@ -86,9 +90,9 @@ class _Album:
     def __init__(self, folder, sampler, seed: int):
         self.folder, self.sampler, self.seed, self.rows = folder, sampler, seed, []
 
-    def add(self, system, protocol, subject, ids, z, prompts, beta) -> None:
+    def add(self, system, protocol, subject, ids, z, prompts, beta, condition="") -> None:
         seeds = [self.seed * 100_003 + k for k in range(len(ids))]
-        place = self.folder / f"{system}-{protocol}-{beta:g}" / subject
+        place = self.folder / "-".join(filter(None, (system, protocol, condition))) / subject
         place.mkdir(parents=True, exist_ok=True)
         for image_id, prompt, picture in zip(
             ids, prompts, self.sampler.batch(z, prompts, beta, seeds), strict=True
@@ -97,6 +101,7 @@ class _Album:
             self.rows.append(
                 {
                     "system": system,
+                    "condition": condition,
                     "protocol": protocol,
                     "beta": beta,
                     "subject": subject,
@@ -107,7 +112,7 @@ class _Album:
             )
 
 
-def read_samples(run_folder) -> pd.DataFrame:
+def read_samples(run_folder: Path) -> pd.DataFrame:
     """samples.csv of a run."""
     return pd.read_csv(
         run_folder / "reconstructions" / "samples.csv",
@@ -125,10 +130,9 @@ def score_pictures(run: Run, table: Table) -> None:
     from neurovl.metrics import pixcorr, ssim
 
     samples = read_samples(run.folder)
-    keys = ["system", "protocol", "beta", "subject"]
+    keys = ["system", "condition", "protocol", "subject"]
     groups = sorted(samples.groupby(keys, sort=False), key=lambda g: g[0][0] != "true-embedding")
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
-    seen = {i: run.recordings.image(original[i]) for i in samples.image_id.unique()}
+    seen = {i: run.recordings.image(i) for i in samples.image_id.unique()}
     found: dict[tuple, dict] = {key: {} for key, _ in groups}
     for key, part in groups:
         made, true = _made(run, part), [seen[i] for i in part.image_id]
@@ -152,8 +156,7 @@ def _score_by(network, scores, run: Run, groups, seen: dict, found: dict) -> Non
     """Add one network's scores of every group, (values, chance) by metric."""
     features = network.features(list(seen.values()))
     row = {i: k for k, i in enumerate(seen)}
-    original = {str(i): i for i in run.recordings.trials.image_id.unique()}
-    held = {i: [o["category"] for o in run.recordings.objects(original[i])] for i in seen}
+    held = {i: [o["category"] for o in run.recordings.objects(i)] for i in seen}
     for key, part in groups:
         made, ids = _made(run, part), part.image_id.tolist()
         order = derangement(len(ids), run.profile.seed)
@@ -188,27 +191,27 @@ def _fill(table: Table, groups, found: dict, missing: dict) -> None:
     ceiling: dict[str, float] = {}
     empty: dict[tuple, None] = {}
     for key, part in groups:
-        system, proto, beta, subject = key
-        name, rule = (f"{system} beta={beta:g}", "average") if proto == "beta" else (system, proto)
-        empty |= {(name, rule): None}
+        system, varied, proto, subject = key
+        empty |= {(system, varied, proto): None}
         for metric, (values, blind) in found[key].items():
             if system == "true-embedding":
                 ceiling[metric] = float(np.mean(values))
             table.add(
-                name,
+                system,
                 "reconstruction",
-                rule,
+                proto,
                 subject,
                 metric,
                 part.image_id.tolist(),
                 values,
                 float(blind),
                 ceiling.get(metric),
+                varied,
             )
-    for name, rule in empty:
+    for system, varied, proto in empty:
         for metric, reason in missing.items():
-            place = (table.data, name, "reconstruction", rule, "all", metric)
-            table.rows.append(Row(*place, note=reason))
+            place = table.place(system, "reconstruction", proto, "all", metric, varied)
+            table.rows.append(Row(**place, note=reason))
 
 
 def _made(run: Run, part) -> list:

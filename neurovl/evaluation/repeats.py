@@ -4,6 +4,7 @@ import numpy as np
 
 from neurovl.encoder.alignment import predict
 from neurovl.evaluation.embeddings import derangement
+from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
 from neurovl.results import Row
 from neurovl.run import Run
@@ -11,7 +12,7 @@ from neurovl.run import Run
 AVERAGED = "embeddings-averaged"
 
 
-def score_repeats(run: Run, table) -> None:
+def score_repeats(run: Run, table: Table) -> None:
     """Rows on the repeats of the test pictures, for every subject whose pictures have two or more.
 
     `embeddings-averaged` embeds each trial and averages, where `neurovl` averages volumes. `correlation_*` is the mean
@@ -89,7 +90,7 @@ def endless(r: float, q: float, n: float) -> float | None:
     return min(1.0, r / np.sqrt(n * q / (1 + (n - 1) * q)))
 
 
-def _noise_ceilings(run: Run, table, subject: str, n: float) -> None:
+def _noise_ceilings(run: Run, table: Table, subject: str, n: float) -> None:
     mask, p = run.recordings.mask(subject), run.profile
     for proto, trials in (("single", 1), ("average", n)):
         ceiling = run.recordings.noise_ceiling(subject, trials)
@@ -97,7 +98,6 @@ def _noise_ceilings(run: Run, table, subject: str, n: float) -> None:
             mean, low, high = protocol.bootstrap(
                 np.asarray(ceiling)[mask], p.seed, p.evaluation.bootstrap
             )
-            about = (table.data, "voxels", "alignment", proto, subject, "noise_ceiling")
-            table.rows.append(
-                Row(*about, mean, low, high, int(mask.sum()), note="n and interval are over voxels")
-            )
+            place = table.place("voxels", "alignment", proto, subject, "noise_ceiling")
+            about = {"n": int(mask.sum()), "note": "n and interval are over voxels"}
+            table.rows.append(Row(**place, value=mean, ci_low=low, ci_high=high, **about))

@@ -1,12 +1,16 @@
 """Per-image scores and the rows of results.csv that follow from them."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pandas as pd
 
+from neurovl.encoder.targets import Targets
 from neurovl.metrics import protocol
 from neurovl.results import Row
 
-PER_IMAGE = ["data", "system", "task", "protocol", "subject", "metric", "image_id", "value"]
+PLACE = ["data", "system", "condition", "task", "protocol", "subject", "metric"]
+PER_IMAGE = [*PLACE, "image_id", "value"]
 
 
 class Table:
@@ -17,37 +21,46 @@ class Table:
         self.images: list[pd.DataFrame] = []
         self.rows: list[Row] = []
 
+    def place(
+        self, system: str, task: str, proto: str, subject: str, metric: str, condition: str = ""
+    ) -> dict[str, str]:
+        """Which number: the columns of a `Row` that say so."""
+        names = (self.data, system, condition, task, proto, subject, metric)
+        return dict(zip(PLACE, names, strict=True))
+
+    def keep(self, place: dict, image_ids: Iterable[str], values: Sequence[float]) -> None:
+        """A score for each image without a row; values of `place` may be arrays as long."""
+        self.images.append(pd.DataFrame({**place, "image_id": list(image_ids), "value": values}))
+
     def add(
         self,
-        system,
-        task,
-        proto,
-        subject,
-        metric,
-        image_ids,
-        values,
-        chance=None,
-        ceiling=None,
+        system: str,
+        task: str,
+        proto: str,
+        subject: str,
+        metric: str,
+        image_ids: Iterable[str],
+        values: Sequence[float],
+        chance: float | None = None,
+        ceiling: float | None = None,
+        condition: str = "",
     ) -> None:
         """One metric of one system: a row, and a score for each image."""
         values = np.asarray(values, float)
-        fields = {
-            "data": self.data,
-            "system": system,
-            "task": task,
-            "protocol": proto,
-            "subject": subject,
-            "metric": metric,
-        }
-        self.images.append(
-            pd.DataFrame(
-                {**fields, "image_id": [str(i) for i in image_ids], "value": values},
-                columns=PER_IMAGE,
-            )
-        )
-        self._row(fields, values, chance, ceiling)
+        place = self.place(system, task, proto, subject, metric, condition)
+        self.keep(place, image_ids, values)
+        self._row(place, values, chance, ceiling)
 
-    def add_embeddings(self, said, task, proto, subject, ids, targets, permutations: int) -> None:
+    def add_embeddings(
+        self,
+        said: dict[str, dict],
+        task: str,
+        proto: str,
+        subject: str,
+        ids: list[str],
+        targets: Targets,
+        permutations: int,
+    ) -> None:
         """Two-way identification of predicted embeddings among the test pictures, for each system and target.
 
         Parameters
@@ -72,49 +85,40 @@ class Table:
                 scores = protocol.two_way(a, b)
                 self.add(system, task, proto, subject, f"two_way_{part}", ids, scores, chance, 1.0)
 
-    def _row(self, fields, values, chance, ceiling):
+    def _row(self, place: dict, values: np.ndarray, chance, ceiling) -> None:
         mean, low, high = protocol.bootstrap(values, self.seed, self.resamples)
+        note = f"split {self.split}" if self.split else ""
         self.rows.append(
             Row(
-                **fields,
+                **place,
                 value=mean,
                 ci_low=low,
                 ci_high=high,
                 n=len(values),
                 chance=chance,
                 ceiling=ceiling,
-                note=f"split {self.split}" if self.split else "",
+                note=note,
             )
         )
 
     def add_all_subjects(self) -> None:
         """Rows for subject 'all': the mean over subjects of each image's score, resampled by image."""
         table = pd.concat(self.images) if self.images else pd.DataFrame(columns=PER_IMAGE)
-        keys = ["system", "task", "protocol", "metric"]
-        for (system, task, proto, metric), part in table.groupby(keys, sort=False):
+        keys = ["system", "task", "protocol", "metric", "condition"]
+        for key, part in table.groupby(keys, sort=False):
+            system, task, proto, metric, condition = key
             if (part.subject == "all").any() or metric.endswith("_sentence"):
                 continue  # a sentence score is no published number: it serves the claims alone
-            like = [
-                r
-                for r in self.rows
-                if (r.system, r.task, r.protocol, r.metric) == (system, task, proto, metric)
-            ]
+            like = [r for r in self.rows if tuple(getattr(r, k) for k in keys) == key]
             chance, ceiling = (_mean([getattr(r, f) for r in like]) for f in ("chance", "ceiling"))
-            fields = {
-                "data": self.data,
-                "system": system,
-                "task": task,
-                "protocol": proto,
-                "subject": "all",
-                "metric": metric,
-            }
-            self._row(fields, part.groupby("image_id").value.mean().to_numpy(), chance, ceiling)
+            place = self.place(system, task, proto, "all", metric, condition)
+            self._row(place, part.groupby("image_id").value.mean().to_numpy(), chance, ceiling)
 
     def frame(self) -> pd.DataFrame:
         """All per-image scores."""
         return pd.concat(self.images, ignore_index=True)
 
 
-def _mean(values):
+def _mean(values: list[float | None]) -> float | None:
     known = [v for v in values if v is not None]
     return float(np.mean(known)) if known else None

@@ -71,7 +71,7 @@ def score(runs: list[Run]) -> None:
 def _with_paper(row: Row) -> Row:
     from dataclasses import replace
 
-    if row.subject != "all" or row.protocol == "beta":
+    if row.subject != "all" or row.condition:
         return row
     return replace(row, paper=paper_value(row.system, row.task, row.protocol, row.metric))
 

@@ -3,6 +3,8 @@
 Left out: everything that a trained network produced (`scores.py`, `pictures.py`, `brains.py`).
 """
 
+from collections.abc import Iterable
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -10,18 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from neurovl.figures.theme import CYCLE, INK, WIDTH, bare, finish, theme, wrap
+from neurovl.recordings import Recordings
 from neurovl.tokens.resize import resize_linear, resize_nearest
+from neurovl.tokens.store import TokenStore
 
 NO_CEILING = "no picture was shown twice, so no ceiling is known"
 
 
-def contact_sheet(recordings, image_ids, columns: int = 4) -> Figure:
+def contact_sheet(recordings: Recordings, image_ids: Iterable[str], columns: int = 4) -> Figure:
     """Pictures with their objects in boxes, and one caption below each.
 
     Parameters
     ----------
     recordings : Recordings
-    image_ids : sequence
+    image_ids : iterable of str
     columns : int
     """
     image_ids = list(image_ids)
@@ -51,7 +55,7 @@ def _box(axis, thing: dict, colour: str, size: int) -> None:
     axis.text(s=thing["category"], color="white", fontsize=8, bbox=back, clip_on=True, **place)
 
 
-def splits(recordings) -> pd.DataFrame:
+def splits(recordings: Recordings) -> pd.DataFrame:
     """Sessions, trials and pictures of each subject in the training and in the test set."""
     groups = recordings.trials.groupby(["subject", "split"])
     table = groups.agg(
@@ -60,7 +64,9 @@ def splits(recordings) -> pd.DataFrame:
     return table.assign(trials_per_picture=table.trials / table.pictures)
 
 
-def session(recordings, subject, n_trials: int = 120, n_voxels: int = 60) -> Figure:
+def session(
+    recordings: Recordings, subject: str | int, n_trials: int = 120, n_voxels: int = 60
+) -> Figure:
     """The beginning of a subject's first session: which showing each trial is, and the best voxels' responses.
 
     Parameters
@@ -96,7 +102,7 @@ def session(recordings, subject, n_trials: int = 120, n_voxels: int = 60) -> Fig
         return finish(figure, f"data: {recordings.name} · {recordings.subject_name(subject)}")
 
 
-def ceiling_histogram(recordings, n_repeats: int = 3) -> Figure:
+def ceiling_histogram(recordings: Recordings, n_repeats: int = 3) -> Figure:
     """Noise ceilings within each subject's mask, as a share of the variance of the mean of `n_repeats` trials."""
     with theme():
         figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
@@ -125,7 +131,9 @@ def ceiling_histogram(recordings, n_repeats: int = 3) -> Figure:
         return finish(figure, f"data: {recordings.name}")
 
 
-def ceiling_map(recordings, subject, n_slices: int = 6, n_repeats: int = 3) -> Figure:
+def ceiling_map(
+    recordings: Recordings, subject: str | int, n_slices: int = 6, n_repeats: int = 3
+) -> Figure:
     """Noise ceilings on horizontal slices of a subject's own brain, drawn by nilearn."""
     import nibabel
     from nilearn import plotting
@@ -168,7 +176,7 @@ def levels_of(mask: np.ndarray, n: int) -> list[int]:
     return sorted({int(k) for k in np.quantile(heights, (np.arange(n) + 0.5) / n).round()})
 
 
-def resize(recordings, store, subjects) -> Figure:
+def resize(recordings: Recordings, store: TokenStore, subjects: Iterable[str]) -> Figure:
     """One response volume of each subject on its own grid and on the common one, at the middle level of the mask."""
     subjects = list(subjects)
     with theme():
@@ -200,7 +208,7 @@ def resize(recordings, store, subjects) -> Figure:
         return finish(figure, f"data: {recordings.name}")
 
 
-def patches(store, layout: str | None = None, n_slices: int = 4) -> Figure:
+def patches(store: TokenStore, layout: str | None = None, n_slices: int = 4) -> Figure:
     """The region and the kept patches on one slice through each layer of patches, `n_slices` at most."""
     layout = layout or store.layouts[0]
     plan = store.plans[layout]
@@ -241,7 +249,7 @@ def patches(store, layout: str | None = None, n_slices: int = 4) -> Figure:
         )
 
 
-def tokens(store, subject, image_ids) -> Figure:
+def tokens(store: TokenStore, subject: str | int, image_ids: Iterable[str]) -> Figure:
     """Token matrices of pictures, each the mean over its repeats: one row a patch, one column a voxel of it."""
     image_ids = list(image_ids)
     with theme():

@@ -1,6 +1,7 @@
 """Tables for a page, and what a page says where a run lacks something."""
 
 import html
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,19 +34,14 @@ def real_brains(run: str | Path) -> Run | None:
     return None
 
 
-def absent(table: pd.DataFrame, expected, column: str = "system") -> str:
+def absent(table: pd.DataFrame, expected: Iterable[str], column: str = "system") -> str:
     """A sentence that names what a table lacks."""
     lacking = [x for x in expected if x not in set(table[column])]
     return f"Not part of this run: {', '.join(lacking)}." if lacking else "Nothing is left out."
 
 
-def show_table(table: pd.DataFrame, caption: str, digits: int = 3):
-    """A table for a page: rounded, missing values empty, wide ones to be scrolled.
-
-    Returns
-    -------
-    Html
-    """
+def show_table(table: pd.DataFrame, caption: str, digits: int = 3) -> Html:
+    """A table for a page: rounded, missing values empty, wide ones to be scrolled."""
     whole = table.select_dtypes("Int64")  # pandas prints its own missing value as <NA>
     table = table.assign(**{c: whole[c].astype(object).where(whole[c].notna(), "") for c in whole})
     body = table.rename_axis(columns=None).to_html(

@@ -3,10 +3,19 @@
 Left out: making them (`neurovl.reconstruction.reconstructor`) and scoring them (`neurovl.evaluation`).
 """
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
 from neurovl.figures.theme import WIDTH, bare, finish, theme, wrap
+from neurovl.recordings import Recordings
+from neurovl.run import RunTables
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def grid(rows: dict[str, list], below: list[str] | None = None, source: str = "") -> Figure:
@@ -41,12 +50,12 @@ def grid(rows: dict[str, list], below: list[str] | None = None, source: str = ""
         return finish(figure, source)
 
 
-def similarity(matrix, pictures: list, captions: list[str], source: str = "") -> Figure:
+def similarity(matrix: np.ndarray, pictures: list, captions: list[str], source: str = "") -> Figure:
     """Similarity of pictures (rows) and captions (columns) with its numbers; what belongs together is on the diagonal.
 
     Parameters
     ----------
-    matrix : array of shape (n_pictures, n_captions)
+    matrix : array, shape (n_pictures, n_captions)
     """
     n = len(pictures)
     with theme():
@@ -67,7 +76,7 @@ def similarity(matrix, pictures: list, captions: list[str], source: str = "") ->
         return finish(figure, source)
 
 
-def seen_and_made(tables, recordings, subject: str, n: int = 6) -> Figure:
+def seen_and_made(tables: RunTables, recordings: Recordings, subject: str, n: int = 6) -> Figure:
     """Test pictures above what each system made of them, with the language model's prompt below.
 
     Parameters
@@ -78,10 +87,11 @@ def seen_and_made(tables, recordings, subject: str, n: int = 6) -> Figure:
     n : int
         Pictures, the first of the list.
     """
-    own = tables.samples[tables.samples.subject == subject]
+    samples = tables.samples[tables.samples.condition == ""]
+    own = samples[samples.subject == subject]
     whole = own[(own.system == "neurovl") & (own.protocol == "average")].head(n)
     ids = whole.image_id.tolist()
-    ceiling = tables.samples[tables.samples.system == "true-embedding"]
+    ceiling = samples[samples.system == "true-embedding"]
     kinds = {
         "neurovl": own[(own.system == "neurovl") & (own.protocol == "average")],
         "one trial only": own[(own.system == "neurovl") & (own.protocol == "single")],
@@ -98,7 +108,6 @@ def seen_and_made(tables, recordings, subject: str, n: int = 6) -> Figure:
     return grid(rows, [f"“{p}”" for p in whole.prompt], source)
 
 
-def seen(recordings, ids) -> list:
-    """The pictures that were seen, by their ids as a run's tables hold them, as text."""
-    known = {str(i): i for i in recordings.trials.image_id.unique()}
-    return [recordings.image(known[str(i)]) for i in ids]
+def seen(recordings: Recordings, ids: Iterable[str]) -> "list[Image]":
+    """The pictures that were seen, by their ids."""
+    return [recordings.image(i) for i in ids]

@@ -3,6 +3,8 @@
 Left out: locating them (`neurovl.localization.concept_maps`).
 """
 
+from collections.abc import Iterable
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -55,14 +57,14 @@ def heat_slices(heats: dict, mask: np.ndarray, n_slices: int = 5, source: str = 
         return finish(figure, source)
 
 
-def roi_heat(rois: pd.DataFrame, regions=None, source: str = "") -> Figure:
+def roi_heat(rois: pd.DataFrame, regions: Iterable[str] | None = None, source: str = "") -> Figure:
     """Mean heat of each concept in each ROI, averaged over subjects.
 
     Parameters
     ----------
     rois : DataFrame
         Columns subject, concept, roi, mean.
-    regions : sequence of str, optional
+    regions : iterable of str, optional
         The ROIs to show; those that all subjects have by default.
     """
     table = rois.pivot_table(index="concept", columns="roi", values="mean", aggfunc="mean")

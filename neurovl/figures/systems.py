@@ -3,6 +3,8 @@
 Every number comes from the run's tables; chance is a dashed line or mark, the ceiling a dotted one.
 """
 
+from collections.abc import Iterable
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -10,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from neurovl.figures.theme import CYCLE, INK, WIDTH, colour, finish, name, theme, wrap
+from neurovl.results import condition_value
+from neurovl.run import RunTables
 
 SYSTEMS = (
     "neurovl",
@@ -102,7 +106,10 @@ def language_curve(curve: pd.DataFrame, source: str = "") -> Figure:
 
 
 def scores(
-    results: pd.DataFrame, metrics: dict[str, str], systems=SYSTEMS, source: str = ""
+    results: pd.DataFrame,
+    metrics: dict[str, str],
+    systems: Iterable[str] = SYSTEMS,
+    source: str = "",
 ) -> Figure:
     """Scores of systems with 95 % intervals, one panel a metric.
 
@@ -113,7 +120,7 @@ def scores(
         an open one a single trial.
     metrics : dict of str to str
         Metric to the title of its panel; those without a value are left out.
-    systems : sequence of str
+    systems : iterable of str
         Order from the top; those that are not in the table are not drawn.
     """
     known = results[results.value.notna() & results.metric.isin(metrics)]
@@ -172,12 +179,9 @@ def _score_key(figure, rows: pd.DataFrame) -> None:
 
 
 def beta_rows(results: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the beta ablation, with `beta` as a number and `system` without it."""
-    rows = results[results.system.str.contains(" beta=", regex=False)]
-    parts = rows.system.str.split(" beta=", expand=True, regex=False)
-    if rows.empty:
-        return rows.assign(beta=pd.Series(dtype=float))
-    return rows.assign(system=parts[0], beta=parts[1].astype(float)).sort_values("beta")
+    """The rows of the beta ablation, with `beta` as a number."""
+    beta = results.condition.map(lambda varied: condition_value(varied, "beta")).astype(float)
+    return results.assign(beta=beta)[beta.notna()].sort_values("beta", kind="stable")
 
 
 def beta_curves(rows: pd.DataFrame, metrics: dict[str, str], source: str = "") -> Figure:
@@ -245,7 +249,7 @@ def claims(table: pd.DataFrame, source: str = "") -> Figure:
         return finish(figure, source)
 
 
-def by_category(tables, system: str) -> Figure:
+def by_category(tables: RunTables, system: str) -> Figure:
     """Share of held-out blocks of each category that a system named right; the dashed line is chance.
 
     Parameters

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#666b75"  # contrast of about 5 to 1 on white, 4 to 1 on the dark theme's plates and on black
@@ -53,7 +54,7 @@ def colour(system: str) -> str:
     """The colour of a system; controls (shuffled, without a brain) are grey, further encoders lighter blue."""
     if re.fullmatch(r"p\d+(x\d+)*", system):
         return "#7FB2D6"
-    return _COLOURS.get(system.split(" ")[0], "#8A8F99")
+    return _COLOURS.get(system, "#8A8F99")
 
 
 def name(system: str) -> str:
@@ -102,7 +103,7 @@ def finish(figure: Figure, source: str = "") -> Figure:
     return figure
 
 
-def bare(axis) -> None:
+def bare(axis: Axes) -> None:
     """Leave nothing of an axis but what is drawn in it."""
     axis.set_xticks([])
     axis.set_yticks([])

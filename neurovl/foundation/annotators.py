@@ -182,8 +182,8 @@ def annotate(
 
     Parameters
     ----------
-    pictures : iterable of (image_id, PIL.Image)
-        The image may be a callable that gives it, so that pictures already done are not opened.
+    pictures : iterable of (str, PIL.Image)
+        Image id and image, which may be a callable that gives it, so that pictures already done are not opened.
     out : path
         Lines {"image_id", "captions", "objects"} in the order of `pictures`.
     n : int
@@ -203,11 +203,11 @@ def annotate(
     done = _whole_lines(partial)
     with open(partial, "a", encoding="utf-8") as file:
         for k, (image_id, image) in enumerate(tqdm(pictures, desc="annotating", disable=None)):
-            if str(image_id) in done:
+            if image_id in done:
                 continue
             image = image() if callable(image) else image
             line = {
-                "image_id": str(image_id),
+                "image_id": image_id,
                 "captions": captioner.captions(image, n, seed * 1_000_003 + k),
                 "objects": detector.objects(image),
             }

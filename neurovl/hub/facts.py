@@ -135,7 +135,7 @@ class TrainedEncoder:
             name, subject = "per-subject", self.subjects[0]
         if self.results is None:
             return DataFrame(columns=["system", "task"])
-        rows = self.results[self.results.subject == subject]
+        rows = self.results[(self.results.subject == subject) & (self.results.condition == "")]
         own = rows.task.isin(OWN_TASKS)
         return rows[(rows.system == name) | (own & rows.system.isin(REFERENCES))]
 

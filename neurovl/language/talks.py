@@ -28,12 +28,11 @@ def talks(
     seed : int
         With a picture's place among the pictures it fixes every draw.
     """
-    original = {str(i): i for i in recordings.trials.image_id.unique()}
     captions, objects = {}, {}
     for image in dict.fromkeys(image_ids):
         note = annotations.get(image)
-        captions[image] = recordings.captions(original[image])
-        objects[image] = recordings.objects(original[image])
+        captions[image] = recordings.captions(image)
+        objects[image] = recordings.objects(image)
         if note is not None:
             captions[image], objects[image] = captions[image] + note["captions"], note["objects"]
     names = category_frequencies(objects.values()) or None

@@ -9,12 +9,16 @@ import logging
 import re
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.reliability import ncsnr, noise_ceiling
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +74,7 @@ class Recordings:
     trials : DataFrame
         Columns ``subject, session, trial, image_id, repeat, split``, a subject's rows in
         presentation order; ``trial`` counts a subject's trials from 0 and is what `volumes` takes
-        as ``rows``; ``repeat`` counts from 0.
+        as ``rows``; ``image_id`` is text in every data set; ``repeat`` counts from 0.
     """
 
     name = ""
@@ -219,22 +223,25 @@ class Recordings:
         found = self._ncsnr[subject]
         return None if found is None else noise_ceiling(found, n_repeats)
 
-    def image(self, image_id):
-        """The picture as a PIL image."""
+    def image(self, image_id: str | int) -> "Image":
+        """The picture as a PIL image.
+
+        Here and below, `image_id` is text as in `trials`; a whole number stands for its digits.
+        """
         raise MissingError(
             f"{self.name} has no pictures, so there is none for image {image_id!r}: "
             "use the text targets"
         )
 
-    def captions(self, image_id) -> list[str]:
+    def captions(self, image_id: str | int) -> list[str]:
         """Sentences that describe the picture; empty where there are none."""
         return []
 
-    def objects(self, image_id) -> list[dict]:
+    def objects(self, image_id: str | int) -> list[dict]:
         """Objects in the picture: ``category``, ``supercategory``, ``box`` (x0, y0, x1, y1) in 0..1."""
         return []
 
-    def label(self, image_id) -> str | None:
+    def label(self, image_id: str | int) -> str | None:
         """The picture's only category, in data sets of single objects."""
         return None
 

@@ -50,7 +50,10 @@ class RunTables:
     @cached_property
     def images(self) -> pd.DataFrame:
         """per_image.csv: the score of each picture."""
-        return pd.read_csv(self.folder / "results" / "per_image.csv", dtype={"image_id": str})
+        file = self.folder / "results" / "per_image.csv"
+        return pd.read_csv(file, dtype={"condition": str, "image_id": str}).fillna(
+            {"condition": ""}
+        )
 
     @cached_property
     def answers(self) -> pd.DataFrame:

@@ -20,12 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.locks import exclusive
 from neurovl.stages.code import code_hash
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock: there two runs on one folder are the user's care
-    fcntl = None
 
 logger = logging.getLogger(__name__)
 
@@ -229,27 +225,6 @@ def _recover(partial: Path, final: Path, key: str) -> None:
         _replace(partial, final)
 
 
-def _lock(partial: Path) -> int | None:
-    """Make the partial folder and lock it, after any other process that writes this stage; None without locks."""
-    while True:
-        partial.mkdir(parents=True, exist_ok=True)
-        if fcntl is None:
-            return None
-        lock = os.open(partial, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("%s is being written by another process: waiting for it", partial.name)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:
-            logger.debug("this file system has no locks")
-            return lock
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), os.stat(partial)):
-                return lock
-        os.close(lock)  # the other process has given the folder its final name meanwhile
-
-
 def _take_over(partial: Path, key: str) -> bool:
     """Keep the content of the partial folder if it has the same key, else empty it; whether it was kept."""
     resumed = _read(partial / _MARK).get("key") == key
@@ -312,27 +287,25 @@ def stage(
     parts = {"settings": settings, "inputs": inputs, "seed": seed, "data": data}
     code = code_hash(work)
     key = _key({**parts, "code": code})
-    _recover(partial, final, key)
     if _is_whole(final, key):
         logger.debug("%s: up to date", final.name)
         yield Stage(final, key, done=True, resumed=False)
         return
-    if final.exists() and any(final.iterdir()) and not (final / PROVENANCE).exists():
-        raise DataError(
-            f"{final.name}/ holds files but no {PROVENANCE}, expected a stage of a run or nothing: "
-            "choose another run folder or move these files away"
-        )
-
     if _looking.get():
         raise NotUpToDate(
             f"{final.name}/ is not up to date, expected a finished stage: make it first"
         )
-    lock = _lock(partial)
-    try:
+    with exclusive(final, f"{final.name}/"):
+        _recover(partial, final, key)
         if _is_whole(final, key):
-            partial.rmdir()
             yield Stage(final, key, done=True, resumed=False)
             return
+        if final.exists() and any(final.iterdir()) and not (final / PROVENANCE).exists():
+            raise DataError(
+                f"{final.name}/ holds files but no {PROVENANCE}, expected a stage of a run or nothing: "
+                "choose another run folder or move these files away"
+            )
+        partial.mkdir(parents=True, exist_ok=True)
         resumed = _take_over(partial, key)
         _reset_peak_memory()
         start = time.perf_counter()
@@ -358,6 +331,3 @@ def stage(
         (partial / _MARK).unlink()
         _replace(partial, final)
         logger.info("%s: done in %.1f s", final.name, seconds)
-    finally:
-        if lock is not None:
-            os.close(lock)

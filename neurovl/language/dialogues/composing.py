@@ -53,7 +53,7 @@ class Dialogue:
     ----------
     type : str
         One of `TYPES`.
-    image_id : str or int or None
+    image_id : str or None
         The picture's id in its data set.
     turns : tuple of (question, answer)
         The picture stands before the first question.
@@ -62,7 +62,7 @@ class Dialogue:
     """
 
     type: str
-    image_id: str | int | None
+    image_id: str | None
     turns: tuple[tuple[str, str], ...]
     closed: bool = False
 
@@ -71,7 +71,7 @@ def dialogues(
     captions: Sequence[str],
     objects: Sequence[Mapping],
     rng: np.random.Generator,
-    image_id: str | int | None = None,
+    image_id: str | None = None,
     categories: Mapping[str, float] | Sequence[str] | None = None,
 ) -> list[Dialogue]:
     """Write dialogues of all six types about one picture (paper section 3).
@@ -83,7 +83,7 @@ def dialogues(
         `category`, `supercategory`, `box` (x0, y0, x1, y1) in 0..1, y downwards.
     rng : numpy Generator
         Draws captions, wordings, questions.
-    image_id : str or int, optional
+    image_id : str, optional
     categories : mapping of name to frequency, or names, optional
         What the data set holds: the absent things that are asked for come from here, as often as
         they are frequent (`category_frequencies`), so that a thing's name does not give away the
@@ -115,7 +115,7 @@ def evaluation_set(recordings: "Recordings", image_ids: Sequence, seed: int) -> 
     ----------
     recordings : Recordings
         Its `captions` and `objects` are read; the categories come from these pictures.
-    image_ids : sequence
+    image_ids : sequence of str
     seed : int
         With the picture's id it fixes every draw, whatever other pictures there are beside the
         frequencies of their categories.
@@ -124,7 +124,7 @@ def evaluation_set(recordings: "Recordings", image_ids: Sequence, seed: int) -> 
     names = category_frequencies(objects.values())
     out = []
     for image_id in image_ids:
-        rng = np.random.default_rng([seed, zlib.crc32(str(image_id).encode())])
+        rng = np.random.default_rng([seed, zlib.crc32(image_id.encode())])
         found: dict[str, Dialogue] = {}
         for d in dialogues(
             recordings.captions(image_id), objects[image_id], rng, image_id, names or None

@@ -156,14 +156,14 @@ class HaxbyRecordings(Recordings):
             blocks += [voxels[names == name].mean(0) for name in _in_order(names)]
         return np.asarray(blocks, np.float32)
 
-    def captions(self, image_id) -> list[str]:
+    def captions(self, image_id: str | int) -> list[str]:
         name = self.label(image_id)
         return [SENTENCES.get(name, f"a photo of a {name}.")]
 
-    def objects(self, image_id) -> list[dict]:
+    def objects(self, image_id: str | int) -> list[dict]:
         return []
 
-    def label(self, image_id) -> str:
+    def label(self, image_id: str | int) -> str:
         name = str(image_id).partition("-")[2]
         if name not in CATEGORIES:
             raise DataError(

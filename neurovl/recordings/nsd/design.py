@@ -86,12 +86,13 @@ def make_trials(design, subject: str, sessions) -> pd.DataFrame:
     repeat = pd.Series(order).groupby(order).cumcount().to_numpy()
     at = np.concatenate([np.arange((s - 1) * TRIALS, s * TRIALS) for s in sessions])
     slots = order[at]
+    nsd_ids = design["subjectim"][int(subject[-2:]) - 1, slots - 1] - 1
     return pd.DataFrame(
         {
             "subject": subject,
             "session": at // TRIALS + 1,
             "trial": np.arange(len(at)),
-            "image_id": design["subjectim"][int(subject[-2:]) - 1, slots - 1] - 1,
+            "image_id": nsd_ids.astype(str),
             "repeat": repeat[at],
             "split": np.where(slots <= SHARED, "test", "train"),
         }

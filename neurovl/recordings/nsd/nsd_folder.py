@@ -1,7 +1,7 @@
 """The Natural Scenes Dataset, real or simulated, as `Recordings`.
 
 Reads single-trial betas in the 1.8-mm functional space (``.nii.gz``, ``.nii`` or ``.hdf5``, whichever
-is there), of the sessions that are on disk. ``image_id`` is the 0-based nsdId; the pictures that all
+is there), of the sessions that are on disk. ``image_id`` is the 0-based nsdId in digits; the pictures that all
 subjects share are the test set. Leaves out surface data and betas of the simplest model (b1).
 
 Allen et al. 2022, Nat. Neurosci. 25:116; NSD Data Manual, cvnlab.slite.page.
@@ -9,6 +9,7 @@ Allen et al. 2022, Nat. Neurosci. 25:116; NSD Data Manual, cvnlab.slite.page.
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,9 @@ from neurovl.recordings.nsd.nsd_files import (
 )
 from neurovl.recordings.nsd.stimuli import Stimuli
 from neurovl.recordings.reliability import noise_ceiling
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 UNIT = 300  # counts of one percent signal change
 
@@ -231,13 +235,13 @@ class NSDRecordings(Recordings):
             self._silent[subject, session] = np.unravel_index(voxels, mask.shape, order="F")
         return self._silent[subject, session]
 
-    def image(self, image_id):
+    def image(self, image_id: str | int) -> "Image":
         return self._stimuli.image(image_id)
 
-    def captions(self, image_id) -> list[str]:
+    def captions(self, image_id: str | int) -> list[str]:
         return self._stimuli.captions(image_id)
 
-    def objects(self, image_id) -> list[dict]:
+    def objects(self, image_id: str | int) -> list[dict]:
         return self._stimuli.objects(image_id)
 
     def checksum(self) -> str:

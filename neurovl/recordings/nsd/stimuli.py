@@ -7,13 +7,18 @@ the whole photo, so they may name what was cut away.
 
 import ast
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.nsd.design import EXPERIMENT
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 STIMULI = Path("nsddata_stimuli/stimuli/nsd")
 N_IMAGES = 73_000
@@ -27,12 +32,12 @@ class Stimuli:
     ----------
     root : Path
         The NSD folder.
-    image_ids : sequence of int
+    image_ids : iterable of str or int
         The pictures whose annotations are kept.
     """
 
-    def __init__(self, root: Path, image_ids):
-        self.root, self._wanted = root, image_ids
+    def __init__(self, root: Path, image_ids: Iterable[str | int]):
+        self.root, self._wanted = root, [_nsd_id(one) for one in image_ids]
         self._table: pd.DataFrame | None = None
         self._annotations: dict[str, dict] = {}
 
@@ -40,10 +45,10 @@ class Stimuli:
     def has_images(self) -> bool:
         return (self.root / STIMULI / "nsd_stimuli.hdf5").is_file()
 
-    def image(self, image_id):
+    def image(self, image_id: str | int) -> "Image":
         """The picture, 425 x 425, as a PIL image."""
         import h5py
-        from PIL import Image
+        from PIL.Image import fromarray
 
         number = _nsd_id(image_id)
         path = self.root / STIMULI / "nsd_stimuli.hdf5"
@@ -71,14 +76,14 @@ class Stimuli:
                 f"{path.name} has imgBrick of {picture.dtype} and pictures of shape {picture.shape}, "
                 "expected uint8 and (425, 425, 3): neurovl download nsd --verify --to DIR"
             )
-        return Image.fromarray(picture)
+        return fromarray(picture)
 
-    def captions(self, image_id) -> list[str]:
+    def captions(self, image_id: str | int) -> list[str]:
         """COCO's sentences about the whole photo."""
         row = self._picture(image_id)
         return list(self._annotation("captions", row.cocoSplit).get(row.cocoId, []))
 
-    def objects(self, image_id) -> list[dict]:
+    def objects(self, image_id: str | int) -> list[dict]:
         """COCO's objects, their boxes cut to the crop; those that it leaves less than a tenth of are left out."""
         row = self._picture(image_id)
         crop = _read_crop(row.cropBox, image_id)
@@ -144,7 +149,7 @@ def crop_box(box, size, crop) -> tuple[float, float, float, float] | None:
     return float(x0), float(y0), float(x1), float(y1)
 
 
-def _nsd_id(image_id) -> int:
+def _nsd_id(image_id: str | int) -> int:
     text = str(image_id)
     if not text.isdigit() or int(text) >= N_IMAGES:
         raise DataError(f"{image_id!r} is no nsdId: expected an integer from 0 to {N_IMAGES - 1}")

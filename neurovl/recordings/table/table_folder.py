@@ -21,6 +21,7 @@ on another grid is refused.
 import logging
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,9 @@ from neurovl.recordings.table.table_files import (
     read_subjects,
     read_trials,
 )
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 logger = logging.getLogger(__name__)
 
@@ -246,12 +250,12 @@ class TableRecordings(Recordings):
             f"the volumes: {_resample(mask.name, file.name)}"
         )
 
-    def image(self, image_id):
+    def image(self, image_id: str | int) -> "PIL.Image.Image":
         from PIL import Image
 
         if not self.has_images:
             return super().image(image_id)
-        path = self._picture(image_id)
+        path = self._picture(str(image_id))
         inside(self.root, f"stimuli/{path.name}", "trials.tsv")
         try:
             with Image.open(path) as picture:
@@ -262,8 +266,7 @@ class TableRecordings(Recordings):
                 "expected a PNG or JPEG file: export it again"
             ) from problem
 
-    def _picture(self, image_id) -> Path:
-        name = str(image_id)
+    def _picture(self, name: str) -> Path:
         for ending in PICTURES:
             if name + ending in self._pictures:
                 return self._pictures[name + ending]
@@ -272,7 +275,7 @@ class TableRecordings(Recordings):
             "add it, or remove the folder stimuli to train the text targets alone"
         )
 
-    def captions(self, image_id) -> list[str]:
+    def captions(self, image_id: str | int) -> list[str]:
         return list(self._sentences.get(str(image_id), []))
 
     def checksum(self) -> str:
