@@ -30,26 +30,39 @@ def cells(notebook: Path, kind: str) -> list[dict]:
     return [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == kind]
 
 
-def tree() -> dict[str, str]:
-    """The README's list of files as path -> what it says."""
-    block = re.search(r"```\n(neurovl/\n.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
-    found, folders = {}, []
-    for line in block.splitlines():
-        name, _, text = line.strip().partition(" ")
-        depth = (len(line) - len(line.lstrip())) // 2
-        folders[depth:] = [name] if name.endswith("/") else []
-        found["".join(folders[:depth]) + name] = text.strip()
-    return found
+def rooms() -> dict[str, str]:
+    """The README's list of rooms: name -> what it says."""
+    block = re.search(r"```\nneurovl/\n(.*?)notebooks/", (ROOT / "README.md").read_text(), re.S)[1]
+    lines = (line.strip().partition(" ") for line in block.splitlines())
+    return {name.rstrip("/"): text.strip() for name, _, text in lines}
 
 
-def test_every_module_stands_in_the_readme_and_no_other():
-    listed = {path for path in tree() if path.endswith(".py")}
-    there = {named(path) for path in MODULES if path.name != "__init__.py"}
-    assert listed == there
+def test_every_room_stands_in_the_readme_in_the_order_of_its_imports():
+    there = {path.name for path in (ROOT / "neurovl").iterdir() if path.is_dir()} - {"__pycache__"}
+    there |= {path.name for path in (ROOT / "neurovl").glob("[!_]*.py")}
+    assert set(rooms()) == there and all(rooms().values())
+    order = [name.removesuffix(".py") for name in rooms()]
+    rank = {name: k for k, layer in enumerate(layers()) for name in layer}
+    assert sorted(order) == sorted(set(rank) - {"__main__"})
+    assert [rank[name] for name in order] == sorted(rank[name] for name in order)
 
 
-def test_every_line_of_the_readme_tree_says_something():
-    assert [path for path, text in tree().items() if path != "neurovl/" and not text] == []
+def layers() -> list[list[str]]:
+    """The rooms by layer, as pyproject.toml has them from the top."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    whole = next(one for one in contracts["contracts"] if one["containers"] == ["neurovl"])
+    return [re.split(r" [|:] ", layer) for layer in whole["layers"]]
+
+
+def test_every_room_says_what_it_is_for_and_what_it_may_import():
+    for name in (name for name in rooms() if not name.endswith(".py")):
+        said = ast.get_docstring(ast.parse((ROOT / "neurovl" / name / "__init__.py").read_text()))
+        assert re.search(r"\b[Ii]mports?\b", said), name
+
+
+def test_no_two_modules_have_one_name():
+    names = [path.name for path in MODULES if path.name != "__init__.py"]
+    assert sorted(names) == sorted(set(names))
 
 
 def test_links_of_the_readme_lead_somewhere():

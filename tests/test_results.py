@@ -94,7 +94,7 @@ def test_what_does_not_matter_skips(tmp_path):
 
 def test_changed_code_reruns(tmp_path, monkeypatch):
     assert run(tmp_path / "tokens")
-    monkeypatch.setattr("neurovl.stages.folder.code_hash", lambda work: "other")
+    monkeypatch.setattr("neurovl.stages.stage_folder.code_hash", lambda work: "other")
     assert run(tmp_path / "tokens")
 
 

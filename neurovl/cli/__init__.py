@@ -1,4 +1,7 @@
-"""The command line: each verb a few lines around the package; every error one sentence, without a traceback."""
+"""The command line: each verb a few lines around the package; every error one sentence, without a traceback.
+
+Imports every room, inside the verbs.
+"""
 
 import logging
 import os

@@ -2,6 +2,7 @@
 
 `answer`, `reconstruct`, `localize` and `measure_importance` write their outputs below the run folder; `score` reads them and writes
 results.csv, per_image.csv and claims.csv.
+Imports `adaptation`, `run` and what lies below.
 """
 
 from neurovl.evaluation.answering import answer

@@ -1,6 +1,7 @@
 """Figures of the notebooks: matplotlib figures from recordings and from the tables of a run.
 
 Each returns a closed figure with a transparent background. Nothing is computed here that a table does not hold.
+Imports `run` and the rooms below whose arrays it draws; computes nothing.
 """
 
 from neurovl.figures.head_regions import importance_slices, region_importance

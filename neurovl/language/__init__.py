@@ -2,6 +2,7 @@
 
 Any causal language model of transformers will do. `BrainLLM` answers and chats, `fit_language`
 trains it; the dialogues come from `neurovl.language.dialogues`.
+Imports foundation, training and what lies below; never reconstruction, localization or `run`.
 """
 
 from neurovl.language.chat import Chat

@@ -1,7 +1,7 @@
 """Stages of a run: whole or not at all, done again only when something that they rest on changed. Imports errors alone."""
 
 from neurovl.stages.code import code_hash
-from neurovl.stages.folder import (
+from neurovl.stages.stage_folder import (
     PROVENANCE,
     NotUpToDate,
     Stage,
