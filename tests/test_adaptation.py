@@ -26,7 +26,7 @@ from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
 from neurovl.recordings.opening import open_recordings
 from neurovl.results import read_results, write_results
-from neurovl.run import RunTables, open_run
+from neurovl.run import Run, RunTables, open_run
 from neurovl.settings.sections import (
     Adaptation,
     Alignment,
@@ -290,7 +290,7 @@ def test_an_encoder_without_readout_is_refused(run, new, monkeypatch):
     with pytest.raises(ConfigError, match="encoder.readout_of to subject"):
         adapted.adapt(replace(run, profile=common), *new)
     plain = BrainEncoder(*run.store.shape(), 64, None, "p4", 16, 2, 2)
-    monkeypatch.setattr(pipeline.Run, "encoder", lambda *_: plain)
+    monkeypatch.setattr(Run, "encoder", lambda *_: plain)
     with pytest.raises(ConfigError, match="encoder.readout to 128"):
         adapted.adapt(run, *new)
 
@@ -302,7 +302,7 @@ def test_an_encoder_without_readout_is_shown_as_it_is_and_fine_tuned(run, new, c
     plain = replace(
         PROFILE, encoder=replace(NETWORK, readout=0), alignment=replace(ALIGNMENT, synthetic=0.0)
     )
-    other = replace(run, root=tmp_path, profile=plain, _networks={})
+    other = replace(run, root=tmp_path, profile=plain, _found={})
     pipeline.train_encoder(other, "main")
     pipeline.train_encoder(other, "plain")
     rows = adapted.curve(other, *new, shares=(0.0, 1.0))
@@ -396,7 +396,7 @@ def test_the_curve_is_drawn_where_the_table_says(curve):
 
 
 def test_results_have_the_curve_of_the_profile_s_subject_alone(run, curve, monkeypatch):
-    monkeypatch.setattr(pipeline.Run, "has_captions", False)
+    monkeypatch.setattr(Run, "has_captions", False)
     for others in ("concepts", "regions"):
         monkeypatch.setattr(scores, others, lambda _: {})
     scores.score([run])
@@ -445,7 +445,7 @@ def test_the_new_subject_is_simulated_and_kept_out(tiny_nsd, tmp_path, monkeypat
     profile = Profile("small", simulation=world, adaptation=Adaptation(subject=2))
     assert pipeline.simulate_for(profile, tmp_path).name == "simulated-nsd-1-5-2-s1-x6"
     assert made["subjects"] == [1, 5, 2] and made["seed"] == 0
-    monkeypatch.setattr(pipeline, "simulate_for", lambda *_: tiny_nsd)
+    monkeypatch.setattr("neurovl.pipeline.starting.simulate_for", lambda *_: tiny_nsd)
     one = replace(profile, simulation=replace(world, subjects=(1,)))
     run = pipeline.start(None, tmp_path / "run", one)
     assert run.recordings.subjects == ["subj01"]

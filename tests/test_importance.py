@@ -309,12 +309,13 @@ def _first_level(mask):
 
 def test_without_regions_or_pictures_it_is_left_out(run, monkeypatch, tmp_path, caplog):
     caplog.set_level("INFO")
-    plain = SimpleNamespace(store=run.store, recordings=SimpleNamespace(has_images=False))
+    about = {"store": run.store, "once": lambda name, find: find()}
+    plain = SimpleNamespace(recordings=SimpleNamespace(has_images=False), **about)
     assert evaluation.regions(plain) == {}
     assert "importance of regions is left out" in caplog.text
     own = run.recordings
     bare = SimpleNamespace(has_images=True, mask=own.mask, rois=lambda s: {"V1": own.rois(s)["V1"]})
-    assert evaluation.regions(SimpleNamespace(store=run.store, recordings=bare)) == {}
+    assert evaluation.regions(SimpleNamespace(recordings=bare, **about)) == {}
     write_record(tmp_path, run.profile, "data", {"data": "x", "simulated": False, "folds": 1})
     assert RunTables(tmp_path).importance.empty
     assert RunTables(tmp_path).token_maps("subj01") == {}
