@@ -391,7 +391,7 @@ def test_each_stage_is_held_against_the_machine():
 
 
 def test_a_gpu_that_was_asked_for_and_is_not_here_is_named():
-    wanted = replace(load_profile("smoke"), device="cuda")
+    wanted = load_profile("smoke", device="cuda")
     absent = Machine("cuda", "2 cores", 0.0, 8e9, False, 2)
     first = machine.examine_machine(wanted, None, machine=absent)[0]
     assert first.stops and "no GPU" in first.what

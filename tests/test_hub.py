@@ -390,7 +390,7 @@ def test_real_recordings_put_their_terms_on_the_weights(own_run, tmp_path):
 
 
 def test_no_path_of_this_machine_leaves_it(own_run, tmp_path):
-    file = own_run / "encoders" / "main" / "provenance.json"
+    file = own_run / "run.json"
     record = json.loads(file.read_text())
     record["settings"]["models"] |= {
         "clip": "../secret/place/clip-a",

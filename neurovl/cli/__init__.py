@@ -14,9 +14,8 @@ from neurovl.errors import ConfigError, NeurovlError
 
 def main() -> None:
     """Entry point: runs the verb; exits with 1 and one sentence where something is not as it should be."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("httpx", "root", "papermill", "nilearn"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("neurovl").setLevel(logging.INFO)
     try:
         _require_one_process()
         app()

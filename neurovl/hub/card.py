@@ -3,6 +3,8 @@
 Everything is taken from the run's records and results.csv; nothing is computed anew.
 """
 
+from dataclasses import asdict
+
 from neurovl.hub.facts import OWN_TASKS, REFERENCES, TrainedEncoder, public_models
 from neurovl.recordings.nsd import BETAS
 
@@ -135,7 +137,7 @@ def _preprocessing(facts: TrainedEncoder) -> str:
             f"{plan.off_mask} (keep: all voxels of a kept patch; zero: 0 outside the subjects' united region; own: 0 outside each subject's own)",
         ),
     ]
-    models = public_models(facts.record["settings"]["models"])
+    models = public_models(asdict(facts.run["settings"].models))
     targets = [("CLIP target", _model(models["clip"]))]
     if facts.system["use_vae"]:
         targets.append(("VAE target", f"{_model(models['unclip'])}, scaled latent"))

