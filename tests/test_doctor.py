@@ -349,6 +349,15 @@ def test_a_language_model_is_trained_in_four_times_its_weights():
     assert stage("smoke", "train llm 2").device < 1e9
 
 
+def test_parts_of_a_batch_take_less_memory_than_the_whole():
+    paper = load_profile("paper")
+    in_parts = replace(paper, language=replace(paper.language, accumulate=(1, 24)))
+    single = replace(paper, language=replace(paper.language, batch_size=(32, 1)))
+    both = [needs.needs(p, needs.sizes_for(p), True, 2) for p in (in_parts, single)]
+    a, b = (next(one for one in rows if one.stage == "train llm 2") for rows in both)
+    assert a.device == b.device < stage("paper", "train llm 2").device
+
+
 def test_captioner_and_detector_are_held_at_the_same_time():
     # 3.74e9 parameters of BLIP-2 and 41.5e6 of DETR; the detector is too small to be loaded in 16 bits.
     assert 7.48e9 + 0.16e9 < stage("paper", "annotate").device < 7.5e9 + 0.17e9 + 0.4e9

@@ -95,6 +95,14 @@ def test_beta_is_read_from_the_condition():
     assert line.get_xdata().tolist() == [0.6, 1.0] and line.get_ydata().tolist() == [0.4, 0.5]
 
 
+def test_the_curves_of_both_stages_stand_one_after_the_other():
+    """Points may be means of several steps, so places come from the column `step`."""
+    stages = {"stage": [1, 1, 2, 2], "step": [2, 4, 8, 16], "loss": [4.0, 3.0, 2.0, 1.0]}
+    first, _, second, _ = figures.language_curve(pd.DataFrame(stages)).axes[0].lines
+    assert first.get_xdata().tolist() == [2, 4] and second.get_xdata().tolist() == [12, 20]
+    assert second.get_ydata().tolist() == [2.0, 1.0]
+
+
 def test_claims_without_a_number_are_left_to_the_table(run):
     claims = RunTables(run).claims
     empty = claims.assign(

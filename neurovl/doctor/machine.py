@@ -15,8 +15,8 @@ FIXES = {
     "targets": "use a machine with more memory, or a smaller models.image_size",
     "train encoder": "lower alignment.batch_size or take fewer subjects with preprocessing.subjects",
     "annotate": "name a smaller models.captioner, or set it to null: captions and boxes are then the data's own",
-    "train llm 1": "lower language.batch_size, or name a smaller models.llm",
-    "train llm 2": "lower language.batch_size, name a smaller models.llm, or train it on a device with more memory",
+    "train llm 1": "raise language.accumulate, or name a smaller models.llm",
+    "train llm 2": "raise language.accumulate, name a smaller models.llm, or train it on a device with more memory",
     "answers": "name a smaller models.llm",
     "reconstruct": "use a device with more memory, or a smaller models.image_size",
 }

@@ -283,7 +283,8 @@ def _language(profile: Profile, s: Sizes, half: bool) -> list[Need]:
     length = s.tokens + 1 + TEXT
     hidden = 2 * F16 * s.train * (s.tokens + 1) * width
     found = []
-    for stage, batch in enumerate(settings.batch_size, 1):
+    parts = zip(settings.batch_size, settings.accumulate, strict=True)
+    for stage, batch in enumerate((whole // count for whole, count in parts), 1):
         kept = batch * length * layers * llm_bytes(config, stage == 2, half)
         logits = batch * length * vocabulary * (12 if half else 16)
         states = (weight * 4 if stage == 2 else weight) * n

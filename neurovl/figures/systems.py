@@ -94,12 +94,12 @@ def language_curve(curve: pd.DataFrame, source: str = "") -> Figure:
         figure, axis = plt.subplots(figsize=(WIDTH, 3))
         start = 0
         for number, (stage, part) in enumerate(curve.groupby("stage")):
-            step = start + np.arange(len(part))
+            step = start + part.step
             smooth = part.loss.rolling(10, min_periods=1).mean()
             what = "projector alone" if stage == 1 else "projector and language model"
             axis.plot(step, part.loss, color=CYCLE[number], lw=0.6, alpha=0.35)
             axis.plot(step, smooth, color=CYCLE[number], lw=1.8, label=f"stage {stage}: {what}")
-            start += len(part)
+            start += part.step.iloc[-1]
         axis.set(xlabel="step", ylabel="cross-entropy per token")
         axis.legend()
         return finish(figure, source)
