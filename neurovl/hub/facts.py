@@ -144,7 +144,7 @@ def public_models(models: dict) -> dict:
     """Names of models for others to read: hub ids as they are, of a folder's path the last part alone."""
     if isinstance(models, dict):
         return {name: public_models(value) for name, value in models.items()}
-    if isinstance(models, list):
+    if isinstance(models, list | tuple):
         return [public_models(one) for one in models]
     is_path = isinstance(models, str) and (
         models.startswith((".", "/", "~")) or models.count("/") > 1
