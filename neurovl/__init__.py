@@ -32,7 +32,7 @@ _MODULES = ("metrics", "foundation", "figures", "widgets")
 __all__ = [*_WHERE, *_MODULES, "__version__"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name in _WHERE:
         return getattr(import_module(f".{_WHERE[name]}", __name__), name)
     if name in _MODULES:
@@ -40,5 +40,5 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'neurovl' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from neurovl.cli.options import (
     train_app,
 )
 from neurovl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from neurovl.encoder.vit3d import BrainEmbedding
+    from neurovl.run import Run
 
 
 @train_app.command("encoder")
@@ -137,7 +141,7 @@ def foundation_evaluate(
         say(f"wrote {out}")
 
 
-def _read(run: Path, subject: str, image_id: str, single: bool):
+def _read(run: Path, subject: str, image_id: str, single: bool) -> "tuple[Run, BrainEmbedding]":
     """A run and what its main encoder reads of a subject who saw a picture."""
     from neurovl.run import open_run
 

@@ -170,7 +170,7 @@ class Transfer:
     settings : Settings
     """
 
-    def __init__(self, root: Path, manifest: Manifest, settings: Settings):
+    def __init__(self, root: Path, manifest: Manifest, settings: Settings) -> None:
         self.root, self.manifest, self.settings = root, manifest, settings
         self.unchecked: list[str] = []  # names of files whose checksum could not be compared
         self._failed: list[str] = []

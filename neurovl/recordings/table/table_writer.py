@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from neurovl.errors import DataError
@@ -89,7 +89,7 @@ def write_tables(
     (folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _write(path: Path, columns: list[str], rows) -> None:
+def _write(path: Path, columns: list[str], rows: Iterable[Mapping]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(columns)
