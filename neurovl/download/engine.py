@@ -235,6 +235,8 @@ class Transfer:
         with tqdm(total=n_bytes, desc=what, unit="B", unit_scale=True, disable=None) as bar:
             try:
                 self._crew.run(lambda: bar.update(self._bytes - bar.n))
+            except NeurovlError:
+                raise
             except OSError as problem:  # the servers' own errors come as `Broken`
                 raise disk_error(problem, self.root) from problem
             finally:

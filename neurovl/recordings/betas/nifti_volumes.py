@@ -105,10 +105,6 @@ def open_volumes(path: Path, name: str | None = None) -> Volumes:
     with _named(path, name):
         try:
             betas = open_betas(path, "export or copy it again")
-        except (ValueError, OverflowError, KeyError) as problem:  # headers that nibabel cannot read
-            raise DataError(
-                f"{name} has a header that cannot be read ({problem}): export it again as NIfTI"
-            ) from problem
         except DataError as problem:
             if "has the shape" in str(problem) and path.name.endswith(
                 (".dscalar.nii", ".dtseries.nii")
@@ -118,6 +114,10 @@ def open_volumes(path: Path, name: str | None = None) -> Volumes:
                     "responses in the volume"
                 ) from problem
             raise
+        except (ValueError, OverflowError, KeyError) as problem:  # headers that nibabel cannot read
+            raise DataError(
+                f"{name} has a header that cannot be read ({problem}): export it again as NIfTI"
+            ) from problem
     affine = np.asarray(betas.affine, np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError(

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from neurovl.errors import DataError
+from neurovl.errors import DataError, NeurovlError
 from neurovl.recordings.table.table_folder import TableRecordings
 
 COLUMNS = ["subject", "session", "volume", "index", "image_id", "repeat", "split"]
@@ -41,6 +41,8 @@ def new_table(out: Path) -> Iterator[Path]:
         _flush(folder)
         os.replace(folder, out)
         _flush_folder(out.parent)
+    except NeurovlError:
+        raise
     except OSError as problem:
         raise DataError(
             f"{given} could not be written ({problem.strerror}), expected a place with room and rights to "
