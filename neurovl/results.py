@@ -9,8 +9,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neurovl.errors import DataError, MissingError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "PAPER_FILE",
@@ -79,7 +83,7 @@ class Row:
     paper: float | None = None
     note: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         name = f"result {self.system}/{self.task}/{self.metric}"
         if "=" in self.system:
             raise DataError(
@@ -113,7 +117,7 @@ class Claim:
     seed: int
     verdict: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _expect(f"claim {self.claim!r}", "verdict", self.verdict, VERDICTS)
         if not _missing(self.value):
             _check_interval(f"claim {self.claim!r}", self.value, self.ci_low, self.ci_high)
@@ -130,11 +134,11 @@ def condition_value(condition: str, name: str) -> float | None:
     return float(given[name]) if name in given else None
 
 
-def _missing(value) -> bool:
+def _missing(value: float | None) -> bool:
     return value is None or math.isnan(value)
 
 
-def _expect(name: str, field: str, value, allowed: tuple[str, ...]) -> None:
+def _expect(name: str, field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise DataError(f"{name} has {field} {value!r}, expected one of {', '.join(allowed)}")
 
@@ -179,7 +183,7 @@ def _write_table(records: Iterable, kind: type, path: Path | str, order: list[st
     return path
 
 
-def _read_table(kind: type, path: Path | str):
+def _read_table(kind: type, path: Path | str) -> "pd.DataFrame":
     import pandas as pd
 
     path = Path(path)
@@ -211,7 +215,7 @@ def write_results(rows: Iterable[Row], path: Path | str) -> Path:
     )
 
 
-def read_results(path: Path | str):
+def read_results(path: Path | str) -> "pd.DataFrame":
     """Read ``results.csv`` as a DataFrame, every row checked as a `Row`; missing numbers are NaN.
 
     Raises
@@ -227,7 +231,7 @@ def write_claims(claims: Iterable[Claim], path: Path | str) -> Path:
     return _write_table(claims, Claim, path, ["claim", "data", "statistic"])
 
 
-def read_claims(path: Path | str):
+def read_claims(path: Path | str) -> "pd.DataFrame":
     """Read ``claims.csv`` as a DataFrame, every row checked as a `Claim`."""
     return _read_table(Claim, path)
 
@@ -240,7 +244,7 @@ def _paper_lookup() -> dict[tuple[str, str, str, str], float]:
     return dict(zip(keys, table["value"], strict=True))
 
 
-def paper_results():
+def paper_results() -> "pd.DataFrame":
     """Tables 1, 2 and 7 of the paper as a DataFrame: system, task, protocol, metric, value, source.
 
     Percentages are fractions (CIDEr 49.51 is .4951). Systems carry our names: ``neurovl`` ("Ours"),

@@ -9,10 +9,16 @@ import html
 import io
 import zlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from neurovl.figures import heat_slices
 from neurovl.figures.page_tables import Html
 from neurovl.run import Run
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 _STYLE = """
 #{id} {{margin: 0; color: inherit}}
@@ -37,7 +43,7 @@ _STYLE = """
 """
 
 
-def picture_tag(picture, alt: str, size: int = 128) -> str:
+def picture_tag(picture: "Image", alt: str, size: int = 128) -> str:
     """An HTML image of `size` pixels that carries its own data.
 
     Parameters
@@ -59,7 +65,7 @@ def picture_tag(picture, alt: str, size: int = 128) -> str:
     )
 
 
-def figure_tag(figure, alt: str) -> str:
+def figure_tag(figure: "Figure", alt: str) -> str:
     """An HTML image of a matplotlib figure with its transparent background."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", transparent=True)
@@ -100,7 +106,9 @@ def pairs(items: dict[str, str]) -> str:
     return f"<dl>{body}</dl>"
 
 
-def switcher(items: dict, title: str, caption: str = "", thumbnails: Sequence = (), start: int = 0):
+def switcher(
+    items: dict, title: str, caption: str = "", thumbnails: Sequence = (), start: int = 0
+) -> Html:
     """Panels of which one is shown, chosen by radio buttons: works in a published page with no kernel and no script.
 
     The keyboard reaches it: Tab to the group, arrow keys to change. Without CSS all panels are shown.
@@ -144,19 +152,19 @@ def switcher(items: dict, title: str, caption: str = "", thumbnails: Sequence = 
     )
 
 
-def _content(label: str, item) -> str:
+def _content(label: str, item: object) -> str:
     if isinstance(item, str):
         return item
     return item.data if hasattr(item, "data") else picture_tag(item, label)
 
 
-def _encoded(picture, kind: str) -> bytes:
+def _encoded(picture: "Image", kind: str) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **({"quality": 85} if kind == "JPEG" else {}))
     return buffer.getvalue()
 
 
-def explorer(run: Run, beta: float = 0.93, question: str = "What is in the picture?"):
+def explorer(run: Run, beta: float = 0.93, question: str = "What is in the picture?") -> "VBox":
     """The live explorer: pick subject and picture, ask, paint with any beta, locate what is in the picture.
 
     Parameters
@@ -190,31 +198,31 @@ def explorer(run: Run, beta: float = 0.93, question: str = "What is in the pictu
     heat = w.HTML()  # empty until a concept is located
     prompt, talk = w.HTML(), w.HTML()
 
-    def show_seen(_=None):
+    def show_seen(_=None) -> None:
         seen.value = _encoded(run.recordings.image(image.value).resize((256, 256)), "PNG")
         concept.options = run.categories(image.value)
         concept.index = 0 if concept.options else None
         talk.value = heat.value = ""
         on_paint()
 
-    def change_subject(_):
+    def change_subject(_) -> None:
         image.options = run.test_images(subject.value)
 
-    def on_ask(_=None):
+    def on_ask(_=None) -> None:
         brain = subject.value, image.value
         if brain not in talks:  # the earlier turns about a brain are remembered
             talks[brain] = run.llm().chat(run.encode(*brain))
         said = talks[brain].ask(asked.value)
         talk.value += f"<p><b>{html.escape(asked.value)}</b><br>{html.escape(said)}</p>"
 
-    def on_paint(_=None):
+    def on_paint(_=None) -> None:
         z = run.encode(subject.value, image.value)
         words = run.prompt(z) if worded.value else ""
         prompt.value = f"prompt: “{html.escape(words)}”" if words else "no prompt"
         picture = run.reconstructor()(z, prompt=words, beta=strength.value)
         made.value = _encoded(picture.resize((256, 256)), "PNG")
 
-    def on_locate(_=None):
+    def on_locate(_=None) -> None:
         if concept.value is not None:
             found = run.locate(concept.value, subject.value)
             own = run.recordings.mask(subject.value)

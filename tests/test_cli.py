@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from neurovl.cli import app
 from neurovl.cli.runs import explore
-from neurovl.errors import MissingError
+from neurovl.errors import ConfigError, MissingError
 
 VERBS = [
     "doctor",
@@ -64,6 +67,41 @@ def test_bad_input_gets_one_sentence_and_exit_1(arguments, words, tmp_path):
     assert done.returncode == 1
     assert words in done.stderr and "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("neurovl:")]) == 1
+
+
+def options(name: str) -> set[str]:
+    """The options of a verb, such as 'train encoder'."""
+    command = typer.main.get_command(app)
+    for word in name.split():
+        command = command.commands[word]
+    return {option.name for option in command.params}
+
+
+def test_profile_and_seed_are_taken_where_they_mean_something():
+    begin = {"simulate", "preprocess", "reproduce"}
+    draw = {"adapt", "reconstruct", "foundation train", "foundation evaluate", "convert bids"}
+    top = typer.main.get_command(app).commands
+    names = [n for n, c in top.items() if not hasattr(c, "commands")]
+    names += [f"{n} {m}" for n, c in top.items() for m in getattr(c, "commands", ())]
+    assert {name for name in names if "profile" in options(name)} == begin | {"doctor"}
+    assert {name for name in names if "seed" in options(name)} == begin | draw
+
+
+def test_simulate_takes_what_is_not_given_from_the_profile(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("neurovl.smallworld.subjects.simulate", lambda out, **a: asked.update(a))
+    profile = tmp_path / "mine.yaml"
+    profile.write_text(
+        "seed: 5\nsimulation: {subjects: [1, 2], sessions: 3, scale: 9.0}\nadaptation: {subject: 4}"
+    )
+    about = ["simulate", "--out", str(tmp_path / "sim"), "--profile", str(profile)]
+    assert CliRunner().invoke(app, about).exit_code == 0
+    assert asked == {"subjects": (1, 2, 4), "sessions": 3, "scale": 9.0, "seed": 5}
+    given = ["--subjects", "7", "--sessions", "1", "--scale", "6", "--seed", "2"]
+    assert CliRunner().invoke(app, about + given).exit_code == 0
+    assert asked == {"subjects": (7,), "sessions": 1, "scale": 6.0, "seed": 2}
+    paper = CliRunner().invoke(app, ["simulate", "--out", "sim", "--profile", "paper"])
+    assert isinstance(paper.exception, ConfigError) and "simulates none" in str(paper.exception)
 
 
 def test_the_app_without_voila_names_its_extra(monkeypatch):

@@ -90,7 +90,12 @@ def test_comments_docstrings_and_annotations_change_nothing(elsewhere, file):
             "hidden[:, 1:]).mean(-1)",
             {"localization"},
         ),
-        ("encoder/alignment.py", 'parts.get("vae", 0.0)', 'parts.get("vae", 1.0)', {"encoders", "results"}),
+        (
+            "encoder/alignment.py",
+            'parts.get("vae", 0.0)',
+            'parts.get("vae", 1.0)',
+            {"encoders", "results"},
+        ),
         (
             "tokens/store.py",
             "padded = torch.nn.functional.pad(values, (0, 1))",
@@ -188,14 +193,14 @@ def test_every_function_that_a_stage_calls_had_been_found(small):
         missed = {
             one
             for one in calls.seen - known
-            if not one[0].startswith(parts)
-            and one not in KEEPING
-            and one[0] not in KEYS
+            if not one[0].startswith(parts) and one not in KEEPING and one[0] not in KEYS
         }
         assert missed == set(), f"{name}: {sorted(missed)}"
 
 
-KEEPING = {(code.RUN[0], f"Run.{name}") for name in ("stage", "data", "folder")}  # what a key is made of
+KEEPING = {
+    (code.RUN[0], f"Run.{name}") for name in ("stage", "data", "folder")
+}  # what a key is made of
 KEYS = (
     f"{code.NAME}.foundation.identity",
     f"{code.NAME}.run.record",

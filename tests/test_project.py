@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import neurovl
 from neurovl.doctor.packages import EXTRAS
 from neurovl.errors import ConfigError
 from neurovl.publishing import book
@@ -119,6 +120,23 @@ def test_import_is_light():
     code = f"import sys, neurovl; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_import_is_instant():
+    code = "import time; t = time.perf_counter(); import neurovl; print(time.perf_counter() - t)"
+    command = [sys.executable, "-c", code]
+    took = [float(subprocess.check_output(command, cwd=ROOT)) for _ in range(3)]
+    assert min(took) < 0.3
+
+
+def test_what_an_editor_offers_can_be_imported():
+    for name in neurovl.__all__:
+        assert getattr(neurovl, name).__name__.split(".")[-1] == name
+    stub = ast.parse((ROOT / "neurovl" / "__init__.pyi").read_text())
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    # "import a as a" is how a stub says that a name is for others.
+    offered = [one.asname for node in imports for one in node.names if one.asname == one.name]
+    assert sorted(offered) == neurovl.__all__ == dir(neurovl)
 
 
 def test_config_keys_are_known(tmp_path):

@@ -17,6 +17,7 @@ from neurovl.recordings.base import Recordings, digest, find_subject
 from neurovl.recordings.opening import open_recordings
 from neurovl.run import Run
 from neurovl.tokens.resize import Resizer
+from neurovl.tokens.store import TokenStore
 from neurovl.tokens.writing import (
     MIN_TRAINING_TRIALS,
     all_moments,
@@ -100,7 +101,13 @@ def open_subject(run: Run, subject: str | int, data: Path | None = None) -> tupl
     return name, recordings
 
 
-def choose_pictures(recordings, subject: str, seed: int, share=None, trials=None) -> list[str]:
+def choose_pictures(
+    recordings: Recordings,
+    subject: str,
+    seed: int,
+    share: float | None = None,
+    trials: int | None = None,
+) -> list[str]:
     """Training pictures of a subject to adapt with, all repeats of a picture together; the same seed gives nested sets.
 
     Parameters
@@ -132,7 +139,9 @@ def choose_pictures(recordings, subject: str, seed: int, share=None, trials=None
     return sorted(counts.index[:n])
 
 
-def read_trials(recordings, subject: str, store, choices: list[list[str]]) -> list[NewTrials]:
+def read_trials(
+    recordings: Recordings, subject: str, store: TokenStore, choices: list[list[str]]
+) -> list[NewTrials]:
     """Standardised, resized trials of a subject, one set for every choice of training pictures; reads each session once.
 
     A set holds the trials of the chosen pictures and the test trials, and no other trial has a part in it: z-scores are
@@ -187,13 +196,13 @@ def embed_subject(run: Run, recordings: Recordings, subject: str) -> Targets:
     return Targets.load(run.folder / f"targets-{subject}")
 
 
-def volumes_identity(recordings, subject: str) -> str:
+def volumes_identity(recordings: Recordings, subject: str) -> str:
     """Changes when a subject's responses may have changed."""
     sessions = dict.fromkeys(recordings.subject_trials(subject).session)
     return digest(*(recordings.session_identity(subject, session) for session in sessions))
 
 
-def _restricted(recordings, subject: str, chosen: list[str]):
+def _restricted(recordings: Recordings, subject: str, chosen: list[str]) -> Recordings:
     """The recordings of one subject in which only the chosen training pictures are for training, others 'unused'."""
     view = copy.copy(recordings)
     own = recordings.subject_trials(subject).copy()
@@ -202,7 +211,7 @@ def _restricted(recordings, subject: str, chosen: list[str]):
     return view
 
 
-def _measured(view):
+def _measured(view: Recordings) -> Recordings:
     """The same recordings where all trials that are used standardise, if fewer than 20 are for training."""
     if (view.trials.split == "train").sum() >= MIN_TRAINING_TRIALS:
         return view
@@ -211,19 +220,19 @@ def _measured(view):
     return view
 
 
-def _pictures(recordings, subject: str, split: str) -> list[str]:
+def _pictures(recordings: Recordings, subject: str, split: str) -> list[str]:
     own = recordings.subject_trials(subject)
     return sorted(own.image_id[own.split == split].unique())
 
 
-def _same(name: str, subject) -> bool:
+def _same(name: str, subject: str | int) -> bool:
     try:
         return find_subject(subject, [name], "") == name
     except DataError:
         return False
 
 
-def _require_same_axes(store, subject: str, affine) -> None:
+def _require_same_axes(store: TokenStore, subject: str, affine: np.ndarray) -> None:
     """Patches must lie at the same place of the brain."""
     import nibabel
 

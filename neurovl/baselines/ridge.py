@@ -3,7 +3,10 @@
 Leaves out anything non-linear, and features other than the voxels of the token store.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -46,17 +49,17 @@ class RidgeDecoder(RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        alphas=tuple(10.0**k for k in range(0, 8)),
-        n_folds=5,
-        average_repeats=False,
-        n_targets_batch=2048,
-    ):
+        alphas: Sequence[float] = tuple(10.0**k for k in range(0, 8)),
+        n_folds: int = 5,
+        average_repeats: bool = False,
+        n_targets_batch: int = 2048,
+    ) -> None:
         self.alphas = alphas
         self.n_folds = n_folds
         self.average_repeats = average_repeats
         self.n_targets_batch = n_targets_batch
 
-    def fit(self, X, y, groups):
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike) -> "RidgeDecoder":
         """Fit on training trials.
 
         Parameters
@@ -113,7 +116,7 @@ class RidgeDecoder(RegressorMixin, BaseEstimator):
         self.n_features_in_ = X.shape[1]
         return self
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Decode trials, or means over trials.
 
         Parameters
@@ -134,7 +137,7 @@ class RidgeDecoder(RegressorMixin, BaseEstimator):
         return ((X - self.mean_) / self.scale_) @ self.coef_ + self.intercept_
 
 
-def _matrix(values, name: str) -> np.ndarray:
+def _matrix(values: ArrayLike, name: str) -> np.ndarray:
     """Return float32 or float64 of shape (n_trials, n); half precision is widened."""
     values = np.asarray(values)
     if values.dtype != np.float64:

@@ -1,5 +1,7 @@
 """The command line: each verb a few lines around the package; every error one sentence, without a traceback.
 
+A verb takes --profile where it begins something, and --seed where it begins or draws something; what is done with a run
+follows the profile and the seed that the run was begun with.
 Imports every room, inside the verbs.
 """
 

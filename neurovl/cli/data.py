@@ -10,21 +10,33 @@ from neurovl.cli.options import Data, Out, ProfileName, Seed, app, numbers, say
 @app.command()
 def simulate(
     out: Out,
-    subjects: Annotated[str, typer.Option(help="Subjects, comma separated, 1 to 8.")] = "1,2,5,7",
-    sessions: Annotated[int, typer.Option(help="Sessions of 750 trials.")] = 2,
-    scale: Annotated[float, typer.Option(help="NSD's grid is divided by this.")] = 3.0,
+    subjects: Annotated[
+        str | None, typer.Option(help="Comma separated, 1 to 8; by default the profile's.")
+    ] = None,
+    sessions: Annotated[
+        int | None, typer.Option(help="Sessions of 750 trials; by default the profile's.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="NSD's grid is divided by this; by default the profile's.")
+    ] = None,
+    profile: ProfileName = None,
     seed: Seed = None,
 ) -> None:
-    """Write simulated brain data in NSD's own layout."""
+    """Write simulated brain data in NSD's own layout, as a profile (demo by default) simulates them."""
+    from dataclasses import asdict
+
+    from neurovl.pipeline import profile_for, world_of
+    from neurovl.settings.profile_files import load_profile
     from neurovl.smallworld.subjects import simulate as write
 
-    write(
-        out,
-        subjects=numbers(subjects),
-        sessions=sessions,
-        scale=scale,
-        seed=seed or 0,
-    )
+    settings = load_profile(profile_for(None, profile), seed=seed)
+    wanted = {
+        "subjects": None if subjects is None else numbers(subjects),
+        "sessions": sessions,
+        "scale": scale,
+    }
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    write(out, **asdict(world_of(settings)) | wanted, seed=settings.seed)
     say(f"wrote simulated NSD to {out}")
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from neurovl.cli.options import (
     train_app,
 )
 from neurovl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from neurovl.encoder.vit3d import BrainEmbedding
+    from neurovl.run import Run
 
 
 @train_app.command("encoder")
@@ -73,7 +77,7 @@ def foundation_train(
         str, typer.Option(help="Some of vae,clip,metric,llm,unclip.")
     ] = "vae,clip,metric,llm,unclip",
     pictures: Annotated[int | None, typer.Option(help="Number of scenes to train on.")] = None,
-    seed: Seed = None,
+    seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = 0,
     device: Device = None,
 ) -> None:
     """Train the tiny family from scratch; an interrupted training continues."""
@@ -82,10 +86,10 @@ def foundation_train(
 
     from neurovl.family.build import Recipe, train_family
 
-    changes = {k: v for k, v in {"pictures": pictures, "seed": seed}.items() if v is not None}
+    recipe = Recipe(seed=seed)
     scores = train_family(
         out,
-        replace(Recipe(), **changes),
+        recipe if pictures is None else replace(recipe, pictures=pictures),
         tuple(members.split(",")),
         device or "auto",
         n_jobs=os.cpu_count() or 1,
@@ -137,7 +141,7 @@ def foundation_evaluate(
         say(f"wrote {out}")
 
 
-def _read(run: Path, subject: str, image_id: str, single: bool):
+def _read(run: Path, subject: str, image_id: str, single: bool) -> "tuple[Run, BrainEmbedding]":
     """A run and what its main encoder reads of a subject who saw a picture."""
     from neurovl.run import open_run
 
@@ -181,7 +185,8 @@ def reconstruct(
         prompt = opened.prompt(z)
         strength = opened.profile.reconstruction.beta if beta is None else beta
         draw = opened.reconstructor()
-        draw(z, prompt=prompt, beta=strength, seed=seed or 0).save(part)
+        chosen = opened.profile.seed if seed is None else seed
+        draw(z, prompt=prompt, beta=strength, seed=chosen).save(part)
     say(f"wrote {out} (prompt: {prompt})")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def output(path: Path, endings: tuple[str, ...]):
+def output(path: Path, endings: tuple[str, ...]) -> Iterator[Path]:
     """A name beside `path` to write to, which gets its final name at the end; refused before work begins."""
     if not path.name.endswith(endings) or not path.parent.is_dir() or path.is_dir():
         raise ConfigError(

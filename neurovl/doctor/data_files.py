@@ -1,18 +1,22 @@
 """The data files of a profile: which are here, how large, and whether they are whole as far as headers tell."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neurovl.doctor.findings import Finding, readable
 from neurovl.errors import NeurovlError
-from neurovl.recordings.base import subject_label
+from neurovl.recordings.base import Recordings, subject_label
 from neurovl.settings.sections import Profile
+
+if TYPE_CHECKING:
+    from neurovl.download.checksums import Manifest
 
 SHORT = 0.5  # of the median size; a smaller session was cut short
 
 
-def examine_data(profile: Profile, data) -> list[Finding]:
+def examine_data(profile: Profile, data: str | Path | None) -> list[Finding]:
     """The data set that would be used.
 
     Parameters
@@ -56,7 +60,7 @@ def examine_data(profile: Profile, data) -> list[Finding]:
     return [about, *_subjects(found), _pictures(found)]
 
 
-def _nsd(profile: Profile, found, root: Path) -> list[Finding]:
+def _nsd(profile: Profile, found: Recordings, root: Path) -> list[Finding]:
     """Sessions of each subject against those that its split uses; regions, pictures and annotations."""
     from neurovl.download.checksums import Manifest
     from neurovl.recordings.fetching import nsd_files
@@ -106,7 +110,9 @@ def _nsd(profile: Profile, found, root: Path) -> list[Finding]:
     return [*rows, _words(root)]
 
 
-def _broken(found, subject: str, here: dict, manifest, root: Path) -> list[str]:
+def _broken(
+    found: Recordings, subject: str, here: dict, manifest: "Manifest", root: Path
+) -> list[str]:
     """What headers and sizes say of a subject's sessions."""
     from neurovl.recordings.nsd import open_session
 
@@ -143,7 +149,7 @@ def _words(root: Path) -> Finding:
     )
 
 
-def _subjects(found) -> list[Finding]:
+def _subjects(found: Recordings) -> list[Finding]:
     """The mask of every subject, which opens its file."""
     rows = []
     for subject in found.subjects:
@@ -158,7 +164,7 @@ def _subjects(found) -> list[Finding]:
     return rows
 
 
-def _pictures(found) -> Finding:
+def _pictures(found: Recordings) -> Finding:
     return Finding(
         "data: pictures" if found.has_images else "data: no pictures",
         found.has_images,

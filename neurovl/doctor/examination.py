@@ -1,10 +1,18 @@
 """Everything that a profile needs, looked at one after the other."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from neurovl.doctor.findings import Finding
 from neurovl.settings.profile_files import load_profile
 
+if TYPE_CHECKING:
+    from neurovl.settings.sections import Profile
 
-def examine(profile="demo", data=None, out=".") -> list[Finding]:
+
+def examine(
+    profile: "str | Profile" = "demo", data: str | Path | None = None, out: str | Path = "."
+) -> list[Finding]:
     """Look for everything that a profile needs.
 
     Parameters

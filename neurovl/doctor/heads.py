@@ -1,5 +1,8 @@
 """Masks for a trial without data: of the data where they are given, of the simulated subjects, or drawn as a stand-in."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from neurovl.errors import ConfigError, NeurovlError
@@ -8,8 +11,13 @@ from neurovl.settings.sections import Profile
 from neurovl.tokens.patch_plan import PatchPlan, layout_name
 from neurovl.tokens.writing import patch_in_voxels
 
+if TYPE_CHECKING:
+    from neurovl.recordings.base import Recordings
 
-def masks_for(profile: Profile, recordings=None) -> tuple[dict, float | np.ndarray, str]:
+
+def masks_for(
+    profile: Profile, recordings: "Recordings | None" = None
+) -> tuple[dict, float | np.ndarray, str]:
     """Masks by subject, the edges of a voxel in mm, and where the masks come from.
 
     Parameters
@@ -65,7 +73,7 @@ def stand_in(subject: int, scale: float = 1.0) -> np.ndarray:
     return mask
 
 
-def plans_for(profile: Profile, masks: dict, edges) -> dict[str, PatchPlan]:
+def plans_for(profile: Profile, masks: dict, edges: float | np.ndarray) -> dict[str, PatchPlan]:
     """The patch plan of every patch size of the profile, as preprocessing makes them."""
     wanted = profile.preprocessing
     first = next(iter(masks.values())).shape
@@ -83,7 +91,7 @@ def union_region(plans: dict[str, PatchPlan]) -> np.ndarray:
     return np.unique(np.concatenate([plan.region for plan in plans.values()]))
 
 
-def open_for(profile: Profile, data):
+def open_for(profile: Profile, data: str | Path | None) -> "Recordings | None":
     """The recordings of a data folder, None where none was given or it cannot be read."""
     from neurovl.recordings.opening import open_recordings
 

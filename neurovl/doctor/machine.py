@@ -3,11 +3,15 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neurovl.doctor.findings import Finding, readable
 from neurovl.doctor.needs import Need, needs, sizes_for
 from neurovl.errors import NeurovlError
 from neurovl.settings.sections import Profile
+
+if TYPE_CHECKING:
+    from neurovl.recordings.base import Recordings
 
 PROCESS = 1.5e9  # bytes of Python with its libraries
 FIXES = {
@@ -59,7 +63,7 @@ def look(device: str = "auto") -> Machine:
     return Machine(chosen, f"{cores} cores", 0.0, _memory(), False, cores)
 
 
-def _cores():
+def _cores() -> int:
     return (
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )
@@ -79,7 +83,10 @@ def _memory() -> float:
 
 
 def examine_machine(
-    profile: Profile, recordings=None, out=".", machine: Machine | None = None
+    profile: Profile,
+    recordings: "Recordings | None" = None,
+    out: str | Path = ".",
+    machine: Machine | None = None,
 ) -> list[Finding]:
     """Device, and every stage's needs against it; then the disk.
 

@@ -1,5 +1,8 @@
 """Whether the models of a profile are here and whole, what they are, and under which licence."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from neurovl.doctor.findings import Finding, readable
 from neurovl.errors import MissingError, NeurovlError
 from neurovl.foundation.model_facts import Facts, find_facts, find_folder, lacking, parameters
@@ -26,7 +29,7 @@ def examine_models(profile: Profile) -> list[Finding]:
     return found
 
 
-def examine_model(spec, part: str, setting: str | None = None) -> Finding:
+def examine_model(spec: str | Sequence[str], part: str, setting: str | None = None) -> Finding:
     """A model by 'tiny', folder or hub id: here and whole, cut short, or absent with the command that fetches it.
 
     Parameters
@@ -74,7 +77,7 @@ def _about(facts: Facts | None) -> str:
     return f", {facts.title} ({n / 1e6:,.1f} M parameters, {facts.licence}{', gated' if facts.gated else ''})"
 
 
-def _licence(folder) -> str:
+def _licence(folder: Path) -> str:
     """The licence that a model card states."""
     card = folder / "README.md"
     lines = card.read_text(errors="replace").splitlines()[:40] if card.is_file() else []
@@ -84,7 +87,7 @@ def _licence(folder) -> str:
     return f"licence {stated}" if stated else "no licence stated"
 
 
-def _fetch(spec, setting: str, facts: Facts | None) -> str:
+def _fetch(spec: str | Sequence[str], setting: str, facts: Facts | None) -> str:
     first = alternatives(spec)[0]
     if first == "tiny":
         return "install neurovl again, or make it: neurovl foundation train --out DIR"
@@ -106,7 +109,7 @@ def _fetch(spec, setting: str, facts: Facts | None) -> str:
     return f"{', then '.join(steps)}; or name a local folder in {setting}"
 
 
-def _metric(spec) -> list[Finding]:
+def _metric(spec: str | Sequence[str]) -> list[Finding]:
     """The paper's metric networks, or one of the small world's own; a missing one of the paper's leaves its cells empty."""
     from neurovl.foundation.metric import caption_network, metric_family
     from neurovl.foundation.metric_networks import weights_file

@@ -5,6 +5,7 @@ on torch's meta device (tests/test_doctor.py reads them again): bytes kept a tok
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from neurovl.doctor.heads import masks_for, plans_for, union_region
 from neurovl.errors import MissingError
 from neurovl.foundation.model_facts import configurations, parameters
 from neurovl.foundation.source import LARGE, alternatives
-from neurovl.settings.sections import Profile
+from neurovl.settings.sections import EncoderShape, Profile
+
+if TYPE_CHECKING:
+    from neurovl.recordings.base import Recordings
 
 F32, F16 = 4, 2
 ADAMW = 16  # bytes a trained parameter in float32: weight, gradient, two moments
@@ -70,7 +74,7 @@ class Sizes:
     has_images: bool = True
 
 
-def sizes_for(profile: Profile, recordings=None) -> Sizes:
+def sizes_for(profile: Profile, recordings: "Recordings | None" = None) -> Sizes:
     """Trials and tokens of the data, or, where none are given, of the data set that the profile speaks of."""
     masks, edges, _ = masks_for(profile, recordings)
     plans = plans_for(profile, masks, edges)
@@ -85,7 +89,7 @@ def sizes_for(profile: Profile, recordings=None) -> Sizes:
     )
 
 
-def _trials(profile: Profile, recordings, n_subjects: int) -> tuple[int, int, int]:
+def _trials(profile: Profile, recordings: "Recordings", n_subjects: int) -> tuple[int, int, int]:
     from neurovl.recordings.nsd import TRIALS, last_session
 
     if recordings is not None:
@@ -198,7 +202,7 @@ def _encoder(profile: Profile, s: Sizes) -> Need:
     return Need("train encoder", device, memory + targets + batch, disk, how)
 
 
-def readout_bytes(e, subjects: int, tokens: int, token_size: int, values: int) -> int:
+def readout_bytes(e: EncoderShape, subjects: int, tokens: int, token_size: int, values: int) -> int:
     """Bytes of an encoder's readout, which is not trained: float32, and a bool a voxel.
 
     Parameters
@@ -220,7 +224,9 @@ def fitting_bytes(trials: float, most: float, voxels: int) -> float:
     return F32 * trials * voxels + max(one, COVARIANCES * voxels**2)
 
 
-def encoder_parameters(e, tokens: int, token_size: int, clip: int, latent: int) -> int:
+def encoder_parameters(
+    e: EncoderShape, tokens: int, token_size: int, clip: int, latent: int
+) -> int:
     """Parameters of a ViT3D with both heads."""
     width, inner = e.width, int(e.width * e.mlp_ratio)
     embed = 2 * (e.readout + 1) * width if e.readout else token_size * width + width

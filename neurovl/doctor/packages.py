@@ -3,9 +3,13 @@
 import importlib.metadata
 import re
 import subprocess
+from typing import TYPE_CHECKING
 
 from neurovl.doctor.findings import Finding
 from neurovl.errors import MissingError, NeurovlError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 SHOWN = ("torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "nilearn")
 EXTRAS = {
@@ -58,11 +62,11 @@ def _examine_extras(declared: list) -> list[Finding]:
     ]
 
 
-def _is_part_of(requirement, extra: str) -> bool:
+def _is_part_of(requirement: "Requirement", extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-def _fault(requirement) -> str:
+def _fault(requirement: "Requirement") -> str:
     """What is wrong with a package; empty where it is as declared."""
     try:
         version = importlib.metadata.version(requirement.name)

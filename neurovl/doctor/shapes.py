@@ -3,14 +3,25 @@
 Every stage takes what the stage before gave, so a width or a shape that does not fit is found in seconds and named.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from neurovl.doctor.trial import Trial
 from neurovl.settings.sections import Profile
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import StableUnCLIPImg2ImgPipeline
+
+    from neurovl.encoder.vit3d import BrainEmbedding
+    from neurovl.foundation.clip import Clip
+    from neurovl.recordings.base import Recordings
 
 QUESTION, ANSWER = "What is in the picture?", "A dog sits on a beach."
 STEPS = 1  # of sampling; its shapes do not depend on their number
 
 
-def pass_shapes(profile: Profile, recordings=None) -> Trial:
+def pass_shapes(profile: Profile, recordings: "Recordings | None" = None) -> Trial:
     """Build the system of a profile without weights and push one trial through it.
 
     Parameters
@@ -56,7 +67,7 @@ def pass_shapes(profile: Profile, recordings=None) -> Trial:
     return trial
 
 
-def _preprocess(trial: Trial, profile: Profile, recordings) -> dict:
+def _preprocess(trial: Trial, profile: Profile, recordings: "Recordings") -> dict:
     """Tokens of a volume of zeros by layout, made by the patch plans; 'flat' as the token store cuts it."""
     import numpy as np
     import torch
@@ -80,7 +91,9 @@ def _preprocess(trial: Trial, profile: Profile, recordings) -> dict:
     return found
 
 
-def _embed(trial: Trial, size, clip, pipeline):
+def _embed(
+    trial: Trial, size: int | None, clip: "Clip", pipeline: "StableUnCLIPImg2ImgPipeline | None"
+) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None":
     """Targets of a picture and of a word: text embedding, CLIP target, VAE target; None where the sizes do not fit."""
     from PIL import Image
 
@@ -113,7 +126,14 @@ def _embed(trial: Trial, size, clip, pipeline):
     return (text, image, latent) if fits else None
 
 
-def _encode(trial: Trial, profile: Profile, tokens: dict, text, image, latent):
+def _encode(
+    trial: Trial,
+    profile: Profile,
+    tokens: dict,
+    text: "torch.Tensor",
+    image: "torch.Tensor",
+    latent: "torch.Tensor | None",
+) -> "BrainEmbedding | None":
     """Every encoder of the profile, the loss and a concept's heat; returns what the main encoder reads.
 
     LinearReadout is that of one subject, as what it holds of the others does not change a shape.
@@ -163,7 +183,7 @@ def _encode(trial: Trial, profile: Profile, tokens: dict, text, image, latent):
     return main
 
 
-def _speak(trial: Trial, profile: Profile, z) -> None:
+def _speak(trial: Trial, profile: Profile, z: "BrainEmbedding") -> None:
     """Projector, splice into the embeddings of a prompt, and the language model's logits."""
     import torch
 
@@ -195,7 +215,13 @@ def _speak(trial: Trial, profile: Profile, z) -> None:
     )
 
 
-def _draw(trial: Trial, profile: Profile, z, clip, pipeline) -> None:
+def _draw(
+    trial: Trial,
+    profile: Profile,
+    z: "BrainEmbedding",
+    clip: "Clip",
+    pipeline: "StableUnCLIPImg2ImgPipeline",
+) -> None:
     """The start latent and the conditions, the UNet, the decoded picture, and the networks that score it."""
     from neurovl.foundation.skeleton import count
     from neurovl.reconstruction.reconstructor import Reconstructor
@@ -258,17 +284,17 @@ def _draw(trial: Trial, profile: Profile, z, clip, pipeline) -> None:
 class _Watch:
     """Shapes of what reaches the UNet in a call of the pipeline."""
 
-    def __init__(self, pipeline):
+    def __init__(self, pipeline: "StableUnCLIPImg2ImgPipeline") -> None:
         self.latent = self.text = self.condition = ()
         pipeline.unet.register_forward_pre_hook(self._note, with_kwargs=True)
 
-    def _note(self, module, args, kwargs) -> None:
+    def _note(self, module: "torch.nn.Module", args: tuple, kwargs: dict) -> None:
         self.latent = tuple(args[0].shape)
         self.text = tuple(kwargs["encoder_hidden_states"].shape)
         self.condition = tuple(kwargs["class_labels"].shape)
 
 
-def _score(trial: Trial, spec) -> None:
+def _score(trial: Trial, spec: str | Sequence[str]) -> None:
     """The pictures' features by every metric network."""
     from PIL import Image
 

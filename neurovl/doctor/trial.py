@@ -1,10 +1,16 @@
 """The table of one trial's shapes, and the list of what did not fit."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from neurovl.doctor.findings import Finding, readable
 from neurovl.errors import NeurovlError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 # What the libraries raise where shapes or configurations do not fit.
 REFUSALS = (
@@ -35,7 +41,13 @@ class Trial:
     rows: list[Row] = field(default_factory=list)
     faults: list[Finding] = field(default_factory=list)
 
-    def add(self, stage: str, what: str, shape, parameters: int | None = None) -> None:
+    def add(
+        self,
+        stage: str,
+        what: str,
+        shape: "torch.Tensor | np.ndarray | Sequence[int]",
+        parameters: int | None = None,
+    ) -> None:
         """Note a shape, of a tensor or given."""
         self.rows.append(Row(stage, what, tuple(getattr(shape, "shape", shape)), parameters))
 
@@ -46,7 +58,7 @@ class Trial:
         return fits
 
     @contextlib.contextmanager
-    def stage(self, name: str, settings: str):
+    def stage(self, name: str, settings: str) -> Iterator[None]:
         """What goes wrong in a stage becomes a fault that names the stage and its settings."""
         try:
             yield

@@ -103,7 +103,7 @@ def examine(
 class _Parts:
     """The ETag of an upload in parts of one size."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         self._size, self._digests, self._filled = size, [], 0
         self._part = hashlib.md5(usedforsecurity=False)
 
@@ -139,7 +139,7 @@ class Manifest:
         The folder; the manifest is ``.neurovl-manifest.json`` in it.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path) -> None:
         self.root, self._lock = root, threading.Lock()
         self.files: dict[str, dict] = {}
         path = root / MANIFEST

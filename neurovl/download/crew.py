@@ -28,7 +28,7 @@ class Crew:
         Set when no task is to go on; tasks look at it and raise `Stopped`.
     """
 
-    def __init__(self, jobs: int):
+    def __init__(self, jobs: int) -> None:
         self.jobs, self.stop = jobs, threading.Event()
         self._tasks: deque[Callable[[], None]] = deque()
         self._pending, self._error = 0, None

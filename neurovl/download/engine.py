@@ -170,7 +170,7 @@ class Transfer:
     settings : Settings
     """
 
-    def __init__(self, root: Path, manifest: Manifest, settings: Settings):
+    def __init__(self, root: Path, manifest: Manifest, settings: Settings) -> None:
         self.root, self.manifest, self.settings = root, manifest, settings
         self.unchecked: list[str] = []  # names of files whose checksum could not be compared
         self._failed: list[str] = []
@@ -235,6 +235,8 @@ class Transfer:
         with tqdm(total=n_bytes, desc=what, unit="B", unit_scale=True, disable=None) as bar:
             try:
                 self._crew.run(lambda: bar.update(self._bytes - bar.n))
+            except NeurovlError:
+                raise
             except OSError as problem:  # the servers' own errors come as `Broken`
                 raise disk_error(problem, self.root) from problem
             finally:

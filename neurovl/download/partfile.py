@@ -72,7 +72,7 @@ class PartFile:
         Length of a range in bytes, for a file that is begun now.
     """
 
-    def __init__(self, path: Path, remote: Remote, chunk: int):
+    def __init__(self, path: Path, remote: Remote, chunk: int) -> None:
         self.final, self.path, self.remote = path, part_path(path), remote
         self._journal_path, self._lock = journal_path(path), threading.Lock()
         found = read_journal(path, remote)

@@ -13,11 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from neurovl.errors import ConfigError, MissingError
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
 
 BLOCK = 1 << 18
 AGAIN = {
@@ -105,7 +109,7 @@ class Stopped(Exception):
     """The work was stopped by another thread's error or by the user."""
 
 
-def insist(attempt: Callable, what: str, settings: Settings, stop: threading.Event):
+def insist(attempt: Callable, what: str, settings: Settings, stop: threading.Event) -> Any:
     """Call `attempt` until it works; it raises `Broken` where trying again makes sense.
 
     Raises
@@ -145,7 +149,7 @@ class Bucket:
         The packages that speak S3 are not installed.
     """
 
-    def __init__(self, name: str, region: str, endpoint: str | None, settings: Settings):
+    def __init__(self, name: str, region: str, endpoint: str | None, settings: Settings) -> None:
         self.name, self.settings = name, settings
         try:
             self._client = _anonymous_client(region, endpoint, settings)
@@ -196,7 +200,7 @@ class Bucket:
 class Web:
     """Files of a web server that answers byte ranges."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
     def head(self, url: str, checksum: str = "") -> Remote:
@@ -222,7 +226,7 @@ class Web:
             _check_answer(remote, start, stop, etag, answer.headers["Content-Range"])
             yield from _blocks(answer.read1, self.settings)
 
-    def _open(self, url: str, method: str, headers: dict[str, str]):
+    def _open(self, url: str, method: str, headers: dict[str, str]) -> "HTTPResponse":
         with _as_ours():
             request = Request(url, method=method, headers=headers)
             return urlopen(request, timeout=self.settings.read_timeout)
@@ -269,7 +273,9 @@ def _by_status(status: int, reason: str) -> Exception:
     return Refused(f"the server answers {status} {reason}")
 
 
-def _check_answer(remote: Remote, start: int, stop: int, etag, content_range) -> None:
+def _check_answer(
+    remote: Remote, start: int, stop: int, etag: str | None, content_range: str | None
+) -> None:
     """Refuse a body that is of another version or another place; some servers ignore If-Match."""
     found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", content_range or "")
     if etag is not None and _bare(etag) != remote.etag:
@@ -308,7 +314,7 @@ def _bare(etag: str) -> str:
     return etag.strip().strip('"')
 
 
-def _anonymous_client(region: str, endpoint: str | None, settings: Settings):
+def _anonymous_client(region: str, endpoint: str | None, settings: Settings) -> "BaseClient":
     """An S3 client that looks for no credentials, reads no file of the user's, and retries nothing."""
     try:
         import boto3

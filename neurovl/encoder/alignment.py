@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
-from neurovl.encoder.batches import TrainingTrials
+from neurovl.encoder.batches import TrainingTrials, TrialVoxels
 from neurovl.encoder.encoding_models import ResponseModel, TargetBasis
 from neurovl.encoder.readout import LinearReadout
 from neurovl.encoder.targets import Targets
@@ -15,7 +16,7 @@ from neurovl.encoder.variants import Variant
 from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder
 from neurovl.settings.sections import Alignment, Compute
 from neurovl.tokens.store import TokenStore
-from neurovl.training.loop import Schedule, Validation, fit
+from neurovl.training.loop import Part, Schedule, Validation, fit
 from neurovl.training.prefetch import Prefetcher
 from neurovl.training.validation import split_pictures
 
@@ -25,7 +26,7 @@ def alignment_loss(
 ) -> dict:
     """L = ||z_clip - E_c(x)||^2 + alpha ||z_vae - E_v(x)||^2, averaged over the batch (paper Eq. 2)."""
 
-    def error(a, b):
+    def error(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         squared = (a.float() - b).square().flatten(1)
         return (squared.sum(1) if settings.reduction == "sum" else squared.mean(1)).mean()
 
@@ -91,7 +92,12 @@ def fit_encoder(
 
 
 def _new_encoder(
-    store, targets, system: Variant, data: TrainingTrials, basis, seed
+    store: TokenStore,
+    targets: Targets,
+    system: Variant,
+    data: TrainingTrials,
+    basis: TargetBasis | None,
+    seed: int,
 ) -> BrainEncoder:
     """An encoder as training begins with it: at the mean target, or at the linear decoder."""
     layout = system.layout
@@ -148,7 +154,7 @@ def align(
     steps = max(1, settings.epochs * len(data.index) // settings.batch_size)
     batches = Prefetcher(data.batch, compute.workers, steps)
 
-    def loss_of(model, voxels, pictures):
+    def loss_of(model: nn.Module, voxels: torch.Tensor, pictures: torch.Tensor) -> dict:
         place = next(encoder.parameters()).device
         # Cut where the encoder is: voxels are fewer than values of tokens.
         tokens = cut(voxels.to(place), encoder.layout).to(place)
@@ -158,7 +164,7 @@ def align(
         wanted = None if vae is None else vae[pictures].to(place)
         return alignment_loss(model(tokens), clip[pictures].to(place), wanted, settings)
 
-    def loss_at(model, step, part):
+    def loss_at(model: nn.Module, step: int, part: Part) -> dict:
         return loss_of(model, *batches(step, part))
 
     validation = None
@@ -166,7 +172,7 @@ def align(
         seen, means = averaged(store, targets, watched)
 
         @torch.no_grad()
-        def validation_loss(model):
+        def validation_loss(model: nn.Module) -> float:
             parts = zip(means.split(256), seen.split(256), strict=True)
             return sum(float(loss_of(model, x, y)["loss"]) * len(y) for x, y in parts) / len(seen)
 
@@ -197,7 +203,9 @@ def align(
         batches.close()
 
 
-def averaged(store, targets: Targets, trials) -> tuple[torch.Tensor, torch.Tensor]:
+def averaged(
+    store: TrialVoxels, targets: Targets, trials: pd.DataFrame
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows in the targets (n,) and voxels (n, V) of each subject's pictures, the mean over the repeats in `trials`."""
     groups = trials.groupby(["subject", "image_id"], sort=False).groups
     voxels = np.stack([store.voxels_at(np.asarray(index)).mean(0) for index in groups.values()])

@@ -1,6 +1,7 @@
 """Batches of training trials: read from the token store, mixed, and drawn from encoding models (paper section 3.1)."""
 
 import logging
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Protocol
 
@@ -19,7 +20,7 @@ APART = 10  # voxels that one of two subjects measured alone, at least, to tell 
 REPEATS = 3  # a drawn response is the mean of 1 to 3 trials, as test pictures are seen
 
 
-def partners(subjects, targets) -> np.ndarray:
+def partners(subjects: Sequence[str], targets: Sequence[int]) -> np.ndarray:
     """For every trial the trials of the same subject with the same target, itself included, shape (n, most partners).
 
     A picture is a target of its own, so these are its repeats; where the targets are category names, they are the trials
@@ -75,7 +76,7 @@ class TrainingTrials:
         mixup: bool,
         synthetic: float,
         seed: int,
-    ):
+    ) -> None:
         self.store, self.targets = store, targets
         self.index, self.seed = trials.index.to_numpy(), seed
         self.batch_size, self.n_drawn = batch_size, round(synthetic * batch_size)

@@ -76,7 +76,7 @@ class TargetBasis:
         return (targets - self.mean) @ self._analysis
 
 
-def _decompose(matrix: torch.Tensor, size: int):
+def _decompose(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Singular value decomposition (U, S, V^T); of a large matrix its first components (Halko et al. 2011, SIAM Rev 53:217)."""
     if min(matrix.shape) <= max(EXACT, 2 * size):
         return torch.linalg.svd(matrix, full_matrices=False)
@@ -112,7 +112,9 @@ class ResponseModel:
     Thirion et al. 2006, NeuroImage 33:1104; Naselaris et al. 2009, Neuron 63:902.
     """
 
-    def __init__(self, voxels, features, others=None):
+    def __init__(
+        self, voxels: np.ndarray, features: np.ndarray, others: "ResponseModel | None" = None
+    ) -> None:
         voxels = np.asarray(voxels, np.float32)
         self.measured = voxels.std(0) > 1e-6
         if not self.measured.any():

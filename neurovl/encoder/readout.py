@@ -23,7 +23,9 @@ class LinearReadout(nn.Module):
         From readout to the CLIP embedding and, behind it, the flat VAE latent.
     """
 
-    def __init__(self, n_subjects: int, n_tokens: int, token_size: int, size: int, n_targets: int):
+    def __init__(
+        self, n_subjects: int, n_tokens: int, token_size: int, size: int, n_targets: int
+    ) -> None:
         super().__init__()
         place = (n_subjects, n_tokens, token_size)
         self.register_buffer("weight", torch.zeros(*place, size))
@@ -62,7 +64,7 @@ class LinearReadout(nn.Module):
             return readout.float() @ self.components + self.mean
 
 
-def _in_float32(device: torch.device):
+def _in_float32(device: torch.device) -> contextlib.AbstractContextManager:
     # The meta device knows no autocast.
     meta = device.type == "meta"
     return contextlib.nullcontext() if meta else torch.autocast(device.type, enabled=False)

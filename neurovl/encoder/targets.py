@@ -9,6 +9,9 @@ import torch
 from torch import nn
 
 from neurovl.errors import DataError
+from neurovl.foundation.clip import Clip
+from neurovl.foundation.vae import LatentCodec
+from neurovl.recordings.base import Recordings
 
 MAX_TARGET_COSINE = 0.95
 
@@ -29,7 +32,7 @@ class Targets:
     clip: torch.Tensor
     vae: torch.Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._row = {image: i for i, image in reversed(list(enumerate(self.image_ids)))}
 
     @classmethod
@@ -72,7 +75,13 @@ class Targets:
         return torch.tensor([self._row[i] for i in image_ids])
 
 
-def write_targets(recordings, folder: Path, clip, vae=None, batch: int = 200) -> None:
+def write_targets(
+    recordings: Recordings,
+    folder: Path,
+    clip: Clip,
+    vae: LatentCodec | None = None,
+    batch: int = 200,
+) -> None:
     """Embed every picture of a data set; where there are no pictures, its labels, else the mean of its captions.
 
     Parameters
@@ -112,7 +121,7 @@ def write_targets(recordings, folder: Path, clip, vae=None, batch: int = 200) ->
     (folder / "image_ids.json").write_text(json.dumps(ids))
 
 
-def _words(recordings, image_id, clip) -> torch.Tensor:
+def _words(recordings: Recordings, image_id: str, clip: Clip) -> torch.Tensor:
     """Text embedding of a picture that is not there: of its label, or the mean over its captions."""
     label = recordings.label(image_id)
     texts = recordings.captions(image_id) if label is None else [label_text(label)]
@@ -133,7 +142,7 @@ def label_text(label: str) -> str:
     )
 
 
-def _require_distinct(recordings, ids, embeds: torch.Tensor) -> None:
+def _require_distinct(recordings: Recordings, ids: list[str], embeds: torch.Tensor) -> None:
     first = {recordings.label(image): i for i, image in reversed(list(enumerate(ids)))}
     names = sorted(first)
     unit = nn.functional.normalize(embeds[[first[n] for n in names]], dim=-1)

@@ -34,7 +34,7 @@ class Variant:
     subjects: list[str] | None = None
     use_vae: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         share, e = self.settings.synthetic, self.shape
         if e.readout_of not in ("subject", "all"):
             raise ConfigError(

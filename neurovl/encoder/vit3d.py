@@ -7,8 +7,10 @@ and the localization. Our addition, where asked for: linear readout of each patc
 import contextlib
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -49,7 +51,7 @@ class BrainEmbedding:
     def __len__(self) -> int:
         return len(self.clip)
 
-    def take(self, rows) -> "BrainEmbedding":
+    def take(self, rows: slice | Sequence[int] | torch.Tensor) -> "BrainEmbedding":
         """The embeddings of some rows of the batch."""
         vae = None if self.vae is None else self.vae[rows]
         return BrainEmbedding(self.clip[rows], vae, self.hidden[rows])
@@ -91,7 +93,7 @@ class BrainEncoder(
         dropout: float = 0.0,
         readout: int = 0,
         n_subjects: int = 1,
-    ):
+    ) -> None:
         super().__init__()
         n_vae = 0 if vae_shape is None else math.prod(vae_shape)
         self.n_tokens, self.token_size, self.layout = n_tokens, token_size, layout
@@ -113,7 +115,7 @@ class BrainEncoder(
         self.vae_head = _head(width, head_hidden, n_vae) if n_vae else None
 
     @classmethod
-    def _from_pretrained(cls, **arguments):
+    def _from_pretrained(cls, **arguments: Any) -> "BrainEncoder":
         # The hub's mixin prints where it loads from.
         with contextlib.redirect_stdout(io.StringIO()):
             return super()._from_pretrained(**arguments)
@@ -162,7 +164,7 @@ class BrainEncoder(
         return BrainEmbedding(clip, vae, hidden)
 
 
-def load_encoder(folder) -> BrainEncoder:
+def load_encoder(folder: str | Path) -> BrainEncoder:
     """A trained encoder of a run, ready to decode.
 
     Raises
@@ -190,7 +192,7 @@ def load_encoder(folder) -> BrainEncoder:
 class Block(nn.Module):
     """Pre-norm transformer block: x + attention(norm x), then x + mlp(norm x)."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float):
+    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)

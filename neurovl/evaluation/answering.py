@@ -1,12 +1,15 @@
 """Captions, descriptions, dialogues and reasoning about the test pictures: RUN/captions/answers.csv."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shuffled
 from neurovl.evaluation.score_table import Table
-from neurovl.language.dialogues import evaluation_set
+from neurovl.language import BrainLLM
+from neurovl.language.dialogues import Dialogue, evaluation_set
 from neurovl.results import Row
 from neurovl.run import Run
 
@@ -67,7 +70,13 @@ def answer(run: Run) -> None:
         pd.DataFrame(rows, columns=COLUMNS).to_csv(s.dir / "answers.csv", index=False)
 
 
-def _converse(model, hidden, ids, dialogues, max_new_tokens: int):
+def _converse(
+    model: BrainLLM,
+    hidden: torch.Tensor,
+    ids: list[str],
+    dialogues: list[Dialogue],
+    max_new_tokens: int,
+) -> Iterator[dict]:
     """Ask all dialogues turn by turn; the model's own answers are the history of later turns."""
     row = {image: k for k, image in enumerate(ids)}
     history = [[] for _ in dialogues]
@@ -103,7 +112,7 @@ def score_text(run: Run, table: Table) -> None:
     answers = read_answers(run.folder)
     references = {i: run.recordings.captions(i) for i in answers.image_id.unique()}
 
-    def corpus(part, task):
+    def corpus(part: pd.DataFrame, task: str) -> dict:
         refs = [
             references[i] if task == "caption" else [t]
             for i, t in zip(part.image_id, part.truth, strict=True)

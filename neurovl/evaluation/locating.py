@@ -1,13 +1,17 @@
 """Concepts located in every subject, what zeroing them does, and the true maps where they are known: RUN/localization/."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
 
 from neurovl.encoder.alignment import held_out_voxels, predict
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.evaluation.score_table import Table
-from neurovl.localization.concept_maps import TEMPLATE, locate, locate_pattern, zero_located
+from neurovl.localization.concept_maps import TEMPLATE, Heat, locate, locate_pattern, zero_located
 from neurovl.run import Run
+from neurovl.tokens.store import TokenStore
 
 METHODS = ("gradcam", "pattern")
 HALF = np.float64(0.5)  # two-way identification without information
@@ -38,7 +42,9 @@ def localize(run: Run) -> None:
             _locate_all(run, method, folder, shown, text, [run.encoder(x) for x in variants])
 
 
-def _locate_all(run: Run, method: str, folder, shown: dict, text: dict, encoders: list) -> None:
+def _locate_all(
+    run: Run, method: str, folder: Path, shown: dict, text: dict, encoders: list
+) -> None:
     import nibabel
 
     store, seed = run.store, run.profile.seed
@@ -85,14 +91,22 @@ def _concepts(run: Run) -> dict[str, list[str]]:
     return {c: sorted(found[c]) for c in common if len(found[c]) >= settings.min_images}
 
 
-def _zeroing(store, encoder, heat, voxels, text, share: float, seed: int) -> dict:
+def _zeroing(
+    store: TokenStore,
+    encoder: BrainEncoder,
+    heat: Heat,
+    voxels: np.ndarray,
+    text: torch.Tensor,
+    share: float,
+    seed: int,
+) -> dict:
     """Cosine of the predicted embedding with the concept: as measured, located voxels zeroed, random voxels zeroed."""
     rng = np.random.default_rng([seed, 3])
     located = zero_located(store, heat, voxels, share)
     random = np.array(voxels)
     random[:, rng.permutation(voxels.shape[1])[: max(1, round(share * voxels.shape[1]))]] = 0
 
-    def cosine(x):
+    def cosine(x: np.ndarray) -> float:
         z = predict(encoder, store.cut(x, encoder.layout)).clip
         return float(torch.nn.functional.cosine_similarity(z, text[None]).mean())
 
@@ -136,7 +150,14 @@ def score_maps(run: Run, table: Table) -> None:
         scores = pd.read_csv(folder / "scores.csv")
         for subject, part in scores.groupby("subject", sort=False):
 
-            def add(name, metric, rows, values, chance, subject=subject):
+            def add(
+                name: str,
+                metric: str,
+                rows: pd.DataFrame,
+                values: pd.Series,
+                chance: pd.Series,
+                subject: str = subject,
+            ) -> None:
                 table.add(
                     name,
                     "localization",

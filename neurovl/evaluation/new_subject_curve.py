@@ -1,9 +1,11 @@
 """How well a subject that no training saw is decoded: as it is, adapted with few trials, and by ridge on these trials."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 
 import pandas as pd
+import torch
 
 from neurovl.adaptation.adapting import (
     add_subject,
@@ -185,7 +187,7 @@ def rows_of(curve: pd.DataFrame) -> list[Row]:
     return made
 
 
-def _identity(run: Run, recordings, subject: str) -> dict:
+def _identity(run: Run, recordings: Recordings, subject: str) -> dict:
     """What scores of a subject rest on besides the stages that are read and its choice of pictures."""
     return {"volumes": volumes_identity(recordings, subject), "evaluation": run.profile.evaluation}
 
@@ -196,7 +198,9 @@ def _common(run: Run) -> list[str]:
     return [n for n in names if (run.folder / "encoders" / n / "provenance.json").is_file()]
 
 
-def _adapted(run: Run, encoder, one, targets, noise) -> dict:
+def _adapted(
+    run: Run, encoder: BrainEncoder, one: NewTrials, targets: Targets, noise: torch.Tensor | None
+) -> dict:
     """Encoders that few trials were adapted with, in closed form and, from there, by training; None where there is none."""
     grown = None if noise is None else add_subject(run, encoder, one, targets, noise)
     return {"neurovl": grown, "fine-tuned": fine_tune(run, grown or encoder, one, targets)}
@@ -272,7 +276,7 @@ def sentence(table: pd.DataFrame) -> str:
         rows[(rows.trials > 0) & (rows.system == system)].iloc[0] for system in ("neurovl", "ridge")
     )
 
-    def words(row):
+    def words(row: pd.Series) -> str:
         return f"{row.value:.3f} ({row.ci_low:.3f} to {row.ci_high:.3f})"
 
     return (
@@ -282,7 +286,9 @@ def sentence(table: pd.DataFrame) -> str:
     )
 
 
-def _without_value(run: Run, subject: str, systems, reason: str, about: dict) -> list[dict]:
+def _without_value(
+    run: Run, subject: str, systems: Iterable[str], reason: str, about: dict
+) -> list[dict]:
     metrics = ["two_way_clip"] + ([] if run.targets.vae is None else ["two_way_vae"])
     return [
         asdict(Row(run.recordings.name, system, "adaptation", proto, subject, metric, note=reason))

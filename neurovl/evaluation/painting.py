@@ -1,6 +1,8 @@
 """Reconstructed test pictures, with and without each part, and over beta: RUN/reconstructions/."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,11 +12,18 @@ from neurovl.errors import DataError, MissingError
 from neurovl.evaluation.clip_score import score_clip_s
 from neurovl.evaluation.embeddings import chosen_images, derangement, held_out
 from neurovl.evaluation.score_table import Table
+from neurovl.foundation.metric_networks import ClipFeatures, ImageNetwork
+from neurovl.foundation.scenenet import MetricNetwork
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import PROMPTS
 from neurovl.metrics import protocol
+from neurovl.reconstruction.reconstructor import Reconstructor
 from neurovl.results import Row, condition
 from neurovl.run import Run
+from neurovl.settings.sections import Profile
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def reconstruct(run: Run) -> None:
@@ -75,7 +84,7 @@ def prompts_from(llm: BrainLLM, z: BrainEmbedding, max_new_tokens: int) -> list[
     )
 
 
-def _add_ceiling(run: Run, book, ids) -> None:
+def _add_ceiling(run: Run, book: "_Album", ids: list[str]) -> None:
     rows = run.targets.rows(ids)
     true = BrainEmbedding(run.targets.clip[rows], run.targets.vae[rows], run.targets.clip[rows])
     prompts = [run.recordings.captions(i)[0] for i in ids]
@@ -84,13 +93,27 @@ def _add_ceiling(run: Run, book, ids) -> None:
     )
 
 
+# (system, condition, protocol, subject) and the rows of samples.csv
+Groups = list[tuple[tuple[str, ...], pd.DataFrame]]
+
+
 class _Album:
     """Writes pictures beside a list of what they are."""
 
-    def __init__(self, folder, sampler, seed: int):
+    def __init__(self, folder: Path, sampler: Reconstructor, seed: int) -> None:
         self.folder, self.sampler, self.seed, self.rows = folder, sampler, seed, []
 
-    def add(self, system, protocol, subject, ids, z, prompts, beta, condition="") -> None:
+    def add(
+        self,
+        system: str,
+        protocol: str,
+        subject: str,
+        ids: list[str],
+        z: BrainEmbedding,
+        prompts: list[str],
+        beta: float,
+        condition: str = "",
+    ) -> None:
         seeds = [self.seed * 100_003 + k for k in range(len(ids))]
         place = self.folder / "-".join(filter(None, (system, protocol, condition))) / subject
         place.mkdir(parents=True, exist_ok=True)
@@ -152,7 +175,14 @@ def score_pictures(run: Run, table: Table) -> None:
     score_clip_s(run, table)
 
 
-def _score_by(network, scores, run: Run, groups, seen: dict, found: dict) -> None:
+def _score_by(
+    network: ImageNetwork | ClipFeatures | MetricNetwork,
+    scores: Sequence[str],
+    run: Run,
+    groups: Groups,
+    seen: dict,
+    found: dict,
+) -> None:
     """Add one network's scores of every group, (values, chance) by metric."""
     features = network.features(list(seen.values()))
     row = {i: k for k, i in enumerate(seen)}
@@ -172,13 +202,17 @@ def _score_by(network, scores, run: Run, groups, seen: dict, found: dict) -> Non
             found[key]["objects_found"] = _found(network, made, there), blind
 
 
-def _two_way(made, true, order, profile):
+def _two_way(
+    made: np.ndarray, true: np.ndarray, order: np.ndarray, profile: Profile
+) -> tuple[np.ndarray, float]:
     permutations = profile.evaluation.permutations
     chance = protocol.two_way_chance(made, true, profile.seed, permutations).value
     return protocol.two_way(made, true), chance
 
 
-def _distance(made, true, order, profile):
+def _distance(
+    made: np.ndarray, true: np.ndarray, order: np.ndarray, profile: Profile
+) -> tuple[np.ndarray, float]:
     blind = protocol.correlation_distance(made[order], true).mean()
     return protocol.correlation_distance(made, true), blind
 
@@ -186,7 +220,7 @@ def _distance(made, true, order, profile):
 COMPARISONS = {"two_way": _two_way, "distance": _distance}
 
 
-def _fill(table: Table, groups, found: dict, missing: dict) -> None:
+def _fill(table: Table, groups: Groups, found: dict, missing: dict) -> None:
     """Rows of the table; those of true embeddings come first and give the ceiling."""
     ceiling: dict[str, float] = {}
     empty: dict[tuple, None] = {}
@@ -214,18 +248,18 @@ def _fill(table: Table, groups, found: dict, missing: dict) -> None:
             table.rows.append(Row(**place, note=reason))
 
 
-def _made(run: Run, part) -> list:
+def _made(run: Run, part: pd.DataFrame) -> list:
     return [_open(run.folder / "reconstructions" / file) for file in part.file]
 
 
-def _open(path):
+def _open(path: Path) -> "Image":
     from PIL import Image
 
     with Image.open(path) as image:
         return image.convert("RGB")
 
 
-def _found(network, images, held) -> np.ndarray:
+def _found(network: MetricNetwork, images: list["Image"], held: list[list[str]]) -> np.ndarray:
     """Share of a picture's true categories that the network sees with a probability of at least .5; 0 without objects."""
     from neurovl.foundation.scenenet import CATEGORIES
 

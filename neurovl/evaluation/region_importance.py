@@ -3,12 +3,15 @@
 import logging
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
 from neurovl.encoder.alignment import held_out_voxels
+from neurovl.encoder.targets import Targets
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.evaluation.score_table import Table
 from neurovl.localization.concept_maps import to_grid
 from neurovl.localization.importance import (
@@ -22,6 +25,7 @@ from neurovl.localization.importance import (
 )
 from neurovl.run import Run
 from neurovl.tokens.resize import resize_linear, resize_nearest
+from neurovl.tokens.store import TokenStore
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +84,7 @@ def _regions(run: Run) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def _columns(store, mask: np.ndarray) -> np.ndarray:
+def _columns(store: TokenStore, mask: np.ndarray) -> np.ndarray:
     return resize_nearest(np.asarray(mask, bool), store.target).ravel()[store.region]
 
 
@@ -132,7 +136,7 @@ def measure_importance(run: Run) -> None:
         summary.to_csv(s.dir / "regions.csv", index=False, float_format="%.6g")
 
 
-def _flat(targets) -> dict[str, torch.Tensor]:
+def _flat(targets: Targets) -> dict[str, torch.Tensor]:
     return dict(zip(HEADS, (targets.clip, targets.vae.flatten(1)), strict=True))
 
 
@@ -154,7 +158,14 @@ def _by_region(shares: dict, columns: dict) -> dict:
     return values
 
 
-def _by_zeroing(encoder, store, voxels, columns: dict, deviations: dict, means: dict) -> dict:
+def _by_zeroing(
+    encoder: BrainEncoder,
+    store: TokenStore,
+    voxels: np.ndarray,
+    columns: dict,
+    deviations: dict,
+    means: dict,
+) -> dict:
     whole = agreement(encoder, store, voxels, deviations, means)
     values = {}
     for region in ("early", "ventral"):
@@ -209,7 +220,9 @@ def _null(shares: dict, columns: dict, where: np.ndarray, to: np.ndarray) -> dic
     return out | {(s, "early_minus_ventral"): pairs[:, i] for i, s in enumerate(systems)}
 
 
-def _summary(images: pd.DataFrame, nulls: dict, sizes: dict, seed: int, resamples: int):
+def _summary(
+    images: pd.DataFrame, nulls: dict, sizes: dict, seed: int, resamples: int
+) -> pd.DataFrame:
     """One row for each subject, and for all of them, system and metric."""
     rows = []
     for subject in [*nulls, "all"] if nulls else []:
@@ -245,7 +258,9 @@ def _summary(images: pd.DataFrame, nulls: dict, sizes: dict, seed: int, resample
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _save_maps(run: Run, folder, subject: str, shares: dict, own: np.ndarray, layout: str) -> None:
+def _save_maps(
+    run: Run, folder: Path, subject: str, shares: dict, own: np.ndarray, layout: str
+) -> None:
     """SUBJECT_HEAD.nii.gz by voxel, and SUBJECT_HEAD_tokens.nii.gz with the mean over each token's voxels."""
     import nibabel
 

@@ -16,7 +16,7 @@ PER_IMAGE = [*PLACE, "image_id", "value"]
 class Table:
     """Collects per-image scores and turns them into rows of results.csv; each names the split of its test pictures."""
 
-    def __init__(self, data: str, split: str, seed: int, resamples: int):
+    def __init__(self, data: str, split: str, seed: int, resamples: int) -> None:
         self.data, self.split, self.seed, self.resamples = data, split, seed, resamples
         self.images: list[pd.DataFrame] = []
         self.rows: list[Row] = []
@@ -85,7 +85,9 @@ class Table:
                 scores = protocol.two_way(a, b)
                 self.add(system, task, proto, subject, f"two_way_{part}", ids, scores, chance, 1.0)
 
-    def _row(self, place: dict, values: np.ndarray, chance, ceiling) -> None:
+    def _row(
+        self, place: dict, values: np.ndarray, chance: float | None, ceiling: float | None
+    ) -> None:
         mean, low, high = protocol.bootstrap(values, self.seed, self.resamples)
         note = f"split {self.split}" if self.split else ""
         self.rows.append(

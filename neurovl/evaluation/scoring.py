@@ -1,6 +1,7 @@
 """From the outputs of a run to results.csv and per_image.csv, each number with interval, chance and ceiling."""
 
 import numpy as np
+import pandas as pd
 
 from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
@@ -116,12 +117,12 @@ def _predict_ridge(models: dict, run: Run, subject: str, proto: str) -> dict:
     return {k: model.predict(voxels) for k, model in models.items()}
 
 
-def _split_unit(run: Run, trials):
+def _split_unit(run: Run, trials: pd.DataFrame) -> np.ndarray:
     """What must not be shared by cross-validation folds: the picture, or the session where sessions are held out."""
     return (trials.session if run.recordings.zscore == "subject" else trials.image_id).to_numpy()
 
 
-def _classification(runs, table: Table) -> None:
+def _classification(runs: list[Run], table: Table) -> None:
     """Accuracy over the categories by the nearest text embedding, all folds together (one test of every trial)."""
     from neurovl.foundation.clip import load_clip
 

@@ -152,7 +152,7 @@ def score_vae(codec: LatentCodec, pictures: Pictures) -> dict[str, Score]:
     flat = z.flatten(1).double().numpy()
     first, second = flat.mean(axis=1), (flat**2).mean(axis=1)
 
-    def spread(rows):
+    def spread(rows: slice) -> float:
         return np.sqrt(second[rows].mean() - first[rows].mean() ** 2)
 
     return {

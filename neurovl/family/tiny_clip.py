@@ -13,7 +13,7 @@ from torch import nn
 from neurovl.family.scene_pictures import Pictures
 from neurovl.family.word_tokenizers import caption_ids, train_bpe
 from neurovl.foundation.clip import Clip
-from neurovl.training.loop import Schedule, batch_rows, fit
+from neurovl.training.loop import Part, Schedule, batch_rows, fit
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
@@ -76,7 +76,7 @@ def train_clip(
     model = open_clip.model.CLIP(**cfg)
     ids = caption_ids(tokenizer, pictures.captions)
 
-    def loss_at(model, step, part):
+    def loss_at(model: nn.Module, step: int, part: Part) -> torch.Tensor:
         rows = torch.from_numpy(part.of(batch_rows(pictures.n, batch_size, step, seed)))
         which = torch.randint(ids.shape[1], (len(rows),))
         x = pictures.images(rows)

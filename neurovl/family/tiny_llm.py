@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,7 +18,10 @@ from neurovl.language.dialogues import (
     in_words,
 )
 from neurovl.smallworld import scenes
-from neurovl.training.loop import Schedule, fit
+from neurovl.training.loop import Part, Schedule, fit
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 CONFIG = {
     "hidden_size": 96,
@@ -64,7 +68,7 @@ def train_llm(
         )
     )
 
-    def loss_at(model, step, part):
+    def loss_at(model: "LlamaForCausalLM", step: int, part: Part) -> torch.Tensor:
         rng = np.random.default_rng([seed, step])
         encoded = []
         for i in part.of(rng.integers(len(talk), size=batch_size)):

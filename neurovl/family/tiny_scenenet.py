@@ -10,7 +10,7 @@ from torch import nn
 from neurovl.family.scene_pictures import Pictures
 from neurovl.foundation.scenenet import CATEGORIES, SceneNet
 from neurovl.smallworld import scenes
-from neurovl.training.loop import Schedule, batch_rows, fit
+from neurovl.training.loop import Part, Schedule, batch_rows, fit
 
 SCHEDULE = Schedule(steps=3000, lr=2e-3, weight_decay=0.02, precision="bf16")
 
@@ -40,7 +40,7 @@ def train_scenenet(
     targets = [attributes(s) for s in pictures.scenes]
     present, place = torch.stack([t[0] for t in targets]), torch.tensor([t[1] for t in targets])
 
-    def loss_at(model, step, part):
+    def loss_at(model: nn.Module, step: int, part: Part) -> torch.Tensor:
         rows = part.of(batch_rows(pictures.n, batch_size, step, seed))
         device = next(model.parameters()).device
         x = pictures.images(rows).to(device)

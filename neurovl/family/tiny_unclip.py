@@ -13,7 +13,7 @@ from neurovl.family.word_tokenizers import caption_ids
 from neurovl.foundation.clip import Clip, load_clip
 from neurovl.foundation.vae import LatentCodec, load_vae
 from neurovl.training.devices import choose_device
-from neurovl.training.loop import Schedule, batch_rows, fit
+from neurovl.training.loop import Part, Schedule, batch_rows, fit
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
@@ -126,7 +126,7 @@ def train_unclip(
     snr = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
     share = snr.clamp(max=MIN_SNR) / (snr + 1) + FLOOR
 
-    def loss_at(model, step, part):
+    def loss_at(model: nn.Module, step: int, part: Part) -> torch.Tensor:
         rows = torch.from_numpy(part.of(batch_rows(pictures.n, batch_size, step, seed)))
         n = len(rows)
         z = latents[rows].float().to(place)

@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from neurovl.family.scene_pictures import Pictures
 from neurovl.foundation.vae import LatentCodec
 from neurovl.training.devices import choose_device
-from neurovl.training.loop import Schedule, batch_rows, fit
+from neurovl.training.loop import Part, Schedule, batch_rows, fit
 
 CONFIG = {
     "in_channels": 3,
@@ -43,7 +44,7 @@ def train_vae(
     torch.manual_seed(seed)
     vae = AutoencoderKL(**CONFIG)
 
-    def loss_at(model, step, part):
+    def loss_at(model: nn.Module, step: int, part: Part) -> dict:
         rows = part.of(batch_rows(pictures.n, batch_size, step, seed))
         x = pictures.images(rows).to(next(model.parameters()).device)
         posterior = model.encode(x).latent_dist

@@ -3,6 +3,8 @@
 Left out: computing them (`neurovl.localization.importance`).
 """
 
+from typing import TYPE_CHECKING
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,6 +16,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from neurovl.figures.inputs import levels_of
 from neurovl.figures.theme import CYCLE, INK, WIDTH, bare, finish, theme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HEADS = {"clip-head": ("CLIP head: content", CYCLE[0]), "vae-head": ("VAE head: layout", CYCLE[5])}
 GROUPS = {
@@ -77,7 +82,9 @@ def region_importance(table: pd.DataFrame, subject: str = "all", source: str = "
         return finish(figure, source)
 
 
-def _marks(axis, table: pd.DataFrame, subject: str, metrics: list[str], colours: dict) -> None:
+def _marks(
+    axis: "Axes", table: pd.DataFrame, subject: str, metrics: list[str], colours: dict
+) -> None:
     """A line for each metric from the top, the systems side by side in it."""
     axis.use_sticky_edges = False
     step = 0.36 if len(colours) > 1 else 0

@@ -4,6 +4,7 @@ Left out: everything that a trained network produced (`scores.py`, `pictures.py`
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +16,9 @@ from neurovl.figures.theme import CYCLE, INK, WIDTH, bare, finish, theme, wrap
 from neurovl.recordings import Recordings
 from neurovl.tokens.resize import resize_linear, resize_nearest
 from neurovl.tokens.store import TokenStore
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NO_CEILING = "no picture was shown twice, so no ceiling is known"
 
@@ -47,7 +51,7 @@ def contact_sheet(recordings: Recordings, image_ids: Iterable[str], columns: int
         return finish(figure, f"data: {recordings.name}")
 
 
-def _box(axis, thing: dict, colour: str, size: int) -> None:
+def _box(axis: "Axes", thing: dict, colour: str, size: int) -> None:
     x0, y0, x1, y1 = (size * v for v in thing["box"])
     axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color=colour, lw=1.8))
     place = {"x": min(max(x0 + 3, 2), size * 0.7), "y": max(y0 + 4, 4), "va": "top"}

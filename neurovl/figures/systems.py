@@ -4,6 +4,7 @@ Every number comes from the run's tables; chance is a dashed line or mark, the c
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +15,9 @@ from matplotlib.lines import Line2D
 from neurovl.figures.theme import CYCLE, INK, WIDTH, colour, finish, name, theme, wrap
 from neurovl.results import condition_value
 from neurovl.run import RunTables
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SYSTEMS = (
     "neurovl",
@@ -152,7 +156,7 @@ def scores(
         return finish(figure, source)
 
 
-def _score(axis, rows: pd.DataFrame, place: int, shade: str) -> None:
+def _score(axis: "Axes", rows: pd.DataFrame, place: int, shade: str) -> None:
     protocols = [p for p in ("average", "single") if p in set(rows.protocol)]
     for row in rows.itertuples():
         shift = 0.13 * (1 - 2 * protocols.index(row.protocol)) * (len(protocols) > 1)
@@ -166,7 +170,7 @@ def _score(axis, rows: pd.DataFrame, place: int, shade: str) -> None:
                 axis.plot([value, value], [place - 0.38, place + 0.38], color=INK, lw=1.4, ls=style)
 
 
-def _score_key(figure, rows: pd.DataFrame) -> None:
+def _score_key(figure: Figure, rows: pd.DataFrame) -> None:
     entries = [Line2D([], [], color=INK, marker="o", lw=2, label="score and 95 % interval")]
     if set(rows.protocol) == {"average", "single"}:
         entries.append(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from neurovl.errors import DataError, MissingError
 from neurovl.foundation.source import device_for, fetch_command
@@ -168,7 +169,7 @@ def _inception(folder: Path | str | None, device: str) -> ImageNetwork:
     from torchvision.models import Inception_V3_Weights, inception_v3
 
     # As torchvision makes it with these weights: they want pixels from -1 to 1, which the network itself sees to.
-    def build():
+    def build() -> nn.Module:
         return inception_v3(transform_input=True, aux_logits=True, init_weights=False)
 
     url = Inception_V3_Weights.IMAGENET1K_V1.url

@@ -1,7 +1,7 @@
 """Sampling from unCLIP with a start latent: the two readings of the noise strength beta (paper section 3.3, Eq. 4)."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -94,7 +94,9 @@ def _last_steps(scheduler: "SchedulerMixin", share: float) -> "SchedulerMixin":
     """The scheduler with only the last share of its steps."""
 
     class LastSteps(type(scheduler)):
-        def set_timesteps(self, num_inference_steps, device=None, **kwargs):
+        def set_timesteps(
+            self, num_inference_steps: int, device: str | torch.device | None = None, **kwargs: Any
+        ) -> None:
             super().set_timesteps(num_inference_steps, device=device, **kwargs)
             kept = int(num_inference_steps * share + 1e-6)
             self.timesteps = self.timesteps[num_inference_steps - kept :]

@@ -3,13 +3,19 @@
 Everything is taken from the run's records and results.csv; nothing is computed anew.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.hub.facts import OWN_TASKS, REFERENCES, TrainedEncoder, public_models
 from neurovl.recordings.nsd import BETAS
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def model_card(facts: TrainedEncoder, encoder, repo: str | None) -> str:
+
+def model_card(facts: TrainedEncoder, encoder: BrainEncoder, repo: str | None) -> str:
     """README.md of a published encoder, with the header that the hub reads.
 
     Parameters
@@ -60,7 +66,7 @@ def _header(facts: TrainedEncoder) -> str:
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _title(facts: TrainedEncoder, encoder) -> str:
+def _title(facts: TrainedEncoder, encoder: BrainEncoder) -> str:
     data, vae = facts.data, encoder.vae_shape
     n = sum(x.numel() for x in encoder.state_dict().values())
     width = encoder.clip_head[-1].out_features
@@ -184,10 +190,10 @@ def _scores(facts: TrainedEncoder) -> str:
     return text
 
 
-def _score_table(rows) -> str:
+def _score_table(rows: "pd.DataFrame") -> str:
     rows = rows.astype({"n": float})  # NaN where it is missing, as in the other columns
 
-    def number(value, form=".4g"):
+    def number(value: float, form: str = ".4g") -> str:
         return "" if value != value else format(value, form)
 
     lines = []
@@ -273,14 +279,14 @@ def _origin(facts: TrainedEncoder) -> str:
     )
 
 
-def _table(head, rows) -> str:
-    def line(cells):
+def _table(head: Iterable, rows: Iterable[Iterable]) -> str:
+    def line(cells: Iterable) -> str:
         return "| " + " | ".join(" ".join(str(c).split()).replace("|", "\\|") for c in cells) + " |"
 
     return "\n".join([line(head), "|" + "---|" * len(head), *map(line, rows)])
 
 
-def _model(spec) -> str:
+def _model(spec: str | Sequence[str]) -> str:
     names = [spec] if isinstance(spec, str) else list(spec)
     names = ["neurovl's tiny family" if name == "tiny" else f"`{name}`" for name in names]
     return names[0] if len(names) == 1 else "the first that was here of " + ", ".join(names)
@@ -292,7 +298,7 @@ def _subjects(facts: TrainedEncoder) -> str:
     return f"{n} {kind}{'s' if n > 1 else ''} ({', '.join(facts.subjects)})"
 
 
-def _grid(sizes) -> str:
+def _grid(sizes: Iterable[int]) -> str:
     return " x ".join(map(str, sizes))
 
 

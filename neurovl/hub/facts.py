@@ -6,6 +6,7 @@ Refuses what does not belong together, so that no card speaks of another trainin
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import nibabel
 
@@ -14,6 +15,9 @@ from neurovl.results import read_results
 from neurovl.run import read_record
 from neurovl.stages import PROVENANCE, provenance_key
 from neurovl.tokens.store import TokenStore
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OWN_TASKS = ("alignment", "classification")  # the others take a language model or a generator too
 REFERENCES = ("ridge", "shuffled")
@@ -52,7 +56,7 @@ class TrainedEncoder:
     fold: int
 
     @classmethod
-    def read(cls, run, system: str, fold: int) -> "TrainedEncoder":
+    def read(cls, run: str | Path, system: str, fold: int) -> "TrainedEncoder":
         """Read a run's records, and refuse what does not belong together.
 
         Raises
@@ -126,7 +130,7 @@ class TrainedEncoder:
         about = {name: self.run.get(name) or "not stated" for name in ("licence", "terms")}
         return {**self.record["data"], "simulated": bool(self.run.get("simulated")), **about}
 
-    def scores(self):
+    def scores(self) -> "pd.DataFrame":
         """Rows of results.csv on this encoder and on the references, empty where there are none."""
         from pandas import DataFrame
 

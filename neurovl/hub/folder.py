@@ -15,7 +15,9 @@ WEIGHTS = ("config.json", "model.safetensors")
 ABOUT = ("data.json", "README.md")  # what tells an export from other folders
 
 
-def export_encoder(run, out, system: str = "main", fold: int = 0, repo: str | None = None) -> Path:
+def export_encoder(
+    run: str | Path, out: str | Path, system: str = "main", fold: int = 0, repo: str | None = None
+) -> Path:
     """Write a trained encoder with all that others need to use it and to judge it.
 
     Parameters
@@ -80,7 +82,9 @@ def export_encoder(run, out, system: str = "main", fold: int = 0, repo: str | No
     return out
 
 
-def push_encoder(folder, repo: str, *, private: bool = False, accept_terms: bool = False) -> str:
+def push_encoder(
+    folder: str | Path, repo: str, *, private: bool = False, accept_terms: bool = False
+) -> str:
     """Upload a folder that `export_encoder` wrote to the Hugging Face hub, in one commit; log in first: hf auth login.
 
     Parameters

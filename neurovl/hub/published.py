@@ -2,8 +2,10 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,10 +14,13 @@ from neurovl.encoder.alignment import predict
 from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder, load_encoder
 from neurovl.errors import DataError, MissingError, NeurovlError
 from neurovl.foundation.source import cached_snapshot, fetch_command
-from neurovl.recordings.base import clean_voxels
+from neurovl.recordings.checks import clean_voxels
 from neurovl.tokens.resize import Resizer
 from neurovl.tokens.store import TokenPlan
 from neurovl.tokens.writing import own_columns, pack, standardisation
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,12 @@ class PublishedEncoder:
     plan: TokenPlan
     axes: str
 
-    def tokens(self, image, train=None, mask=None) -> torch.Tensor:
+    def tokens(
+        self,
+        image: "SpatialImage | str | Path",
+        train: Sequence[int] | np.ndarray | None = None,
+        mask: "SpatialImage | str | Path | np.ndarray | None" = None,
+    ) -> torch.Tensor:
         """Tokens of one subject's session, as the token store holds them.
 
         z = (beta - mean) / sd for each voxel, with mean and sd over the chosen trials, 0 where a voxel is constant;
@@ -97,11 +107,20 @@ class PublishedEncoder:
         return plan.cut(stored, self.encoder.layout)
 
     @torch.inference_mode()
-    def __call__(self, image, train=None, mask=None) -> BrainEmbedding:
+    def __call__(
+        self,
+        image: "SpatialImage | str | Path",
+        train: Sequence[int] | np.ndarray | None = None,
+        mask: "SpatialImage | str | Path | np.ndarray | None" = None,
+    ) -> BrainEmbedding:
         """Embeddings of every trial; for arguments and errors see `tokens`."""
         return predict(self.encoder, self.tokens(image, train, mask))
 
-    def _turned(self, image, mask):
+    def _turned(
+        self,
+        image: "SpatialImage | str | Path",
+        mask: "SpatialImage | str | Path | np.ndarray | None",
+    ) -> "tuple[SpatialImage, np.ndarray | None]":
         """Image and mask (bool, or None) with their axes as those of the common grid."""
         import nibabel
         from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
@@ -117,7 +136,7 @@ class PublishedEncoder:
         return image.as_reoriented(turn), mask
 
 
-def load_published(place) -> PublishedEncoder:
+def load_published(place: str | Path) -> PublishedEncoder:
     """An encoder that somebody published, ready to read volumes; asks no network.
 
     Parameters
@@ -153,7 +172,7 @@ def load_published(place) -> PublishedEncoder:
         ) from problem
 
 
-def _chosen(train, n: int) -> np.ndarray:
+def _chosen(train: Sequence[int] | np.ndarray | None, n: int) -> np.ndarray:
     chosen = np.zeros(n, bool)
     try:
         chosen[slice(None) if train is None else np.asarray(train)] = True

@@ -28,7 +28,7 @@ class Chat:
     hidden : Tensor (1, N + 1, D)
     """
 
-    def __init__(self, model: Answerer, hidden: Tensor):
+    def __init__(self, model: Answerer, hidden: Tensor) -> None:
         self.model, self.hidden = model, hidden
         self.turns: list[tuple[str, str]] = []
 

@@ -46,7 +46,7 @@ class Projector(nn.Module):
         Width H of the language model.
     """
 
-    def __init__(self, d_in: int, d_out: int):
+    def __init__(self, d_in: int, d_out: int) -> None:
         super().__init__()
         self.first = nn.Linear(d_in, d_out)
         self.second = nn.Linear(d_out, d_out)
@@ -74,7 +74,9 @@ class BrainLLM(nn.Module):
         template rewrites earlier turns.
     """
 
-    def __init__(self, llm: nn.Module, tokenizer: "PreTrainedTokenizerBase", projector: Projector):
+    def __init__(
+        self, llm: nn.Module, tokenizer: "PreTrainedTokenizerBase", projector: Projector
+    ) -> None:
         super().__init__()
         width = llm.get_input_embeddings().embedding_dim
         if projector.second.out_features != width:

@@ -129,7 +129,7 @@ class Lessons:
         hidden: Tensor | np.ndarray,
         pictures: Sequence,
         dialogues: Mapping[object, Sequence[Dialogue]],
-    ):
+    ) -> None:
         self.hidden, self.pictures, self.dialogues = hidden, list(pictures), dialogues
         brain_llm.check_hidden(hidden.shape, len(self.pictures), "trials")
         bare = sorted({str(key) for key in self.pictures if not dialogues.get(key)})

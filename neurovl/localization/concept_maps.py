@@ -4,6 +4,7 @@ Maps of encoders with several patch sizes are averaged; the result is a NIfTI im
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import DataError
 from neurovl.tokens.resize import resize_linear
 from neurovl.tokens.store import TokenStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from nibabel import Nifti1Image
 
 TEMPLATE = "a picture of a {}"  # what a concept is to CLIP
 
@@ -35,13 +40,13 @@ class Heat:
     values: np.ndarray
     affine: np.ndarray
 
-    def to_nifti(self):
+    def to_nifti(self) -> "Nifti1Image":
         """The heatmap as a nibabel NIfTI image."""
         import nibabel
 
         return nibabel.Nifti1Image(self.values, self.affine)
 
-    def roi_table(self, rois: dict[str, np.ndarray]):
+    def roi_table(self, rois: dict[str, np.ndarray]) -> "pd.DataFrame":
         """Mean heat, peak and share of the total heat for each ROI, hottest first.
 
         Parameters
@@ -107,7 +112,7 @@ def locate(
     store: TokenStore,
     encoders: list[BrainEncoder],
     text: torch.Tensor,
-    subject,
+    subject: str | int,
     voxels: np.ndarray,
 ) -> Heat:
     """Heatmap of a concept in a subject, averaged over trials and patch sizes.
@@ -145,7 +150,7 @@ def locate_pattern(
     store: TokenStore,
     encoder: BrainEncoder,
     text: torch.Tensor,
-    subject,
+    subject: str | int,
     voxels: np.ndarray,
 ) -> Heat:
     """Heatmap by activation patterns: which voxels rise with the decoded presence of the concept.
@@ -179,7 +184,7 @@ def locate_pattern(
     return _in_own_space(concept, store, subject, grid.reshape(store.target))
 
 
-def _in_own_space(concept: str, store: TokenStore, subject, grid: np.ndarray) -> Heat:
+def _in_own_space(concept: str, store: TokenStore, subject: str | int, grid: np.ndarray) -> Heat:
     """A map on the common grid as a heatmap in the subject's mask, scaled from 0 to 1."""
     import nibabel
 

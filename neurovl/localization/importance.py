@@ -4,6 +4,7 @@ The two heads share all layers but their own, so that the same pass through the 
 """
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -26,7 +27,11 @@ def by_head(z: BrainEmbedding) -> dict[str, torch.Tensor]:
 
 
 def attributions(
-    encoder: BrainEncoder, store: TokenStore, voxels, deviations: dict, batch_size: int = 32
+    encoder: BrainEncoder,
+    store: TokenStore,
+    voxels: np.ndarray,
+    deviations: dict,
+    batch_size: int = 32,
 ) -> dict[str, np.ndarray]:
     """How much each voxel brings the prediction of a head towards the right picture, by integrated gradients.
 
@@ -81,7 +86,7 @@ def attributions(
 
 
 def agreement(
-    encoder: BrainEncoder, store: TokenStore, voxels, deviations: dict, means: dict
+    encoder: BrainEncoder, store: TokenStore, voxels: np.ndarray, deviations: dict, means: dict
 ) -> dict[str, np.ndarray]:
     """Cosine of f(x_i) - m with t_i - m, by head, shape (n,): how well a head tells one picture from the mean.
 
@@ -97,12 +102,12 @@ def agreement(
     }
 
 
-def silence(voxels, columns: np.ndarray) -> np.ndarray:
+def silence(voxels: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The voxels (n, V) with some columns at their mean, a z-score of (all but) 0."""
     return np.where(columns & (voxels != 0), np.float32(SILENT), voxels)
 
 
-def places(where: np.ndarray, share: float, rng, draws: int) -> np.ndarray:
+def places(where: np.ndarray, share: float, rng: np.random.Generator, draws: int) -> np.ndarray:
     """Pairs of places to move two regions to: any voxel, and one outside the ball around it that holds `share` of them.
 
     Parameters
@@ -123,7 +128,9 @@ def places(where: np.ndarray, share: float, rng, draws: int) -> np.ndarray:
     return out
 
 
-def moved_regions(values: np.ndarray, where: np.ndarray, sizes, to: np.ndarray) -> np.ndarray:
+def moved_regions(
+    values: np.ndarray, where: np.ndarray, sizes: Sequence[int], to: np.ndarray
+) -> np.ndarray:
     """The sums of `values` over regions of the same sizes elsewhere, for a null that keeps regions in one piece.
 
     A moved region is a ball, the voxels nearest to a place. The null assumes that a map of importance has nothing to do
@@ -149,7 +156,9 @@ def moved_regions(values: np.ndarray, where: np.ndarray, sizes, to: np.ndarray) 
     return np.stack([values[:, _nearest(where, place)].cumsum(1)[:, last] for place in to])
 
 
-def moved_pairs(values: np.ndarray, where, first: int, second: int, to: np.ndarray) -> np.ndarray:
+def moved_pairs(
+    values: np.ndarray, where: np.ndarray, first: int, second: int, to: np.ndarray
+) -> np.ndarray:
     """Like `moved_regions` for two that share no voxel: the first one's sum minus the second one's, (draws, H).
 
     Parameters

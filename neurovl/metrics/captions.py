@@ -243,7 +243,7 @@ def _bleu(hyps: list[str], refs: list[list[str]]) -> dict[str, CaptionScore]:
     )
 
     def corpus(k: int) -> Callable[[np.ndarray], float]:
-        def score(rows):
+        def score(rows: np.ndarray) -> float:
             precision = (correct[rows, :k].sum(0) + 1e-15) / (guess[rows, :k].sum(0) + 1e-9)
             shortness = closest[rows].sum() / length[rows].sum()
             return float(np.prod(precision) ** (1 / k) * np.exp(min(0.0, 1 - shortness)))

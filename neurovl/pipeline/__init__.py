@@ -1,7 +1,7 @@
 """A run's stages in order: begun, made, skipped while nothing that they rest on changed. Imports evaluation and below."""
 
 from neurovl.pipeline.making import STAGES, ensure, make, needs, reproduce, stages_of, up_to_date
-from neurovl.pipeline.starting import profile_for, simulate_for, start, start_run
+from neurovl.pipeline.starting import profile_for, simulate_for, start, start_run, world_of
 from neurovl.pipeline.training import (
     annotate_pictures,
     embed_targets,
@@ -30,5 +30,6 @@ __all__ = [
     "train_encoders",
     "train_language",
     "up_to_date",
+    "world_of",
     "write_tokens",
 ]

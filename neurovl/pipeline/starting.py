@@ -2,14 +2,14 @@
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from neurovl.errors import ConfigError
 from neurovl.recordings import open_recordings
 from neurovl.run import Run, find_run, open_run, write_record
 from neurovl.settings.profile_files import load_profile
-from neurovl.settings.sections import Profile
+from neurovl.settings.sections import Profile, Simulation
 
 
 def start_run(
@@ -49,28 +49,32 @@ def start_run(
     return start(data, root, load_profile(profile, seed=seed, device=device))
 
 
-def simulate_for(profile: Profile, beside: Path) -> Path:
-    """The profile's simulated data folder, with the new subject where one is named; made where it is not there yet."""
-    from neurovl.smallworld.subjects import simulate
+def world_of(profile: Profile) -> Simulation:
+    """What a profile simulates, with the new subject where one is named.
 
+    Raises
+    ------
+    ConfigError
+        The profile is for other data.
+    """
     world, new = profile.simulation, profile.adaptation.subject
     if world is None:
         raise ConfigError(
-            f"no data were given, and profile {profile.name} simulates none, expected a data set: give one with --data DIR"
+            f"no data were given, and profile {profile.name} simulates none, expected a data set or a profile that "
+            "simulates one: give one with --data DIR or --profile"
         )
-    subjects = [*world.subjects, *([] if new is None or new in world.subjects else [new])]
-    folder = (
-        beside / f"simulated-nsd-{'-'.join(map(str, subjects))}-s{world.sessions}-x{world.scale:g}"
-    )
-    simulate(
-        folder,
-        subjects=subjects,
-        sessions=world.sessions,
-        scale=world.scale,
-        seed=profile.seed,
-        n_jobs=os.cpu_count() or 1,
-    )
-    return folder
+    added = () if new is None or new in world.subjects else (new,)
+    return replace(world, subjects=(*world.subjects, *added))
+
+
+def simulate_for(profile: Profile, beside: Path) -> Path:
+    """The profile's simulated data folder; made where it is not there yet."""
+    from neurovl.smallworld.subjects import simulate
+
+    world = world_of(profile)
+    subjects = "-".join(map(str, world.subjects))
+    folder = beside / f"simulated-nsd-{subjects}-s{world.sessions}-x{world.scale:g}"
+    return simulate(folder, **asdict(world), seed=profile.seed, n_jobs=os.cpu_count() or 1)
 
 
 def profile_for(data: Path | str | None, profile: str | None) -> str:

@@ -213,7 +213,7 @@ def train_language(run: Run) -> None:
             _drop_checkpoint(s.dir)
 
 
-def _hidden_states(run: Run, rows: np.ndarray):
+def _hidden_states(run: Run, rows: np.ndarray) -> torch.Tensor:
     """The main encoder's penultimate layer of rows of the store, float16 tensor (n, N + 1, D)."""
 
     from neurovl.encoder.alignment import predict

@@ -1,6 +1,7 @@
 """Pictures from brains: a start latent with noise strength beta, and unCLIP conditions (paper section 3.3, Eq. 4)."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -8,6 +9,10 @@ import torch
 from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.errors import ConfigError, DataError
 from neurovl.foundation.start_latents import start_latents
+
+if TYPE_CHECKING:
+    from diffusers import StableUnCLIPImg2ImgPipeline
+    from PIL.Image import Image
 
 
 class Reconstructor:
@@ -27,13 +32,13 @@ class Reconstructor:
 
     def __init__(
         self,
-        pipeline,
+        pipeline: "StableUnCLIPImg2ImgPipeline",
         steps: int = 20,
         guidance: float = 10.0,
         noise_level: int = 0,
         clip_norm: float | None = None,
         image_size: int | None = None,
-    ):
+    ) -> None:
         self.pipeline, self.steps, self.guidance, self.noise_level, self.clip_norm = (
             pipeline,
             steps,
@@ -45,7 +50,7 @@ class Reconstructor:
 
     @classmethod
     def from_pretrained(
-        cls, spec: str | Sequence[str] = "tiny", device: str = "auto", **settings
+        cls, spec: str | Sequence[str] = "tiny", device: str = "auto", **settings: Any
     ) -> "Reconstructor":
         """The reconstructor of an unCLIP.
 
@@ -62,7 +67,9 @@ class Reconstructor:
 
         return cls(load_unclip(spec, device), **settings)
 
-    def __call__(self, z: BrainEmbedding, prompt: str = "", beta: float = 0.93, seed: int = 0):
+    def __call__(
+        self, z: BrainEmbedding, prompt: str = "", beta: float = 0.93, seed: int = 0
+    ) -> "Image":
         """One PIL picture from the embedding of one brain volume; see `batch`."""
         if len(z) != 1:
             raise DataError(
@@ -72,7 +79,12 @@ class Reconstructor:
 
     @torch.no_grad()
     def batch(
-        self, z: BrainEmbedding, prompts=None, beta: float = 0.93, seeds=None, batch_size: int = 64
+        self,
+        z: BrainEmbedding,
+        prompts: Sequence[str] | None = None,
+        beta: float = 0.93,
+        seeds: Sequence[int] | None = None,
+        batch_size: int = 64,
     ) -> list:
         """Pictures from embeddings.
 
@@ -100,7 +112,9 @@ class Reconstructor:
         return images
 
     @torch.no_grad()
-    def pixels(self, z: BrainEmbedding, prompts, beta: float, seeds) -> torch.Tensor:
+    def pixels(
+        self, z: BrainEmbedding, prompts: list[str], beta: float, seeds: list[int]
+    ) -> torch.Tensor:
         """The pictures of one batch, shape (B, 3, height, width), values from 0 to 1; see `batch`."""
         if not 0 <= beta <= 1:
             raise ConfigError(
@@ -127,7 +141,9 @@ class Reconstructor:
             return clip
         return torch.nn.functional.normalize(clip, dim=-1) * self.clip_norm
 
-    def _sample(self, clip, latents, prompts, seeds):
+    def _sample(
+        self, clip: torch.Tensor, latents: torch.Tensor, prompts: list[str], seeds: list[int]
+    ) -> torch.Tensor:
         place = self.pipeline.device
         return self.pipeline(
             prompt=prompts,
@@ -142,7 +158,7 @@ class Reconstructor:
         ).images
 
 
-def contact_sheet(rows: list[list], size: int = 128, gap: int = 4):
+def contact_sheet(rows: list[list], size: int = 128, gap: int = 4) -> "Image":
     """Pictures in a grid as one PIL image, each scaled to `size` pixels."""
     from PIL import Image
 

@@ -1,13 +1,11 @@
 """What every data set looks like from above: trials, volumes, masks, pictures and words.
 
-Holds the base class of the readers and the checks that all of them share. It reads no particular
-layout: that is done in ``nsd/``, ``haxby/`` and ``table/``.
+Holds the base class of the readers. It reads no particular layout: that is done in ``nsd/``, ``haxby/`` and ``table/``.
 """
 
 import hashlib
-import logging
 import re
-import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,25 +13,23 @@ import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
+from neurovl.recordings.checks import check_rows, clean_voxels, require_split_by_image
 from neurovl.recordings.reliability import ncsnr, noise_ceiling
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-logger = logging.getLogger(__name__)
-
 TRIAL_COLUMNS = ["subject", "session", "trial", "image_id", "repeat", "split"]
-MAX_CONSTANT = 0.2  # share of the mask's voxels that may be constant within a session
 
 
-def subject_label(subject) -> str:
+def subject_label(subject: str | int) -> str:
     """Name a subject as NSD does: ``1``, ``'1'``, ``'subj1'`` and ``'subj01'`` are all ``'subj01'``."""
     text = str(subject).strip()
     number = text.removeprefix("subj")
     return f"subj{int(number):02d}" if number.isdigit() else text
 
 
-def find_subject(subject, names: list[str], where: str) -> str:
+def find_subject(subject: str | int, names: list[str], where: str) -> str:
     """The one of `names` that `subject` means: the same, or with the same number at its end."""
     for candidate in (str(subject), subject_label(subject)):
         if candidate in names:
@@ -87,29 +83,31 @@ class Recordings:
     n_folds = 1
     zscore = "session"
 
-    def __init__(self, root: Path, subjects: list[str], trials: pd.DataFrame):
+    def __init__(self, root: Path, subjects: list[str], trials: pd.DataFrame) -> None:
         self.root = Path(root)
         self.subjects = subjects
         self.trials = trials.reset_index(drop=True)[TRIAL_COLUMNS]
         self._ncsnr: dict[str, np.ndarray | None] = {}  # from repeats, when first asked for
         require_split_by_image(self.trials)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         n_images = self.trials.image_id.nunique()
         return (
             f"{type(self).__name__}({self.name!r}, subjects={self.subjects}, "
             f"{len(self.trials)} trials of {n_images} images)"
         )
 
-    def subject_name(self, subject) -> str:
+    def subject_name(self, subject: str | int) -> str:
         """The subject's name in this data set; ``1`` stands for ``'subj01'``."""
         return find_subject(subject, self.subjects, self.name)
 
-    def subject_trials(self, subject) -> pd.DataFrame:
+    def subject_trials(self, subject: str | int) -> pd.DataFrame:
         """The rows of `trials` that belong to one subject, in presentation order."""
         return self.trials[self.trials.subject == self.subject_name(subject)]
 
-    def volumes(self, subject, rows=None) -> np.ndarray:
+    def volumes(
+        self, subject: str | int, rows: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
         """Responses of some of a subject's trials.
 
         Parameters
@@ -135,7 +133,9 @@ class Recordings:
                 out[wanted[part]] = self._session_volumes(subject, session, positions[part])
         return out
 
-    def iter_sessions(self, subject):
+    def iter_sessions(
+        self, subject: str | int
+    ) -> Iterator[tuple[int | str, np.ndarray, np.ndarray]]:
         """Yield ``(session, rows, volumes)`` one session at a time, so that memory holds one."""
         subject = self.subject_name(subject)
         sessions = self.subject_trials(subject).session.to_numpy()
@@ -143,7 +143,7 @@ class Recordings:
             rows = np.flatnonzero(sessions == session)
             yield session, rows, self.volumes(subject, rows)
 
-    def session_voxels(self, subject: str, session, voxels: np.ndarray) -> np.ndarray:
+    def session_voxels(self, subject: str, session: int | str, voxels: np.ndarray) -> np.ndarray:
         """All trials of one session at some voxels: what preprocessing reads.
 
         Memory holds the result and a few volumes, never the whole session.
@@ -177,11 +177,11 @@ class Recordings:
             out[block] = volumes.transpose(0, 3, 2, 1).reshape(len(block), -1)[:, voxels]
         return clean_voxels(out, inside, f"session {session} of {subject}")
 
-    def session_files(self, subject: str, session) -> list[Path]:
+    def session_files(self, subject: str, session: int | str) -> list[Path]:
         """Files that hold a session's responses; empty where a reader cannot tell."""
         return []
 
-    def session_identity(self, subject: str, session) -> str:
+    def session_identity(self, subject: str, session: int | str) -> str:
         """Changes when a session's responses may have changed."""
         files = self.session_files(subject, session)
         return digest([fingerprint(path) for path in files]) if files else self.checksum()
@@ -190,19 +190,21 @@ class Recordings:
         """Responses (n, x, y, z) at `positions` within one session; each reader has its own."""
         raise NotImplementedError
 
-    def mask(self, subject) -> np.ndarray:
+    def mask(self, subject: str | int) -> np.ndarray:
         """The voxels to decode from: bool array of shape (x, y, z)."""
         raise NotImplementedError
 
-    def rois(self, subject) -> dict[str, np.ndarray]:
+    def rois(self, subject: str | int) -> dict[str, np.ndarray]:
         """Regions of interest by name: bool arrays of shape (x, y, z)."""
         return {"mask": self.mask(subject)}
 
-    def affine(self, subject) -> np.ndarray:
+    def affine(self, subject: str | int) -> np.ndarray:
         """Voxel indices to millimetres: array of shape (4, 4)."""
         raise NotImplementedError
 
-    def noise_ceiling(self, subject, n_repeats=3) -> np.ndarray | None:
+    def noise_ceiling(
+        self, subject: str | int, n_repeats: int | Sequence[int] = 3
+    ) -> np.ndarray | None:
         """Share of a voxel's variance that the picture can explain.
 
         Parameters
@@ -258,7 +260,7 @@ class Recordings:
         return []
 
 
-def digest(*parts) -> str:
+def digest(*parts: object) -> str:
     """SHA-256 of names and bytes, shortened to 16 hexadecimal digits."""
     total = hashlib.sha256()
     for part in parts:
@@ -287,121 +289,3 @@ def fingerprint(path: Path) -> str:
             f"yourself the right (chmod u+r {path.name}), or copy it again"
         ) from problem
     return digest(parts)
-
-
-def check_rows(rows, n_trials: int, what: str) -> np.ndarray:
-    """Rows as an int array, each one a trial that exists."""
-    rows = np.arange(n_trials) if rows is None else np.atleast_1d(np.asarray(rows))
-    if rows.dtype == bool:
-        rows = np.flatnonzero(rows)
-    rows = rows.astype(int)
-    if rows.size and (rows.min() < 0 or rows.max() >= n_trials):
-        bad = rows[(rows < 0) | (rows >= n_trials)][0]
-        raise DataError(
-            f"{what} has trials 0 to {n_trials - 1}, row {bad} was asked for: "
-            "rows count this subject's trials in presentation order"
-        )
-    return rows
-
-
-def require_split_by_image(trials: pd.DataFrame) -> None:
-    """Refuse trials in which one picture is in the training and in the test set."""
-    splits = trials.groupby("image_id").split.nunique()
-    shared = splits.index[splits > 1]
-    if len(shared):
-        raise DataError(
-            f"{len(shared)} pictures are in both train and test, the first is image {shared[0]!r}: "
-            "the split must be by picture, so give all trials of a picture the same split"
-        )
-
-
-def load_nifti(path: Path, hint: str = ""):
-    """Open a NIfTI file; its data are read later, by `nifti_array`."""
-    import nibabel
-
-    path = Path(path)
-    if not path.is_file():
-        raise MissingError(f"{path} is missing{_next(hint)}")
-    try:
-        return nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, EOFError, OSError, zlib.error) as problem:
-        raise DataError(
-            f"{path.name} is not a readable NIfTI file ({problem}); "
-            f"it may be cut short or of another format{_next(hint)}"
-        ) from problem
-
-
-def nifti_array(image, path: Path, hint: str = "", dtype=None) -> np.ndarray:
-    """The data of a NIfTI image, scaled as its header says."""
-    try:
-        return np.asarray(image.dataobj, dtype=dtype)
-    except (EOFError, OSError, ValueError, zlib.error) as problem:
-        raise DataError(
-            f"{Path(path).name} ends early: its header promises {image.shape} voxels, "
-            f"and reading them failed ({problem}); the file may be cut short{_next(hint)}"
-        ) from problem
-
-
-def clean_session(volumes: np.ndarray, mask: np.ndarray, what: str) -> np.ndarray:
-    """`clean_voxels` for volumes (n_trials, x, y, z) and a mask (x, y, z), in place."""
-    inside = clean_voxels(volumes[:, mask], np.ones(int(mask.sum()), bool), what)
-    volumes[:, mask] = inside
-    if volumes.dtype.kind == "f":
-        np.nan_to_num(volumes, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    return volumes
-
-
-def clean_voxels(values: np.ndarray, inside: np.ndarray, what: str) -> np.ndarray:
-    """Check one session's responses and silence the mask's dead voxels, in place.
-
-    Parameters
-    ----------
-    values : array of shape (n_trials, n_voxels)
-    inside : bool array of shape (n_voxels,)
-        Which voxels belong to the mask; values that are not finite are refused there and set to 0 elsewhere.
-    what : str
-        How messages name the file or session.
-
-    Raises
-    ------
-    DataError
-        For values inside the mask that are not finite, or for more than 20 % constant voxels.
-    """
-    n_voxels = int(inside.sum())
-    if values.dtype.kind == "f":
-        bad = ~np.isfinite(values)
-        n_bad = int(bad[:, inside].sum())
-        if n_bad:
-            raise DataError(
-                f"{what} holds {n_bad} values inside the mask that are not finite "
-                f"(NaN or infinite), in {int(bad[:, inside].any(0).sum())} of {n_voxels} voxels, "
-                "expected numbers: shrink the mask, or fill these voxels with 0"
-            )
-        values[bad] = 0
-    if len(values) < 2:
-        return values
-    dead = np.flatnonzero(inside & (values.min(0) == values.max(0)))
-    if len(dead) > MAX_CONSTANT * n_voxels:
-        raise DataError(
-            f"{what}: {len(dead)} of {n_voxels} voxels in the mask are constant within the session, "
-            f"expected at most {MAX_CONSTANT:.0%}: the mask may not belong to these data "
-            "(other grid, orientation or subject); look at both, name another mask, or leave this "
-            "session out"
-        )
-    if len(dead):
-        logger.warning("%s: %d of %d voxels constant, set to 0", what, len(dead), n_voxels)
-        values[:, dead] = 0
-    return values
-
-
-def check_grid(shape, mask: np.ndarray, what: str, hint: str = "") -> None:
-    """Refuse volumes whose grid is not the mask's; `hint` is the next step, resampling by default."""
-    if tuple(shape) != mask.shape:
-        raise DataError(
-            f"{what} has the grid {tuple(shape)}, expected {mask.shape} as in the mask: "
-            f"{hint or 'bring the mask to the grid of the data with neurovl resample'}"
-        )
-
-
-def _next(hint: str) -> str:
-    return f": {hint}" if hint else ""

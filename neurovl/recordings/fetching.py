@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 from neurovl.download.checksums import Manifest
@@ -44,7 +45,7 @@ NSD is open to those who accepted its terms (facts in our words; the text on the
   - the pictures come from COCO and stay under the licences that they have there (https://cocodataset.org)"""
 
 
-def download_haxby(to, subjects=(1,)) -> Path:
+def download_haxby(to: str | Path, subjects: Sequence[int] = (1,)) -> Path:
     """Fetch subjects of Haxby et al. 2001 (about 300 MB each) into ``to/haxby2001``.
 
     Parameters
@@ -80,7 +81,7 @@ class File:
 
 
 def nsd_files(
-    subjects,
+    subjects: Sequence[int | str],
     sessions: int | Sequence[int] | None = None,
     betas: str = BETAS,
     form: str = "nii.gz",
@@ -176,8 +177,8 @@ class Plan:
 
 
 def plan_nsd(
-    to,
-    subjects=(1, 2, 5, 7),
+    to: str | Path,
+    subjects: Sequence[int | str] = (1, 2, 5, 7),
     sessions: int | Sequence[int] | None = None,
     *,
     betas: str = BETAS,
@@ -284,7 +285,12 @@ def fetch_plan(plan: Plan) -> Path:
     return plan.root
 
 
-def download_nsd(to, subjects=(1, 2, 5, 7), sessions=None, **options) -> Path:
+def download_nsd(
+    to: str | Path,
+    subjects: Sequence[int | str] = (1, 2, 5, 7),
+    sessions: int | Sequence[int] | None = None,
+    **options: Any,
+) -> Path:
     """Fetch what the reader needs of NSD; parameters and errors are those of `plan_nsd`.
 
     Only for those who have accepted NSD's terms (`TERMS`).
@@ -338,7 +344,7 @@ def _sessions(number: int, wanted: int | Sequence[int] | None) -> list[int]:
     return had
 
 
-def _numbers(subjects, last: int) -> list[int]:
+def _numbers(subjects: Sequence[int | str], last: int) -> list[int]:
     labels = [subject_label(one) for one in subjects]
     allowed = {f"subj{number:02d}": number for number in range(1, last + 1)}
     for one in labels:

@@ -3,6 +3,7 @@
 Reading is done in ``neurovl.datasets``; nothing here knows a file format.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from neurovl.errors import ConfigError, DataError, MissingError
@@ -12,7 +13,11 @@ __all__ = ["open_recordings", "require_both_splits"]
 
 
 def open_recordings(
-    path, subjects=None, fold: int = 0, split: str | None = None, betas: str | None = None
+    path: str | Path,
+    subjects: Sequence[str | int] | None = None,
+    fold: int = 0,
+    split: str | None = None,
+    betas: str | None = None,
 ) -> Recordings:
     """Open a folder with brain responses to pictures.
 

@@ -9,18 +9,25 @@ Sessions are read one after the other; memory holds one session at the mask's vo
 those pictures that will be shown again.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError
 
+if TYPE_CHECKING:
+    from neurovl.recordings.base import Recordings
+
 POOL = 512 << 20  # bytes of sums over repeats; more voxels than fit are taken in further passes
 LEAST_NOISE = 1e-6  # share of variance, where repeats are equal
 
 
-def ncsnr(recordings, subject, split: str | None = None) -> np.ndarray | None:
+def ncsnr(
+    recordings: "Recordings", subject: str | int, split: str | None = None
+) -> np.ndarray | None:
     """Ratio of the standard deviations of signal and noise of single trials.
 
     Betas are z-scored per voxel within each session. Noise variance is the variance over the repeats
@@ -61,7 +68,9 @@ def ncsnr(recordings, subject, split: str | None = None) -> np.ndarray | None:
     return plan.fill(np.sqrt(signal / np.maximum(noise, LEAST_NOISE)))
 
 
-def voxel_reliability(recordings, subject, split: str | None = None) -> np.ndarray | None:
+def voxel_reliability(
+    recordings: "Recordings", subject: str | int, split: str | None = None
+) -> np.ndarray | None:
     """Correlation over pictures of the mean of odd and of even repeats, for all repeats together.
 
     Betas are z-scored per voxel within each session. r is Pearson's correlation of the mean of a
@@ -95,7 +104,7 @@ def voxel_reliability(recordings, subject, split: str | None = None) -> np.ndarr
     return plan.fill(np.maximum(2 * r / np.maximum(1 + r, 1e-6), -1))
 
 
-def noise_ceiling(ncsnr, n_repeats=3) -> np.ndarray:
+def noise_ceiling(ncsnr: np.ndarray, n_repeats: int | Sequence[int] = 3) -> np.ndarray:
     """Noise ceiling of the mean of several trials, as a fraction of variance.
 
     NC = ncsnr^2 / (ncsnr^2 + mean(1 / n))   (Allen et al. 2022, Nat. Neurosci. 25:116, Methods)
@@ -136,12 +145,12 @@ class _Plan:
     n_slots: int
     halves: int
 
-    def parts(self):
+    def parts(self) -> list[slice]:
         """Slices of the voxels, each with sums that fit into POOL and spread over the whole mask."""
         n_parts = -(-4 * self.n_slots * self.halves * len(self.voxels) // POOL)
         return [slice(first, None, n_parts) for first in range(n_parts)]
 
-    def fill(self, values) -> np.ndarray:
+    def fill(self, values: np.ndarray) -> np.ndarray:
         out = np.zeros(int(np.prod(self.shape)), np.float32)
         out[self.voxels] = values
         return np.ascontiguousarray(out.reshape(self.shape, order="F"))
@@ -158,7 +167,9 @@ class _Step:
     n_finished: np.ndarray  # their numbers of repeats
 
 
-def _make_plan(recordings, subject, split, halves: int) -> _Plan | None:
+def _make_plan(
+    recordings: "Recordings", subject: str | int, split: str | None, halves: int
+) -> _Plan | None:
     subject = recordings.subject_name(subject)
     trials = recordings.subject_trials(subject).reset_index(drop=True)
     trials["position"] = trials.groupby("session").cumcount()
@@ -211,7 +222,7 @@ def _give_slots(trials: pd.DataFrame, repeated: pd.DataFrame) -> int:
     return n_slots
 
 
-def _sums(recordings, plan: _Plan, part: slice):
+def _sums(recordings: "Recordings", plan: _Plan, part: slice) -> Iterator["_Step"]:
     """Yield a `_Step` for each session, at some of the mask's voxels."""
     voxels = plan.voxels[part]
     pool = np.zeros((plan.n_slots * plan.halves, len(voxels)), np.float32)

@@ -3,11 +3,15 @@
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neurovl.errors import DataError
 from neurovl.recordings.betas.nifti_volumes import open_volumes
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +90,7 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _save(image, out: Path, ending: str) -> None:
+def _save(image: "SpatialImage", out: Path, ending: str) -> None:
     import nibabel
 
     beside = out.with_name(f".{out.name.removesuffix(ending)}.partial{ending}")

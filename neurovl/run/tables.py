@@ -7,11 +7,16 @@ import json
 import math
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from neurovl.results import read_claims, read_results
 from neurovl.run.record import read_record
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+    from PIL.Image import Image
 
 
 class RunTables:
@@ -27,7 +32,7 @@ class RunTables:
         Content of run.json.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.about = read_record(folder)
 
@@ -137,14 +142,14 @@ class RunTables:
         about = json.loads((self.folder / "results" / "provenance.json").read_text())
         return pd.Series({"python": about["python"], **about["packages"]}).dropna()
 
-    def picture(self, file: str):
+    def picture(self, file: str) -> "Image":
         """A reconstructed picture by its name in samples.csv."""
         from PIL import Image
 
         with Image.open(self.folder / "reconstructions" / file) as image:
             return image.convert("RGB")
 
-    def heat(self, subject: str, concept: str):
+    def heat(self, subject: str, concept: str) -> "Nifti1Image":
         """A concept's heatmap as a nibabel image."""
         import nibabel
 

@@ -5,6 +5,7 @@ import json
 import types
 import typing
 from pathlib import Path
+from typing import Any
 
 from neurovl.errors import ConfigError
 from neurovl.settings.sections import (
@@ -99,7 +100,7 @@ def profile_from_dict(content: dict) -> Profile:
     return Profile(**values)
 
 
-def _require_known(content, kind, where: str) -> None:
+def _require_known(content: object, kind: type, where: str) -> None:
     known = [f.name for f in dataclasses.fields(kind)]
     if not isinstance(content, dict):
         raise ConfigError(
@@ -113,7 +114,7 @@ def _require_known(content, kind, where: str) -> None:
         )
 
 
-def _require_kinds(values: dict, section, where: str) -> None:
+def _require_kinds(values: dict, section: type, where: str) -> None:
     hints = typing.get_type_hints(section)
     for key, value in values.items():
         if not _fits(value, hints[key]):
@@ -122,7 +123,7 @@ def _require_kinds(values: dict, section, where: str) -> None:
             )
 
 
-def _fits(value, kind) -> bool:
+def _fits(value: object, kind: Any) -> bool:
     """Whether a value is of the kind that a dataclass states; a whole number is a number, a bool is neither."""
     args = typing.get_args(kind)
     if isinstance(kind, types.UnionType):
@@ -137,7 +138,7 @@ def _fits(value, kind) -> bool:
     return isinstance(value, kind)
 
 
-def _words(kind) -> str:
+def _words(kind: Any) -> str:
     """The kind of a setting in words."""
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     args = typing.get_args(kind)
@@ -151,5 +152,5 @@ def _words(kind) -> str:
     return names.get(kind, "a section of settings")
 
 
-def _tuples(value):
+def _tuples(value: object) -> object:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

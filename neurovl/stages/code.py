@@ -207,7 +207,7 @@ class _Bare(ast.NodeTransformer):
             node.target, ast.Constant(None), self.visit(node.value) if node.value else None, 1
         )
 
-    def _definition(self, node):
+    def _definition(self, node: ast.AST) -> ast.AST:
         node.returns = None if hasattr(node, "returns") else None
         first = node.body[0]
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):

@@ -82,7 +82,7 @@ class Stage:
     resumed: bool
 
 
-def _plain(value, keep_paths: bool):
+def _plain(value: object, keep_paths: bool) -> object:
     """Turn dataclasses, paths and numpy values into plain JSON; absolute paths become names."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -165,7 +165,7 @@ def _commit() -> str | None:
     if not (_PACKAGE.parent / ".git").exists():
         return None
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         command = ["git", "-C", str(_PACKAGE.parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

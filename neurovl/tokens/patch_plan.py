@@ -4,6 +4,7 @@ Only voxels of kept patches are computed (see `resize`). Standardisation and sto
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -200,13 +201,13 @@ class PatchPlan:
         return out
 
 
-def layout_name(patch) -> str:
+def layout_name(patch: int | Sequence[int]) -> str:
     """Name of a patch size: 5 -> 'p5', (5, 5, 1) -> 'p5x5x1'."""
     edges = (patch,) * 3 if np.ndim(patch) == 0 else tuple(patch)
     return f"p{edges[0]}" if len(set(edges)) == 1 else "p" + "x".join(map(str, edges))
 
 
-def _pad(volume: np.ndarray, patch: Grid, fill=0) -> np.ndarray:
+def _pad(volume: np.ndarray, patch: Grid, fill: float = 0) -> np.ndarray:
     after = [(0, -n % p) for n, p in zip(volume.shape, patch, strict=True)]
     return np.pad(volume, after, constant_values=fill)
 

@@ -58,7 +58,7 @@ class Resizer:
         Flat indices (C order) of the output voxels to compute.
     """
 
-    def __init__(self, shape: Grid, target: Grid, region: np.ndarray):
+    def __init__(self, shape: Grid, target: Grid, region: np.ndarray) -> None:
         self.shape, self.target = tuple(map(int, shape)), tuple(map(int, target))
         self.region = np.asarray(region)
 
@@ -87,7 +87,13 @@ class Resizer:
         table[:, 4:] = np.searchsorted(self.inputs, table[:, 4:])
         return table
 
-    def __call__(self, volumes, out=None, position=None, n_jobs: int = 1) -> np.ndarray:
+    def __call__(
+        self,
+        volumes: np.ndarray,
+        out: np.ndarray | None = None,
+        position: np.ndarray | None = None,
+        n_jobs: int = 1,
+    ) -> np.ndarray:
         """Resize whole volumes.
 
         Parameters
@@ -116,7 +122,14 @@ class Resizer:
         lines = lines.reshape(len(volumes), -1)
         return self._apply(runs, runs.table, lines, out, position, n_jobs)
 
-    def from_inputs(self, values, scale, shift, out=None, position=None) -> np.ndarray:
+    def from_inputs(
+        self,
+        values: np.ndarray,
+        scale: np.ndarray,
+        shift: np.ndarray,
+        out: np.ndarray | None = None,
+        position: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Standardise the voxels of `inputs`, then resize: of values (n, n_inputs), (value - shift) * scale.
 
         Parameters
@@ -135,7 +148,15 @@ class Resizer:
         standard *= scale
         return self._apply(self._x_first, self._compact, standard, out, position, 1)
 
-    def _apply(self, runs, table, lines, out, position, n_jobs) -> np.ndarray:
+    def _apply(
+        self,
+        runs: _Runs,
+        table: np.ndarray,
+        lines: np.ndarray,
+        out: np.ndarray | None,
+        position: np.ndarray | None,
+        n_jobs: int,
+    ) -> np.ndarray:
         if lines.dtype.newbyteorder("=").name not in COMPILED or not lines.flags.c_contiguous:
             lines = np.ascontiguousarray(lines, np.float32)
         elif not lines.dtype.isnative:
@@ -154,7 +175,14 @@ class Resizer:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-def _resize_runs(source, out, table, weights, taps, position):
+def _resize_runs(
+    source: np.ndarray,
+    out: np.ndarray,
+    table: np.ndarray,
+    weights: np.ndarray,
+    taps: np.ndarray,
+    position: np.ndarray,
+) -> None:
     """Apply a plan to volumes (n, n_source), one after the other; all indices unsigned, so none wraps around."""
     line = np.zeros(table[:, 3].max() + 4, np.float32)
     made = np.empty(table[:, 1].max(), np.float32)
@@ -227,7 +255,7 @@ def _plan_runs(shape: Grid, target: Grid, region: np.ndarray, fast: int) -> _Run
     return _Runs(table, np.stack(weights, axis=1).astype(np.float32), taps, order)
 
 
-def _taps(low: np.ndarray, fraction: np.ndarray):
+def _taps(low: np.ndarray, fraction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut a line into blocks in which source and output drift apart by at most TAPS - 2 voxels.
 
     No block reads before the line's first voxel.
@@ -255,7 +283,7 @@ def _taps(low: np.ndarray, fraction: np.ndarray):
     return block, offset, taps
 
 
-def _linear_axis(n_in: int, n_out: int):
+def _linear_axis(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lower and upper source voxel of each output voxel, the same where it lies on one, and the upper one's share."""
     at = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
     low = np.floor(at + 1e-9).astype(int)  # rounding must not put a voxel just below its own place

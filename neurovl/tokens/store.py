@@ -7,6 +7,7 @@ never from the volumes again; how it is written is in `preprocessing`.
 import contextlib
 import json
 import zipfile
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from neurovl.tokens.writing import is_intact, session_name
 class _Voxels:
     """The sessions of one subject as one array (n_trials, V) of float16 on disk."""
 
-    def __init__(self, folder: Path, sessions: pd.Series, width: int):
+    def __init__(self, folder: Path, sessions: pd.Series, width: int) -> None:
         names = list(dict.fromkeys(sessions))
         self.files = [folder / f"{session_name(name)}.npy" for name in names]
         self.session = sessions.map({name: i for i, name in enumerate(names)}).to_numpy()
@@ -49,7 +50,7 @@ class _Voxels:
             self._open[number] = voxels
         return self._open[number]
 
-    def take(self, rows, out: np.ndarray) -> None:
+    def take(self, rows: Sequence[int] | np.ndarray, out: np.ndarray) -> None:
         """Copy trials, in the order asked for, into the float32 array `out` (n, V)."""
         rows = np.asarray(rows)
         sessions = self.session[rows]
@@ -59,7 +60,7 @@ class _Voxels:
 
 
 @contextlib.contextmanager
-def _reading(path: Path):
+def _reading(path: Path) -> Iterator[None]:
     """What reading one of the store's own files may raise, as one sentence."""
     try:
         yield
@@ -87,7 +88,7 @@ class TokenPlan:
         'p5', 'p4', ... in the order of preprocessing (the first is the main one), and 'flat'.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / "plan.json").exists():
             raise MissingError(
@@ -133,7 +134,7 @@ class TokenPlan:
             self._columns[name] = torch.from_numpy(table)
         return self._columns[name]
 
-    def cut(self, voxels, layout: str | None = None) -> torch.Tensor:
+    def cut(self, voxels: np.ndarray | torch.Tensor, layout: str | None = None) -> torch.Tensor:
         """Tokens (n, N, C) from stored voxels (n, V)."""
         values = torch.as_tensor(voxels, dtype=torch.float32)
         columns = self.columns(layout).to(values.device)
@@ -151,7 +152,7 @@ class TokenStore(TokenPlan):
         subject, session, trial, image_id, repeat, split; `image_id` as text. The index counts all trials from 0.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         super().__init__(folder)
         with _reading(self.folder / "trials.csv"):
             self.trials = pd.read_csv(
@@ -180,11 +181,13 @@ class TokenStore(TokenPlan):
         files = [file for voxels in self._voxels.values() for file in voxels.files]
         return [f"{f.parent.name}/{f.name}" for f in files if not f.exists() or not is_intact(f)]
 
-    def subject_name(self, subject) -> str:
+    def subject_name(self, subject: str | int) -> str:
         """Full name of a subject; 1 and '1' stand for 'subj01'."""
         return find_subject(subject, self.subjects, "the token store")
 
-    def voxels(self, subject, rows=None) -> np.ndarray:
+    def voxels(
+        self, subject: str | int, rows: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
         """Stored z-scores of the region, float32 (n, V); `rows` counts the subject's trials from 0."""
         stored = self._voxels[self.subject_name(subject)]
         rows = np.arange(len(stored.session))[slice(None) if rows is None else np.asarray(rows)]
@@ -192,7 +195,7 @@ class TokenStore(TokenPlan):
         stored.take(rows, out)
         return out
 
-    def voxels_at(self, index) -> np.ndarray:
+    def voxels_at(self, index: Sequence[int] | np.ndarray) -> np.ndarray:
         """z-scores (n, V) of trials given by their index in `trials`, over all subjects, in the order asked for."""
         index = np.asarray(index)
         subjects = self.trials.subject.to_numpy()[index]
@@ -209,11 +212,16 @@ class TokenStore(TokenPlan):
                 out[chosen] = part
         return out
 
-    def batch(self, subject, rows, patch=None) -> torch.Tensor:
+    def batch(
+        self,
+        subject: str | int,
+        rows: Sequence[int] | np.ndarray,
+        patch: int | tuple[int, ...] | str | None = None,
+    ) -> torch.Tensor:
         """Tokens float32 (n, N, C) of a subject's trials; `patch` is a patch size, 'flat', or None for the main one."""
         return self.cut(self.voxels(subject, rows), self._layout(patch))
 
-    def image_rows(self, subject, image_id) -> np.ndarray:
+    def image_rows(self, subject: str | int, image_id: str | int) -> np.ndarray:
         """A subject's trials with a picture, in order of repeat."""
         subject = self.subject_name(subject)
         own = self.trials[self.trials.subject == subject].reset_index(drop=True)
@@ -226,7 +234,13 @@ class TokenStore(TokenPlan):
             )
         return found.index.to_numpy()
 
-    def tokens(self, subject, image_id, repeat: int | None = None, patch=None) -> torch.Tensor:
+    def tokens(
+        self,
+        subject: str | int,
+        image_id: str | int,
+        repeat: int | None = None,
+        patch: int | tuple[int, ...] | str | None = None,
+    ) -> torch.Tensor:
         """Tokens (1, N, C) of one picture: the mean over its repeats, or one repeat counted from 0."""
         rows = self.image_rows(subject, image_id)
         if repeat is not None:
@@ -237,5 +251,5 @@ class TokenStore(TokenPlan):
             rows = rows[repeat : repeat + 1]
         return self.cut(self.voxels(subject, rows).mean(0, keepdims=True), self._layout(patch))
 
-    def _layout(self, patch) -> str | None:
+    def _layout(self, patch: int | tuple[int, ...] | str | None) -> str | None:
         return patch if patch is None or isinstance(patch, str) else layout_name(patch)

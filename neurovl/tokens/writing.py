@@ -10,16 +10,18 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from neurovl.errors import ConfigError, DataError
-from neurovl.recordings.base import digest
+from neurovl.recordings.base import Recordings, digest
 from neurovl.stages import code_hash
 from neurovl.tokens.patch_plan import PatchPlan, layout_name
 from neurovl.tokens.resize import Resizer, resize_nearest
 
+Moments = tuple[np.ndarray, np.ndarray]  # two values a voxel, such as mean and standard deviation
 MIN_TRAINING_TRIALS = 20
 BLOCK_VALUES = 1 << 23
 PACKING = (
@@ -28,7 +30,14 @@ PACKING = (
 
 
 def write_store(
-    recordings, folder, *, patches, target=None, off_mask="own", n_jobs=1, previous=None
+    recordings: Recordings,
+    folder: str | Path,
+    *,
+    patches: Sequence[int | tuple[int, ...] | str],
+    target: tuple[int, int, int] | None = None,
+    off_mask: str = "own",
+    n_jobs: int = 1,
+    previous: Path | None = None,
 ) -> None:
     """Standardise, resize and store all trials of a data set.
 
@@ -119,7 +128,9 @@ def write_store(
     _write_json(folder / "plan.json", about)
 
 
-def own_columns(mask: np.ndarray, target, region: np.ndarray, off_mask: str) -> np.ndarray:
+def own_columns(
+    mask: np.ndarray, target: tuple[int, ...], region: np.ndarray, off_mask: str
+) -> np.ndarray:
     """Which voxels of the region carry a subject's values, bool (V,): all, or with 'own' those of its resized mask.
 
     Parameters
@@ -145,7 +156,9 @@ def own_columns(mask: np.ndarray, target, region: np.ndarray, off_mask: str) -> 
     return inside
 
 
-def pack(resizer: Resizer, inside: np.ndarray, values, scale, mean) -> np.ndarray:
+def pack(
+    resizer: Resizer, inside: np.ndarray, values: np.ndarray, scale: np.ndarray, mean: np.ndarray
+) -> np.ndarray:
     """z-scores of the region as they are stored, float16 (n, V): resized where a subject has values, 0 elsewhere.
 
     Parameters
@@ -163,7 +176,9 @@ def pack(resizer: Resizer, inside: np.ndarray, values, scale, mean) -> np.ndarra
     return packed
 
 
-def patch_in_voxels(patch, voxel_mm):
+def patch_in_voxels(
+    patch: int | Sequence[int] | str, voxel_mm: Sequence[float] | np.ndarray
+) -> int | Sequence[int]:
     """A patch size in voxels: '25.2mm' is (14, 14, 14) of 1.8 mm, at least 1 each; numbers of voxels stay as they are.
 
     Raises
@@ -182,7 +197,7 @@ def patch_in_voxels(patch, voxel_mm):
     return tuple(max(1, round(float(found[1]) / edge)) for edge in voxel_mm)
 
 
-def session_name(session) -> str:
+def session_name(session: int | str) -> str:
     """File name of a session: 7 -> 'session07', 'ses-things01' -> 'session-ses-things01'."""
     text = str(session)
     if text.isdigit() and text == str(int(text)):  # '07' beside '7' is another session
@@ -191,7 +206,13 @@ def session_name(session) -> str:
     return f"session-{safe}" if safe == text else f"session-{safe}-{digest(text)[:6]}"
 
 
-def _write_plan(folder, recordings, plans, region, masks) -> None:
+def _write_plan(
+    folder: Path,
+    recordings: Recordings,
+    plans: dict[str, PatchPlan],
+    region: np.ndarray,
+    masks: dict[str, np.ndarray],
+) -> None:
     import nibabel
 
     kept = {f"{name}_kept": plan.kept for name, plan in plans.items()}
@@ -204,7 +225,15 @@ def _write_plan(folder, recordings, plans, region, masks) -> None:
 
 
 def _write_session(
-    recordings, file, key, subject, session, resizer, inside, is_train, moments
+    recordings: Recordings,
+    file: Path,
+    key: str,
+    subject: str,
+    session: int | str,
+    resizer: Resizer,
+    inside: np.ndarray,
+    is_train: np.ndarray,
+    moments: Moments | None,
 ) -> None:
     """One session: read the voxels it needs, standardise, resize, write, record."""
     values = recordings.session_voxels(subject, session, resizer.inputs)
@@ -233,7 +262,9 @@ def _write_session(
     _write_json(_record(file), {"key": key, "sha256": checksum.hexdigest(), "shape": shape})
 
 
-def standardisation(values: np.ndarray, is_train: np.ndarray, moments=None):
+def standardisation(
+    values: np.ndarray, is_train: np.ndarray, moments: Moments | None = None
+) -> Moments:
     """What `Resizer.from_inputs` standardises by: scale and shift of every voxel; a constant one has the scale 0.
 
     Parameters
@@ -250,7 +281,7 @@ def standardisation(values: np.ndarray, is_train: np.ndarray, moments=None):
     return scale.astype(np.float32), mean.astype(np.float32)
 
 
-def _moments(values: np.ndarray, is_train: np.ndarray):
+def _moments(values: np.ndarray, is_train: np.ndarray) -> Moments:
     """Mean and standard deviation of every voxel over the training trials, in float64."""
     mean, sd = np.empty((2, values.shape[1]))
     for start in range(0, values.shape[1], 4096):
@@ -260,7 +291,7 @@ def _moments(values: np.ndarray, is_train: np.ndarray):
     return mean, sd
 
 
-def all_moments(recordings, subject: str, resizer: Resizer):
+def all_moments(recordings: Recordings, subject: str, resizer: Resizer) -> Moments:
     """Mean and standard deviation over the training trials of all sessions, one session in memory at a time."""
     n, total, square = 0, 0.0, 0.0
     for session, own in recordings.subject_trials(subject).groupby("session", sort=False):
@@ -280,7 +311,7 @@ def _record(file: Path) -> Path:
     return file.with_suffix(".json")
 
 
-def _is_whole(file: Path, key: str, shape) -> bool:
+def _is_whole(file: Path, key: str, shape: Sequence[int]) -> bool:
     """Whether a session lies there as it should; the record is written after the voxels."""
     try:
         record = json.loads(_record(file).read_text())
@@ -289,7 +320,7 @@ def _is_whole(file: Path, key: str, shape) -> bool:
         return False
 
 
-def _take_over(previous, file: Path, key: str, shape) -> bool:
+def _take_over(previous: Path | None, file: Path, key: str, shape: Sequence[int]) -> bool:
     """Link a session of an older store, if it was made from the same and its checksum holds."""
     if previous is None:
         return False

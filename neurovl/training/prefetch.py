@@ -20,7 +20,7 @@ class Prefetcher:
         Nothing is computed beyond these.
     """
 
-    def __init__(self, compute: Callable[[int, Part], Any], workers: int, steps: int):
+    def __init__(self, compute: Callable[[int, Part], Any], workers: int, steps: int) -> None:
         self.compute, self.workers, self.steps = compute, workers, steps
         self.waiting: dict[tuple, Future] = {}
         self.threads = ThreadPoolExecutor(workers) if workers else None

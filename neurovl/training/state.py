@@ -19,7 +19,9 @@ class TrainingState:
     The average is w <- d w + (1 - d) w_new with d = min(decay, (1 + n) / (10 + n)) at update n.
     """
 
-    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, decay: float):
+    def __init__(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, decay: float
+    ) -> None:
         self.model, self.optimizer, self.decay = model, optimizer, decay
         self.count, self.curve = 0, []
         self.sums, self.steps = {}, 0  # losses since the last point of the curve

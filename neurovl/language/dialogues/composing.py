@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -176,7 +176,7 @@ def _frequencies(categories: Mapping[str, float] | Sequence[str] | None) -> dict
     return {name: float(categories[name]) for name in sorted(categories)}
 
 
-def _pick(items: Sequence, rng: np.random.Generator):
+def _pick(items: Sequence, rng: np.random.Generator) -> Any:
     return items[int(rng.integers(len(items)))]
 
 
@@ -197,12 +197,16 @@ def _absent(layout: Layout, names: Mapping[str, float], rng: np.random.Generator
     return str(rng.choice(free, p=weights / weights.sum()))
 
 
-def _brief(layout, rng):
+# type, turns, closed; falsy where the picture has not what it takes
+Composed = tuple[str, tuple[tuple[str, str], ...], bool] | str | list | None
+
+
+def _brief(layout: Layout, rng: np.random.Generator) -> Composed:
     caption = _caption(layout, rng)
     return caption and ("brief", ((_pick(PROMPTS["brief"], rng), caption),), False)
 
 
-def _detailed(layout, rng):
+def _detailed(layout: Layout, rng: np.random.Generator) -> Composed:
     parts = [_caption(layout, rng, longest=22)] if layout.captions else []
     if layout.things:
         first = layout.things[0]
@@ -230,7 +234,7 @@ def _detailed(layout, rng):
     return answer and ("detailed", ((_pick(PROMPTS["detailed"], rng), answer),), False)
 
 
-def _asked(layout, names, rng):
+def _asked(layout: Layout, names: Mapping[str, float], rng: np.random.Generator) -> Composed:
     """The closed conversation: is there, how many, where, next to what, and a turn with `it`."""
     absent = _absent(layout, names, rng)
     present = list(layout.counts)
@@ -291,7 +295,7 @@ def _with_it(layout: Layout, thing: Thing, turns: list) -> list[tuple[str, str]]
     return out
 
 
-def _talk(layout, rng):
+def _talk(layout: Layout, rng: np.random.Generator) -> Composed:
     """The open conversation: what is there, then a reason, then where or why."""
     caption = _caption(layout, rng)
     if caption is None:
@@ -309,19 +313,19 @@ def _talk(layout, rng):
     return ("conversation", tuple(turns), False) if len(turns) > 1 else None
 
 
-def _reasoning(layout, rng):
+def _reasoning(layout: Layout, rng: np.random.Generator) -> Composed:
     found = conclusions(layout)
     return found and ("reasoning", (_pick(found, rng),), False)
 
 
-def _reconstruction(layout, rng):
+def _reconstruction(layout: Layout, rng: np.random.Generator) -> Composed:
     caption = _caption(layout, rng)
     shown = [counted(name, n) for name, n in list(layout.counts.items())[:3]]
     answer = ", ".join([caption[:-1] if caption else "A picture", *shown])
     return "reconstruction", ((PROMPTS["reconstruction"][0], answer),), False
 
 
-def _localization(layout, names, rng):
+def _localization(layout: Layout, names: Mapping[str, float], rng: np.random.Generator) -> Composed:
     """The concept alone from a longer phrase; now and then it is one that the picture lacks.
 
     The concept is to be read in the request, not guessed from the brain.

@@ -2,12 +2,17 @@
 
 import contextlib
 import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neurovl.errors import DataError
 from neurovl.recordings.betas.stream import Betas, next_step
+
+if TYPE_CHECKING:
+    import h5py
 
 BOX = 64 << 20  # bytes read at a time
 
@@ -15,7 +20,7 @@ BOX = 64 << 20  # bytes read at a time
 class Hdf5Betas(Betas):
     """Volumes of an HDF5 dataset that h5py shows as (n_volumes, z, y, x)."""
 
-    def __init__(self, path: Path, hint: str = "", dataset: str = "betas"):
+    def __init__(self, path: Path, hint: str = "", dataset: str = "betas") -> None:
         super().__init__(path, hint)
         self.dataset = dataset
         with self._open() as stored:
@@ -36,7 +41,7 @@ class Hdf5Betas(Betas):
             self._chunks = stored.chunks or (1, *stored.shape[1:])
 
     @contextlib.contextmanager
-    def _open(self):
+    def _open(self) -> Iterator["h5py.Dataset"]:
         import h5py
 
         try:
@@ -48,7 +53,7 @@ class Hdf5Betas(Betas):
                 f"dataset {self.dataset}; the file may be cut short{next_step(self.hint)}"
             ) from problem
 
-    def _gather(self, voxels, positions, out):
+    def _gather(self, voxels: np.ndarray, positions: np.ndarray, out: np.ndarray) -> None:
         columns_first = np.empty(out.shape[::-1], out.dtype)  # as the chunks lie
         x, y, _ = self.shape[:3]
         at = np.stack([voxels // (x * y), voxels // x % y, voxels % x])
@@ -65,7 +70,9 @@ class Hdf5Betas(Betas):
                         columns_first[columns[:, None], rows] = values
         out[:] = columns_first.T
 
-    def _copy(self, positions, out, rows):
+    def _copy(
+        self, positions: np.ndarray, out: np.ndarray, rows: Sequence[int] | np.ndarray
+    ) -> None:
         x, y, z = self.shape[:3]
         n, dz, dy, _ = self._chunks
         rest = n * min(dz, z) * min(dy, y) * x * self.stored.itemsize
@@ -78,7 +85,7 @@ class Hdf5Betas(Betas):
                     for row, part in zip(rows[found], block, strict=True):
                         out[row, :, y0:y1, z0:z1] = part.T
 
-    def _groups(self, at):
+    def _groups(self, at: np.ndarray) -> Iterator[np.ndarray]:
         """Columns of `at` (z, y, x) in groups whose bounding boxes share no chunk and waste little.
 
         A group lies in one row of chunks along x, without a gap between its chunks.
@@ -91,7 +98,9 @@ class Hdf5Betas(Betas):
         breaks = (np.diff(z) != 0) | (np.diff(y) != 0) | (np.diff(x) > 1)
         yield from np.split(order, np.flatnonzero(breaks) + 1)
 
-    def _boxes(self, stored, positions, low, high):
+    def _boxes(
+        self, stored: "h5py.Dataset", positions: np.ndarray, low: np.ndarray, high: np.ndarray
+    ) -> Iterator[tuple[np.ndarray | slice, np.ndarray]]:
         """Yield ``(rows, values (n, z, y, x))`` of one box, chunk after chunk of volumes."""
         order = np.argsort(positions, kind="stable")
         ranked = positions[order]

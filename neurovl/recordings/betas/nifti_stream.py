@@ -8,12 +8,17 @@ import contextlib
 import io
 import mmap
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from neurovl.errors import DataError
 from neurovl.recordings.betas.stream import Betas, next_step
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Header
 
 BLOCK = 4 << 20  # bytes of whole volumes at a time: more than that leaves the cache
 
@@ -21,7 +26,7 @@ BLOCK = 4 << 20  # bytes of whole volumes at a time: more than that leaves the c
 class NiftiBetas(Betas):
     """Volumes of a NIfTI file; `header` is nibabel's."""
 
-    def __init__(self, path: Path, hint: str = ""):
+    def __init__(self, path: Path, hint: str = "") -> None:
         super().__init__(path, hint)
         with open(path, "rb") as file:
             self.compressed = file.read(2) == b"\x1f\x8b"
@@ -33,14 +38,14 @@ class NiftiBetas(Betas):
         self._scale = self._read_scale()
         self.dtype = self.stored.newbyteorder("=") if self._scale is None else np.dtype(np.float32)
 
-    def _open(self):
+    def _open(self) -> BinaryIO:
         if not self.compressed:
             return open(self.path, "rb")
         from isal import igzip
 
         return igzip.open(self.path, "rb")
 
-    def _read_header(self):
+    def _read_header(self) -> "Nifti1Header":
         from nibabel import Nifti1Header, Nifti2Header
 
         try:
@@ -93,7 +98,7 @@ class NiftiBetas(Betas):
             ) from problem
         return None if (slope, inter) in ((None, None), (1.0, 0.0)) else (slope, inter)
 
-    def _gather(self, voxels, positions, out):
+    def _gather(self, voxels: np.ndarray, positions: np.ndarray, out: np.ndarray) -> None:
         plain = self._scale is None and self.stored.isnative
         for rows, block, chosen in self._blocks(positions):
             if plain and chosen is None and isinstance(rows, slice):
@@ -102,7 +107,9 @@ class NiftiBetas(Betas):
             block = block if chosen is None else block[chosen]
             out[rows] = self._scaled(np.take(block, voxels, axis=1))
 
-    def _copy(self, positions, out, rows):
+    def _copy(
+        self, positions: np.ndarray, out: np.ndarray, rows: Sequence[int] | np.ndarray
+    ) -> None:
         x, y, z = self.shape[:3]
         for found, block, chosen in self._blocks(positions):
             where = rows[found]
@@ -110,13 +117,15 @@ class NiftiBetas(Betas):
             for row, place in zip(where, which, strict=True):
                 out[row] = self._scaled(block[place]).reshape(z, y, x).T
 
-    def _scaled(self, values):
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
         if self._scale is None:
             return values
         slope, inter = self._scale
         return (values * np.float64(slope) + inter).astype(np.float32)
 
-    def _blocks(self, positions):
+    def _blocks(
+        self, positions: np.ndarray
+    ) -> Iterator[tuple[np.ndarray | slice, np.ndarray, np.ndarray | slice]]:
         """Yield ``(rows, block, chosen)`` in the file's order.
 
         `rows` of the result are volumes `chosen` of the block (n, n_voxels), all if None.
@@ -135,7 +144,7 @@ class NiftiBetas(Betas):
                 rows = slice(int(rows[0]), int(rows[-1]) + 1)
             yield rows, block, chosen
 
-    def _stream(self, end: int):
+    def _stream(self, end: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yield ``(first, volumes (n, n_voxels))`` up to volume `end`; a block is valid until the next."""
         n_voxels, n_volumes = int(np.prod(self.shape[:3])), self.shape[3]
         step = max(1, BLOCK // (n_voxels * self.stored.itemsize))
@@ -143,7 +152,9 @@ class NiftiBetas(Betas):
         with contextlib.closing(read(n_voxels, step, end, end == n_volumes)) as blocks:
             yield from blocks
 
-    def _decoded(self, n_voxels, step, end, to_the_end):
+    def _decoded(
+        self, n_voxels: int, step: int, end: int, to_the_end: bool
+    ) -> Iterator[tuple[int, np.ndarray]]:
         buffer = np.empty((min(step, max(end, 1)), n_voxels), self.stored)
         try:
             with self._open() as file:
@@ -159,7 +170,9 @@ class NiftiBetas(Betas):
         if extra:
             raise self._too_much()
 
-    def _mapped(self, n_voxels, step, end, to_the_end):
+    def _mapped(
+        self, n_voxels: int, step: int, end: int, to_the_end: bool
+    ) -> Iterator[tuple[int, np.ndarray]]:
         volume = n_voxels * self.stored.itemsize
         promised = self._offset + self.shape[3] * volume
         size = self.path.stat().st_size
@@ -198,7 +211,7 @@ def _failures() -> tuple:
     return EOFError, OSError, zlib.error, isal_zlib.error, HeaderDataError, WrapStructError
 
 
-def _fill(file, block: np.ndarray) -> None:
+def _fill(file: BinaryIO, block: np.ndarray) -> None:
     view = memoryview(block.reshape(-1).view(np.uint8))
     done = 0
     while done < len(view):

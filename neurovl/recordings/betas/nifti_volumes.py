@@ -7,6 +7,7 @@ the wanted volumes are kept.
 """
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,7 @@ class Volumes(Frame):
         """(x, y, z, n_volumes); 1 volume for a 3-D file."""
         return self.betas.shape
 
-    def read(self, voxels, positions) -> np.ndarray:
+    def read(self, voxels: np.ndarray, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """Values (n, n_voxels) of some voxels of some volumes, in `number_type`."""
         with _named(self.betas.path, self.name):
             return _small(self.betas.read_voxels(voxels, positions))
@@ -104,10 +105,6 @@ def open_volumes(path: Path, name: str | None = None) -> Volumes:
     with _named(path, name):
         try:
             betas = open_betas(path, "export or copy it again")
-        except (ValueError, OverflowError, KeyError) as problem:  # headers that nibabel cannot read
-            raise DataError(
-                f"{name} has a header that cannot be read ({problem}): export it again as NIfTI"
-            ) from problem
         except DataError as problem:
             if "has the shape" in str(problem) and path.name.endswith(
                 (".dscalar.nii", ".dtseries.nii")
@@ -117,6 +114,10 @@ def open_volumes(path: Path, name: str | None = None) -> Volumes:
                     "responses in the volume"
                 ) from problem
             raise
+        except (ValueError, OverflowError, KeyError) as problem:  # headers that nibabel cannot read
+            raise DataError(
+                f"{name} has a header that cannot be read ({problem}): export it again as NIfTI"
+            ) from problem
     affine = np.asarray(betas.affine, np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError(
@@ -136,7 +137,7 @@ def open_volumes(path: Path, name: str | None = None) -> Volumes:
 
 
 @contextlib.contextmanager
-def _named(path: Path, name: str):
+def _named(path: Path, name: str) -> Iterator[None]:
     """Messages name the file as its table does."""
     try:
         yield
@@ -186,7 +187,7 @@ def same_voxels(volumes: Frame, like: Frame, voxels: np.ndarray) -> np.ndarray:
     return np.ravel_multi_index(here, volumes.grid, order="F")
 
 
-def _compare(volumes: Frame, like: Frame):
+def _compare(volumes: Frame, like: Frame) -> tuple[np.ndarray, tuple[int, ...], float]:
     """How `volumes` lies when its axes are turned to those of `like`.
 
     Returns the axis of `like` and the direction for each axis of `volumes`, the grid after turning, and

@@ -5,6 +5,7 @@
 Leaves out pairs of .hdr and .img.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from neurovl.errors import DataError, MissingError
 
 
-def open_betas(path, hint: str = "", dataset: str = "betas") -> "Betas":
+def open_betas(path: str | Path, hint: str = "", dataset: str = "betas") -> "Betas":
     """Open a file of volumes; nothing but its header is read.
 
     Parameters
@@ -68,13 +69,15 @@ class Betas:
     dtype: np.dtype
     affine = None
 
-    def __init__(self, path: Path, hint: str):
+    def __init__(self, path: Path, hint: str) -> None:
         self.path, self.hint = path, hint
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path.name!r}, shape={self.shape}, dtype={self.dtype})"
 
-    def read_voxels(self, voxels, positions=None) -> np.ndarray:
+    def read_voxels(
+        self, voxels: np.ndarray, positions: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
         """Values of some voxels.
 
         Parameters
@@ -99,7 +102,12 @@ class Betas:
         self._gather(voxels, positions, out)
         return out
 
-    def read_volumes(self, positions=None, out=None, rows=None) -> np.ndarray:
+    def read_volumes(
+        self,
+        positions: Sequence[int] | np.ndarray | None = None,
+        out: np.ndarray | None = None,
+        rows: Sequence[int] | np.ndarray | None = None,
+    ) -> np.ndarray:
         """Whole volumes, in one pass whatever their order.
 
         Parameters
@@ -126,13 +134,17 @@ class Betas:
         self._copy(positions, out, np.arange(len(positions)) if rows is None else np.asarray(rows))
         return out
 
-    def _gather(self, voxels, positions, out) -> None:
+    def _gather(self, voxels: np.ndarray, positions: np.ndarray, out: np.ndarray) -> None:
         raise NotImplementedError
 
-    def _copy(self, positions, out, rows) -> None:
+    def _copy(
+        self, positions: np.ndarray, out: np.ndarray, rows: Sequence[int] | np.ndarray
+    ) -> None:
         raise NotImplementedError
 
-    def _wanted(self, voxels, positions) -> tuple[np.ndarray, np.ndarray]:
+    def _wanted(
+        self, voxels: np.ndarray, positions: Sequence[int] | np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         n_voxels, n_volumes = int(np.prod(self.shape[:3])), self.shape[3]
         positions = np.arange(n_volumes) if positions is None else positions
         checked = []
@@ -150,7 +162,7 @@ class Betas:
             checked.append(numbers)
         return checked[0], checked[1]
 
-    def _broken(self, problem) -> DataError:
+    def _broken(self, problem: object) -> DataError:
         what = f"ends early: its header promises {self.shape} voxels, and reading them failed"
         if not isinstance(problem, EOFError):
             what = f"is damaged: reading the {self.shape} voxels of its header failed"

@@ -10,6 +10,7 @@ its repository); raw BIDS has ``..._events.tsv`` with ``stim_file`` (NOD, ds0044
 import glob
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def _how_to_choose(folder: Path, one: BidsFile, other: BidsFile) -> str:
     return "remove one of them"
 
 
-def _explain_none(folder: Path, suffixes, select) -> None:
+def _explain_none(folder: Path, suffixes: Sequence[str], select: Mapping[str, str]) -> None:
     names = sorted(name for _, _, names in os.walk(folder) for name in names)
     surface = [n for n in names if SURFACE.search(n) and re.search(r"beta", n)]
     own = [n for n in names if GLMSINGLE.match(n)]

@@ -2,16 +2,19 @@
 
 import re
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.betas.nifti_volumes import Volumes, apart, lie_alike, same_voxels
-from neurovl.recordings.bids.bids_files import brain_masks, matching, open_here
+from neurovl.recordings.bids.bids_files import BidsFile, brain_masks, matching, open_here
 
 
-def masks_of(subject, like: Volumes, files, data: Path, pattern: str | None) -> list[Volumes]:
+def masks_of(
+    subject: str, like: Volumes, files: Sequence[BidsFile], data: Path, pattern: str | None
+) -> list[Volumes]:
     """The headers of a subject's masks, all on the betas' grid."""
     if pattern is not None:
         found = [open_here(path, data) for path in matching(pattern, subject, data)]
@@ -60,7 +63,7 @@ def _difference(file: Volumes, like: Volumes) -> str:
     return f" has {file.describe()}, the betas have {like.describe()}"
 
 
-def _region(files: list[Volumes], like: Volumes, combine) -> np.ndarray:
+def _region(files: list[Volumes], like: Volumes, combine: Callable) -> np.ndarray:
     """Files of masks as one, bool (x, y, z) on the grid of the betas."""
     voxels = np.arange(like.n_voxels)
     for file in files:
@@ -74,7 +77,9 @@ def _region(files: list[Volumes], like: Volumes, combine) -> np.ndarray:
     return joined.reshape(like.grid, order="F")
 
 
-def write_region(table: Path, subject: str, name: str, files, like: Volumes, combine) -> str:
+def write_region(
+    table: Path, subject: str, name: str, files: list[Volumes], like: Volumes, combine: Callable
+) -> str:
     """Write the voxels of all, or any, of some files as one mask; its path within the table."""
     import nibabel
 

@@ -7,6 +7,7 @@ betas on the surface and estimating betas.
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -155,7 +156,13 @@ def _one_grid_a_subject(betas: list[BidsFile], data: Path) -> dict[BidsFile, Vol
     return headers
 
 
-def _trials(betas, headers, folder: Path, data: Path, choice: BidsChoice) -> pd.DataFrame:
+def _trials(
+    betas: list[BidsFile],
+    headers: Mapping[BidsFile, Volumes],
+    folder: Path,
+    data: Path,
+    choice: BidsChoice,
+) -> pd.DataFrame:
     """A row for each trial kept: subject, session, volume, index, stimulus and the tables' columns."""
     tables = [*scan(folder, (".tsv",))]
     tables += [] if folder == data else scan(data, (".tsv",))

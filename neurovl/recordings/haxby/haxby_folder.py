@@ -9,21 +9,15 @@ the category names. Percent signal change is not recoverable; values are standar
 Haxby et al. 2001, Science 293:2425.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
-from neurovl.recordings.base import (
-    Recordings,
-    check_grid,
-    clean_session,
-    digest,
-    load_nifti,
-    nifti_array,
-    subject_label,
-)
+from neurovl.recordings.base import Recordings, digest, subject_label
+from neurovl.recordings.checks import check_grid, clean_session, load_nifti, nifti_array
 
 CATEGORIES = ("face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambled")
 SPOKEN = {"scrambledpix": "scrambled"}
@@ -65,7 +59,9 @@ class HaxbyRecordings(Recordings):
     n_folds = 4
     zscore = "subject"
 
-    def __init__(self, root, subjects=None, fold: int = 0):
+    def __init__(
+        self, root: str | Path, subjects: Sequence[str | int] | None = None, fold: int = 0
+    ) -> None:
         folders = find(root)
         wanted = (
             list(folders) if subjects is None else list(dict.fromkeys(map(subject_label, subjects)))
@@ -83,11 +79,11 @@ class HaxbyRecordings(Recordings):
         tables = [_trials(one, self._labels[one], fold) for one in wanted]
         super().__init__(root, wanted, pd.concat(tables))
 
-    def affine(self, subject) -> np.ndarray:
+    def affine(self, subject: str | int) -> np.ndarray:
         path = self._folders[self.subject_name(subject)] / "bold.nii.gz"
         return load_nifti(path, HINT).affine.copy()
 
-    def mask(self, subject) -> np.ndarray:
+    def mask(self, subject: str | int) -> np.ndarray:
         subject = self.subject_name(subject)
         if subject not in self._masks:
             folder = self._folders[subject]
@@ -102,7 +98,7 @@ class HaxbyRecordings(Recordings):
             self._masks[subject] = mask
         return self._masks[subject].copy()
 
-    def rois(self, subject) -> dict[str, np.ndarray]:
+    def rois(self, subject: str | int) -> dict[str, np.ndarray]:
         regions = {"mask": self.mask(subject)}
         for path in sorted(self._folders[self.subject_name(subject)].glob("mask*_*.nii.gz")):
             name = path.name.removesuffix(".nii.gz").split("_", 1)[1]
@@ -111,7 +107,7 @@ class HaxbyRecordings(Recordings):
             regions[name] = regions.get(name, False) | region
         return regions
 
-    def _session_volumes(self, subject, session, positions):
+    def _session_volumes(self, subject: str, session: int, positions: np.ndarray) -> np.ndarray:
         in_session = np.flatnonzero(self.subject_trials(subject).session.to_numpy() == session)
         if subject not in self._blocks:
             self._blocks[subject] = self._block_means(subject)
@@ -220,7 +216,7 @@ def _read_labels(folder: Path) -> pd.DataFrame:
     return pd.DataFrame({"label": label, "run": runs})
 
 
-def _in_order(names) -> list[str]:
+def _in_order(names: Iterable[str]) -> list[str]:
     """Categories of a run in the order in which they were shown."""
     return [name for name in dict.fromkeys(names) if name != "rest"]
 

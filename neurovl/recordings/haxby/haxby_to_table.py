@@ -5,6 +5,7 @@ training runs of a subject.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from neurovl.recordings.haxby.haxby_folder import HINT, HaxbyRecordings, find
 from neurovl.recordings.table.table_writer import new_table, write_tables
 
 
-def convert_haxby(data: Path, out: Path, fold: int, subjects=None) -> Path:
+def convert_haxby(
+    data: Path, out: Path, fold: int, subjects: Sequence[str | int] | None = None
+) -> Path:
     """Write a table with the block means of Haxby et al. 2001.
 
     Parameters

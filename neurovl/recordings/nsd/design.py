@@ -5,6 +5,7 @@ which is picture subjectim[subject, m] of 73,000 (nsdId + 1). Slots 1 to 1000 ar
 subjects; they are never trained on.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def read_design(root: Path) -> dict[str, np.ndarray]:
     return {"masterordering": order, "subjectim": subjectim}
 
 
-def make_trials(design, subject: str, sessions) -> pd.DataFrame:
+def make_trials(design: Mapping, subject: str, sessions: Sequence[int]) -> pd.DataFrame:
     """The trials of some sessions, in presentation order.
 
     Parameters

@@ -1,12 +1,14 @@
 """Where NSD's files of a subject lie: betas of each session, names of regions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from neurovl.errors import ConfigError, DataError, MissingError
-from neurovl.recordings.base import check_grid, subject_label
+from neurovl.recordings.base import subject_label
 from neurovl.recordings.betas.stream import Betas, open_betas
+from neurovl.recordings.checks import check_grid
 from neurovl.recordings.nsd.design import TRIALS
 
 BETAS = "betas_fithrf_GLMdenoise_RR"
@@ -38,7 +40,9 @@ def find_betas(root: Path, version: str = BETAS) -> dict[str, dict[int, Path]]:
     return {subject: dict(sorted(files.items())) for subject, files in sorted(found.items())}
 
 
-def require_betas(root: Path, subjects, version: str) -> dict[str, dict[int, Path]]:
+def require_betas(
+    root: Path, subjects: Sequence[str | int] | None, version: str
+) -> dict[str, dict[int, Path]]:
     """`find_betas` for the subjects asked for, all by default; says what there is otherwise."""
     available = find_betas(root, version)
     wanted = list(available) if subjects is None else [subject_label(one) for one in subjects]
@@ -69,7 +73,7 @@ def open_session(path: Path, subject: str, mask: np.ndarray) -> Betas:
     return betas
 
 
-def label_names(root: Path, subject: str, atlas: str, default) -> dict[int, str]:
+def label_names(root: Path, subject: str, atlas: str, default: Sequence[str]) -> dict[int, str]:
     """Names of an atlas's labels, from its .ctab file where there is one."""
     for folder in (subject, "fsaverage"):
         path = root / "nsddata/freesurfer" / folder / "label" / f"{atlas}.mgz.ctab"
@@ -86,7 +90,7 @@ def label_names(root: Path, subject: str, atlas: str, default) -> dict[int, str]
     return dict(enumerate(default, 1))
 
 
-def fetch_command(subject, verify: bool = False) -> str:
+def fetch_command(subject: str | int, verify: bool = False) -> str:
     """The command that fetches a subject's files."""
     number = int(subject_label(subject)[-2:])
     return f"neurovl download nsd --subjects {number}" + " --verify" * verify + " --to DIR"

@@ -8,6 +8,7 @@ Allen et al. 2022, Nat. Neurosci. 25:116; NSD Data Manual, cvnlab.slite.page.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,17 +16,9 @@ import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
-from neurovl.recordings.base import (
-    Recordings,
-    check_grid,
-    check_rows,
-    clean_voxels,
-    digest,
-    fingerprint,
-    load_nifti,
-    nifti_array,
-)
+from neurovl.recordings.base import Recordings, digest, fingerprint
 from neurovl.recordings.betas.stream import Betas
+from neurovl.recordings.checks import check_grid, check_rows, clean_voxels, load_nifti, nifti_array
 from neurovl.recordings.nsd.atlases import ATLASES
 from neurovl.recordings.nsd.design import (
     SPLITS,
@@ -96,8 +89,13 @@ class NSDRecordings(Recordings):
     splits = SPLITS
 
     def __init__(
-        self, root, subjects=None, fold: int = 0, split: str = SPLITS[0], betas: str = BETAS
-    ):
+        self,
+        root: str | Path,
+        subjects: Sequence[str | int] | None = None,
+        fold: int = 0,
+        split: str = SPLITS[0],
+        betas: str = BETAS,
+    ) -> None:
         root = Path(root)
         self._state_terms(root / "SIMULATED.json")
         self.split_name, self.betas = split, betas
@@ -136,14 +134,14 @@ class NSDRecordings(Recordings):
     def has_images(self) -> bool:
         return self._stimuli.has_images
 
-    def _functional(self, subject) -> Path:
+    def _functional(self, subject: str | int) -> Path:
         return self.root / "nsddata/ppdata" / self.subject_name(subject) / "func1pt8mm"
 
-    def affine(self, subject) -> np.ndarray:
+    def affine(self, subject: str | int) -> np.ndarray:
         path = self._functional(subject) / "roi/nsdgeneral.nii.gz"
         return load_nifti(path, fetch_command(subject)).affine.copy()
 
-    def mask(self, subject) -> np.ndarray:
+    def mask(self, subject: str | int) -> np.ndarray:
         subject = self.subject_name(subject)
         if subject not in self._masks:
             path, fetch = (
@@ -160,7 +158,7 @@ class NSDRecordings(Recordings):
             self._masks[subject] = mask
         return self._masks[subject].copy()
 
-    def rois(self, subject) -> dict[str, np.ndarray]:
+    def rois(self, subject: str | int) -> dict[str, np.ndarray]:
         subject = self.subject_name(subject)
         regions = {}
         for atlas, default in ATLASES.items():
@@ -176,7 +174,9 @@ class NSDRecordings(Recordings):
                 regions[area] = regions[f"{area}v"] | regions[f"{area}d"]
         return {name: region for name, region in regions.items() if region.any()}
 
-    def noise_ceiling(self, subject, n_repeats=3) -> np.ndarray | None:
+    def noise_ceiling(
+        self, subject: str | int, n_repeats: int | Sequence[int] = 3
+    ) -> np.ndarray | None:
         """From NSD's own ``ncsnr.nii.gz``, or from the repeats where that is not there."""
         subject = self.subject_name(subject)
         path = next(iter(self._files[subject].values())).with_name("ncsnr.nii.gz")
@@ -187,7 +187,9 @@ class NSDRecordings(Recordings):
         check_grid(ncsnr.shape, self.mask(subject), f"{path.name} of {subject}", fetch)
         return noise_ceiling(np.nan_to_num(ncsnr), n_repeats)
 
-    def volumes(self, subject, rows=None) -> np.ndarray:
+    def volumes(
+        self, subject: str | int, rows: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
         """As `Recordings.volumes`; each session's file is read through once, a volume at a time.
 
         When a session is first touched, all its trials are checked at the mask's voxels.
@@ -207,14 +209,14 @@ class NSDRecordings(Recordings):
                 np.nan_to_num(out[row], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         return out
 
-    def session_voxels(self, subject, session, voxels) -> np.ndarray:
+    def session_voxels(self, subject: str, session: int, voxels: np.ndarray) -> np.ndarray:
         subject = self.subject_name(subject)
         inside = self.mask(subject).ravel(order="F")[voxels]
         values = self._open(subject, session).read_voxels(voxels)
         name = self._files[subject][session].name
         return clean_voxels(values, inside, f"{name} of {subject}")
 
-    def session_files(self, subject, session) -> list[Path]:
+    def session_files(self, subject: str, session: int) -> list[Path]:
         return [self._files[self.subject_name(subject)][session]]
 
     def _open(self, subject: str, session: int) -> Betas:

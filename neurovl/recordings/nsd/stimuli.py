@@ -7,7 +7,7 @@ the whole photo, so they may name what was cut away.
 
 import ast
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ class Stimuli:
         The pictures whose annotations are kept.
     """
 
-    def __init__(self, root: Path, image_ids: Iterable[str | int]):
+    def __init__(self, root: Path, image_ids: Iterable[str | int]) -> None:
         self.root, self._wanted = root, [_nsd_id(one) for one in image_ids]
         self._table: pd.DataFrame | None = None
         self._annotations: dict[str, dict] = {}
@@ -96,7 +96,7 @@ class Stimuli:
                 found.append({"category": category, "supercategory": supercategory, "box": seen})
         return found
 
-    def _picture(self, image_id):
+    def _picture(self, image_id: str | int) -> pd.Series:
         """The picture's row of nsd_stim_info_merged.csv."""
         if self._table is None:
             self._table = _read_table(self.root / EXPERIMENT / "nsd_stim_info_merged.csv")
@@ -122,7 +122,9 @@ class Stimuli:
         return self._annotations[name]
 
 
-def crop_box(box, size, crop) -> tuple[float, float, float, float] | None:
+def crop_box(
+    box: Sequence[float], size: tuple[int, int], crop: tuple[float, float, float, float]
+) -> tuple[float, float, float, float] | None:
     """A box of a photo, in the picture that was cropped from it.
 
     Parameters
@@ -156,7 +158,7 @@ def _nsd_id(image_id: str | int) -> int:
     return int(text)
 
 
-def _read_crop(text, image_id) -> tuple[float, float, float, float]:
+def _read_crop(text: object, image_id: str | int) -> tuple[float, float, float, float]:
     """``'(0, 0, 0.1671875, 0.1671875)'`` as numbers."""
     try:
         top, bottom, left, right = (float(part) for part in ast.literal_eval(str(text)))

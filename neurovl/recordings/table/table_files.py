@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,7 @@ def _cells(path: Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _check_header(name: str, header: list[str], columns) -> None:
+def _check_header(name: str, header: list[str], columns: Sequence[str]) -> None:
     """Refuse a header without the columns that are needed."""
     missing = [column for column in columns if column not in header]
     other = next((mark for mark in ",;" if len(header) == 1 and mark in header[0]), None)
@@ -191,7 +192,7 @@ def read_trials(root: Path) -> pd.DataFrame:
     return table
 
 
-def _refuse(table, columns, wrong, message: str) -> None:
+def _refuse(table: pd.DataFrame, columns: Sequence[str], wrong: Callable, message: str) -> None:
     for column in columns:
         bad = table.index[wrong(table[column])]
         if len(bad):

@@ -20,6 +20,7 @@ on another grid is refused.
 
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +28,7 @@ import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
-from neurovl.recordings.base import (
-    Recordings,
-    check_rows,
-    clean_voxels,
-    digest,
-    find_subject,
-    fingerprint,
-)
+from neurovl.recordings.base import Recordings, digest, find_subject, fingerprint
 from neurovl.recordings.betas.nifti_volumes import (
     Frame,
     Volumes,
@@ -44,6 +38,7 @@ from neurovl.recordings.betas.nifti_volumes import (
     open_volumes,
     same_voxels,
 )
+from neurovl.recordings.checks import check_rows, clean_voxels
 from neurovl.recordings.table.table_files import (
     inside,
     read_about,
@@ -72,7 +67,9 @@ class TableRecordings(Recordings):
         A table has one partition only, its column ``split``.
     """
 
-    def __init__(self, root, subjects=None, fold: int = 0):
+    def __init__(
+        self, root: str | Path, subjects: Sequence[str | int] | None = None, fold: int = 0
+    ) -> None:
         root = Path(root)
         about = read_about(root / "dataset.json")
         self.name = about.get("name") or root.resolve().name
@@ -115,7 +112,7 @@ class TableRecordings(Recordings):
                 f"is {silent[0]!r}, expected one or more for each: add them, or remove captions.tsv"
             )
 
-    def _mask(self, subject) -> tuple[Frame, np.ndarray]:
+    def _mask(self, subject: str | int) -> tuple[Frame, np.ndarray]:
         """Where a subject's voxels lie, and the mask, bool (x, y, z).
 
         The axes run as in the table's first subject: patches of all subjects must lie at the same place of the brain.
@@ -136,13 +133,13 @@ class TableRecordings(Recordings):
             self._masks[subject] = mask, voxels
         return self._masks[subject]
 
-    def mask(self, subject) -> np.ndarray:
+    def mask(self, subject: str | int) -> np.ndarray:
         return self._mask(subject)[1].copy()
 
-    def affine(self, subject) -> np.ndarray:
+    def affine(self, subject: str | int) -> np.ndarray:
         return self._mask(subject)[0].affine.copy()
 
-    def rois(self, subject) -> dict[str, np.ndarray]:
+    def rois(self, subject: str | int) -> dict[str, np.ndarray]:
         subject = self.subject_name(subject)
         mask, voxels = self._mask(subject)
         regions = {"mask": voxels.copy()}
@@ -163,14 +160,16 @@ class TableRecordings(Recordings):
             regions[region] = (values > 0).reshape(mask.grid, order="F")
         return regions
 
-    def session_voxels(self, subject, session, voxels) -> np.ndarray:
+    def session_voxels(self, subject: str, session: int | str, voxels: np.ndarray) -> np.ndarray:
         subject = self.subject_name(subject)
         mask, inside_mask = self._mask(subject)
         out = self._read(subject, session, np.asarray(voxels))
         within = inside_mask.ravel(order="F")[voxels]
         return clean_voxels(out, within, f"session {session} of {subject}")
 
-    def volumes(self, subject, rows=None) -> np.ndarray:
+    def volumes(
+        self, subject: str | int, rows: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
         subject = self.subject_name(subject)
         mask, _ = self._mask(subject)
         sessions = self.subject_trials(subject).session.to_numpy()
@@ -183,7 +182,9 @@ class TableRecordings(Recordings):
             out[wanted] = self._session_volumes(subject, session, positions)
         return out
 
-    def _session_volumes(self, subject, session, positions):
+    def _session_volumes(
+        self, subject: str, session: int | str, positions: np.ndarray
+    ) -> np.ndarray:
         mask, within = self._mask(subject)
         if (subject, session) not in self._silent:  # the checks need the whole session once
             voxels = np.flatnonzero(within.ravel(order="F"))
@@ -194,7 +195,13 @@ class TableRecordings(Recordings):
         values[:, self._silent[subject, session]] = 0
         return values.reshape(len(values), *mask.grid[::-1]).transpose(0, 3, 2, 1)
 
-    def _read(self, subject, session, voxels, positions=None) -> np.ndarray:
+    def _read(
+        self,
+        subject: str,
+        session: int | str,
+        voxels: np.ndarray,
+        positions: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Values (n_trials, n_voxels) of a session's trials, unchecked."""
         mask, _ = self._mask(subject)
         places = self._session(subject, session)
@@ -217,15 +224,15 @@ class TableRecordings(Recordings):
             out[rows] = values
         return out
 
-    def session_files(self, subject, session) -> list[Path]:
+    def session_files(self, subject: str, session: int | str) -> list[Path]:
         return [self.root / name for name in self._session(subject, session).volume.unique()]
 
-    def session_identity(self, subject, session) -> str:
+    def session_identity(self, subject: str, session: int | str) -> str:
         places = self._session(subject, session)
         marks = [fingerprint(path) for path in self.session_files(subject, session)]
         return digest(marks, list(places.volume), list(places["index"]))
 
-    def _session(self, subject, session) -> pd.DataFrame:
+    def _session(self, subject: str, session: int | str) -> pd.DataFrame:
         """Where the volumes of a session lie, in presentation order."""
         subject = self.subject_name(subject)
         here = (self._places.subject == subject) & (self._places.session == session)

@@ -9,10 +9,10 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from neurovl.errors import DataError
+from neurovl.errors import DataError, NeurovlError
 from neurovl.recordings.table.table_folder import TableRecordings
 
 COLUMNS = ["subject", "session", "volume", "index", "image_id", "repeat", "split"]
@@ -41,6 +41,8 @@ def new_table(out: Path) -> Iterator[Path]:
         _flush(folder)
         os.replace(folder, out)
         _flush_folder(out.parent)
+    except NeurovlError:
+        raise
     except OSError as problem:
         raise DataError(
             f"{given} could not be written ({problem.strerror}), expected a place with room and rights to "
@@ -89,7 +91,7 @@ def write_tables(
     (folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _write(path: Path, columns: list[str], rows) -> None:
+def _write(path: Path, columns: list[str], rows: Iterable[Mapping]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(columns)

@@ -115,7 +115,7 @@ def _groups(scene: Scene) -> list[_Group]:
         members[o.category].append(i)
     groups = [_Group(scene, m) for m in members.values()]
 
-    def area(g):
+    def area(g: _Group) -> float:
         return max((o.box[2] - o.box[0]) * (o.box[3] - o.box[1]) for o in g.objects)
 
     return sorted(groups, key=area, reverse=True)

@@ -161,7 +161,7 @@ def fire_hydrant(b: Shapes, c: Colour, style: int) -> None:
 def stop_sign(b: Shapes, c: Colour, style: int) -> None:
     b.rect(46, 60, 54, 190, (150, 154, 160), 2)
 
-    def octagon(r, ink):
+    def octagon(r: float, ink: Colour) -> None:
         turn = [math.pi / 8 + k * math.pi / 4 for k in range(8)]
         b.poly([(50 + r * math.cos(t), 50 + r * math.sin(t)) for t in turn], ink)
 

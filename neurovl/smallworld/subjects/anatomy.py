@@ -205,7 +205,7 @@ def _atlases(
     blank = np.where(grey, 0, -1).astype(np.int16)
     where, out = mni[nsdgeneral], {}
 
-    def put(name, values):
+    def put(name: str, values: np.ndarray) -> None:
         out[name] = blank.copy()
         out[name][nsdgeneral] = values
 

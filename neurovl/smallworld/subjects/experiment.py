@@ -153,7 +153,7 @@ def write_stimuli(root: Path, ids: Sequence[int] | np.ndarray, n_jobs: int) -> N
         return
     parts = np.array_split(np.asarray(ids), max(1, len(ids) // 25))
 
-    def write(temporary):
+    def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
             brick = file.create_dataset(
                 "imgBrick",
