@@ -99,6 +99,12 @@ def test_executed_copy_has_the_results_and_no_machine_path(executed, site):
     assert "runs/tiny" in text
 
 
+def test_the_parameters_that_were_given_are_folded(executed):
+    cells = nbformat.read(executed, as_version=4).cells
+    given = [cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert ["hide-input" in cell.metadata["tags"] for cell in given] == [True]
+
+
 def test_a_run_elsewhere_is_named_without_the_machine_s_folders(site):
     run = write_run(site.parent / "far" / "elsewhere" / "deep")
     path = book.execute("02_training", run, {"n": 1}, root=site)

@@ -57,6 +57,7 @@ def test_help_lists_every_verb():
         (["reproduce", "--profile", "demos"], "no profile 'demos'"),
         (["evaluate", "--run", "nothing"], "is not a run folder"),
         (["simulate", "--out", "sim", "--sessions", "99"], "expected 1 to 40"),
+        (["explore", "--run", "nothing"], "is not a run folder"),
         (["export", "encoder", "--run", "nothing", "--out", "out"], "is not a run folder"),
         (["download", "nsd", "--to", "nsd"], "--accept-terms"),
         (["resample", "--mask", "a.nii", "--like", "b.nii", "--out", "c.nii"], "a.nii"),
@@ -108,6 +109,22 @@ def test_the_app_without_voila_names_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "voila", None)
     with pytest.raises(MissingError, match=r"pip install 'neurovl\[explore\]'"):
         explore(Path("runs/demo"))
+
+
+def test_the_app_opens_the_notebook_on_the_run_that_was_named(monkeypatch, tmp_path):
+    started, opened, made = [], [], []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("neurovl.run.open_run", lambda run: opened.append(run) or run)
+    monkeypatch.setattr("neurovl.pipeline.ensure", lambda run, stage: made.append((run, stage)))
+    monkeypatch.setattr(subprocess, "call", lambda *a, **k: started.append((a[0], k["env"])) or 0)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(typer.Exit):
+        explore(Path("runs/demo"), port=8866)
+    (command, environment) = started[0]
+    assert made == [(Path("runs/demo"), "llm")] and opened == [Path("runs/demo")]
+    notebook = next(Path(word) for word in command if word.endswith("08_explore.ipynb"))
+    assert "NEUROVL_RUN" in notebook.read_text()
+    assert environment["NEUROVL_RUN"] == str(tmp_path / "runs" / "demo")
 
 
 def test_doctor_finds_the_demo_ready_and_the_paper_s_models_missing(tmp_path):

@@ -196,6 +196,22 @@ def test_patches_are_those_of_the_plan(store):
         assert len(axis.patches) == ((top <= level) & (level < top + 4)).sum()
 
 
+def test_a_cut_volume_shows_each_token_of_its_layer(recordings, store):
+    plan = store.plans["p4"]
+    cubes = store.batch("subj01", [0])[0].numpy()
+    volume = np.zeros(store.target)
+    figure = figures.cut(volume, plan, cubes)
+    whole, *small = figure.axes
+    drawn = [axis for axis in small if axis.images]
+    assert len(whole.patches) == len(drawn) > 0
+    edges = np.unravel_index(plan.kept, plan.candidates)
+    for axis, box in zip(drawn, whole.patches, strict=True):
+        token = int(axis.get_title().removeprefix("token "))
+        assert box.get_xy() == (4 * edges[0][token] - 0.5, 4 * edges[1][token] - 0.5)
+        middle = cubes[token].reshape(4, 4, 4)[:, :, 2].T
+        assert np.array_equal(axis.images[0].get_array(), middle)
+
+
 def test_truth_is_drawn_only_where_it_is_known():
     located = pd.DataFrame(
         {

@@ -170,6 +170,21 @@ def test_cached_greedy_equals_full_passes():
     assert model.generate(hidden, ["What?"], max_new_tokens=12) == [expected]
 
 
+def test_steps_with_their_cache_are_the_softmax_of_full_passes():
+    model = make_model()
+    places = torch.tensor([prompt_ids(model.tokenizer, [], "What?", N + 1)])
+    with torch.no_grad():
+        embeds = model.embed(places, brains(1))
+        further = model.llm.get_input_embeddings()(torch.tensor([[7]]))
+        whole = torch.cat([embeds, further], 1)
+        first, past = model.step(embeds)
+        second, _ = model.step(further, past)
+        for probability, rows in ((first, embeds), (second, whole)):
+            scores = model.llm(inputs_embeds=rows, use_cache=False).logits[:, -1]
+            scores[:, model.image_id] = -torch.inf
+            torch.testing.assert_close(probability, scores.softmax(-1))
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_stage_decides_what_is_trained(stage):
     model = make_model()

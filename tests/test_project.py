@@ -21,6 +21,8 @@ from neurovl.publishing import checks as book_checks
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "neurovl").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PARAMETERS = {"run": "str", "profile": "str | None", "data": "str | None"}
+PARAMETERS |= {"seed": "int | None", "device": "str | None"}  # all notebooks of a run begin so
 
 
 def named(path: Path) -> str:
@@ -173,9 +175,26 @@ def test_notebook_cells_are_short_and_prose_comes_first(notebook):
         assert len("".join(cell["source"]).splitlines()) <= 15
 
 
+def parameters(notebook: Path) -> list[str]:
+    """Lines of a notebook's parameters cell, of which there is one, folded on a page."""
+    tags = [c["metadata"].get("tags", []) for c in cells(notebook, "code")]
+    assert [sorted(t) for t in tags if "parameters" in t] == [["hide-input", "parameters"]]
+    cell = next(c for c in cells(notebook, "code") if "parameters" in c["metadata"].get("tags", []))
+    return [line for line in "".join(cell["source"]).splitlines() if line.strip()]
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=named)
 def test_notebook_parameters_have_types_and_help(notebook):
-    tagged = [c for c in cells(notebook, "code") if "parameters" in c["metadata"].get("tags", [])]
-    assert len(tagged) == 1
-    lines = [line for line in "".join(tagged[0]["source"]).splitlines() if line.strip()]
+    lines = parameters(notebook)
     assert lines and [x for x in lines if not re.match(r"\w+: [\w\[\] |]+ = .+  # \w", x)] == []
+
+
+OF_A_RUN = [path for path in NOTEBOOKS if path.stem != "11_models"]  # the models are the package's
+
+
+@pytest.mark.parametrize("notebook", OF_A_RUN, ids=named)
+def test_notebooks_begin_with_the_same_parameters(notebook):
+    """`papermill NOTEBOOK out.ipynb -p run RUN -p profile paper -p data DIR` works with every one."""
+    found = [re.match(r"(\w+): ([\w |]+) = ", line).groups() for line in parameters(notebook)[:5]]
+    assert found == list(PARAMETERS.items())
+    assert parameters(notebook)[1:5] == parameters(OF_A_RUN[0])[1:5]

@@ -1,9 +1,10 @@
-"""The switcher's page as a browser would see it, and the explorer with a decoder that we know the answers of."""
+"""The switcher's page as a browser would see it, and the explorer with a run that we know the answers of."""
 
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,33 +81,56 @@ def test_picture_table_has_a_row_for_each_name():
 
 
 class Known:
-    """A decoder that says what it was asked."""
+    """A run that says what it was asked."""
 
     class store:
         subjects = ["subj01", "subj02"]
 
-    find = object()  # there is one, so concepts can be located
+    class recordings:
+        image = staticmethod(lambda image_id: red())
+        mask = staticmethod(lambda subject: np.ones((4, 4, 4), bool))
 
-    def locate(self, subject, concept):
-        return plt.figure(figsize=(1, 1))
+    has_captions = True
 
-    def images(self, subject):
+    def __init__(self):
+        self.painted = []
+
+    def test_images(self, subject):
         return ["17", "18"] if subject == "subj01" else ["99"]
 
-    def concepts(self, subject, image_id):
+    def categories(self, image_id):
         return ["dog"]
 
-    def picture(self, image_id):
-        return red()
+    def encode(self, subject, image_id):
+        return subject, image_id
 
-    def ask(self, subject, image_id, question):
-        return f"{subject} {image_id} <{question}>"
+    def llm(self):
+        return SimpleNamespace(chat=Talk)
 
-    def prompt(self, subject, image_id):
-        return f"prompt {image_id}"
+    def prompt(self, z):
+        return f"prompt {z[1]}"
 
-    def paint(self, subject, image_id, beta, prompt):
-        return Image.fromarray(np.full((64, 64, 3), round(255 * beta), np.uint8))
+    def reconstructor(self):
+        def paint(z, prompt, beta):
+            self.painted.append((*z, prompt, beta))
+            return Image.new("RGB", (64, 64))
+
+        return paint
+
+    def locate(self, concept, subject):
+        heat = nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4))
+        return SimpleNamespace(to_nifti=lambda: heat)
+
+
+class Talk:
+    """A chat that counts its turns."""
+
+    def __init__(self, z):
+        self.z, self.turns = z, 0
+
+    def ask(self, question):
+        self.turns += 1
+        return f"{' '.join(self.z)} <{question}> turn {self.turns}"
 
 
 def controls(box) -> dict:
@@ -120,8 +144,13 @@ def controls(box) -> dict:
 
 
 @pytest.fixture
-def app():
-    return widgets.explorer(Known(), beta=0.5, question="What?")
+def run():
+    return Known()
+
+
+@pytest.fixture
+def app(run):
+    return widgets.explorer(run, beta=0.5, question="What?")
 
 
 def texts(box) -> str:
@@ -135,7 +164,7 @@ def test_explorer_starts_with_an_answer_and_a_prompt(app):
     assert "subj01 17 &lt;What?&gt;" in texts(app) and "prompt 17" in texts(app)
 
 
-def test_explorer_follows_its_controls(app):
+def test_explorer_follows_its_controls(app, run):
     found = controls(app)
     found["subject"].value = "subj02"
     assert found["picture"].value == "99" and "prompt 99" in texts(app)
@@ -145,6 +174,21 @@ def test_explorer_follows_its_controls(app):
     assert "subj02 99 &lt;Why?&gt;" in texts(app)
     found["with the language model's prompt"].value = False
     assert "no prompt" in texts(app)
+    found["beta"].value = 0.8
+    assert run.painted[0] == ("subj01", "17", "prompt 17", 0.5)
+    assert run.painted[-1] == ("subj02", "99", "", 0.8)
+
+
+def test_explorer_goes_on_with_the_talk_about_a_brain(app):
+    found = controls(app)
+    found["ask"].click()
+    assert "turn 2" in texts(app)
+    found["picture"].value = "18"
+    found["ask"].click()
+    assert "subj01 18 &lt;What?&gt; turn 1" in texts(app)
+    found["picture"].value = "17"
+    found["ask"].click()
+    assert "subj01 17 &lt;What?&gt; turn 3" in texts(app)
 
 
 def test_explorer_locates_what_the_picture_holds(app):

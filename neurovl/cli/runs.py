@@ -136,12 +136,15 @@ def explore(
     import os
     import subprocess
 
+    from neurovl.pipeline import ensure
     from neurovl.publishing.notebooks import find_root
+    from neurovl.run import open_run
 
     if importlib.util.find_spec("voila") is None:
         raise MissingError(
             "voila is not installed, expected it for the app: pip install 'neurovl[explore]'"
         )
+    ensure(open_run(run), "llm")  # here, where its progress is seen; the app shows none
     notebook = find_root() / "notebooks" / "08_explore.ipynb"
     command = [
         sys.executable,

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from neurovl.figures.theme import CYCLE, INK, WIDTH, bare, finish, theme, wrap
 from neurovl.recordings import Recordings
+from neurovl.tokens.patch_plan import PatchPlan
 from neurovl.tokens.resize import resize_linear, resize_nearest
 from neurovl.tokens.store import TokenStore
 
@@ -251,6 +252,52 @@ def patches(store: TokenStore, layout: str | None = None, n_slices: int = 4) -> 
             figure,
             f"{plan.n_tokens} patches of {size} voxels are kept, of {np.prod(plan.candidates)}",
         )
+
+
+def cut(volume: np.ndarray, plan: PatchPlan, cubes: np.ndarray, source: str = "") -> Figure:
+    """One volume with the patches of one layer drawn on it, and beside it the same patches, each by itself.
+
+    The layer is the one with the most patches; of each patch the middle slice is drawn.
+
+    Parameters
+    ----------
+    volume : array, shape (x, y, z)
+        On the common grid; it is padded here, so that the last patches are whole.
+    plan : PatchPlan
+    cubes : array, shape (N, patch volume)
+        The tokens of the volume.
+    """
+    edge = np.array(plan.patch)
+    volume = np.pad(volume, [(0, -n % p) for n, p in zip(plan.target, plan.patch, strict=True)])
+    corners = np.stack(np.unravel_index(plan.kept, plan.candidates), -1) * edge
+    heights, counts = np.unique(corners[:, 2], return_counts=True)
+    height = heights[counts.argmax()]
+    middle = edge[2] // 2
+    level = height + middle
+    shown = np.flatnonzero(corners[:, 2] == height)
+    limit = np.quantile(np.abs(cubes[cubes != 0]), 0.98)
+    look = {"origin": "lower", "cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    columns = int(np.ceil(np.sqrt(len(shown))))
+    with theme():
+        figure = plt.figure(figsize=(WIDTH, 4), layout="constrained")
+        left, right = figure.subfigures(1, 2)
+        axis = left.subplots()
+        axis.imshow(volume[:, :, level].T, **look)
+        axis.set_title(f"level z = {level}")
+        bare(axis)
+        small = right.subplots(-(-len(shown) // columns), columns, squeeze=False)
+        for panel in small.flat:
+            bare(panel)
+        for number, (token, panel) in enumerate(zip(shown, small.flat, strict=False)):
+            shade, (x, y, _) = CYCLE[number % 7], corners[token]
+            frame = Rectangle((x - 0.5, y - 0.5), edge[0], edge[1], fill=False, ec=shade, lw=1.8)
+            axis.add_patch(frame)
+            back = {"facecolor": shade, "edgecolor": "none", "pad": 1}
+            axis.text(x, y, str(token), color="white", fontsize=7.5, bbox=back)
+            panel.imshow(cubes[token].reshape(edge)[:, :, middle].T, **look)
+            panel.set_title(f"token {token}", fontsize=8.5, pad=3)
+            panel.spines[:].set(visible=True, color=shade, linewidth=2)
+        return finish(figure, source)
 
 
 def tokens(store: TokenStore, subject: str | int, image_ids: Iterable[str]) -> Figure:

@@ -5,6 +5,7 @@
 Left out: how h is made (`neurovl.encoder.vit3d`), what the dialogues say (`neurovl.language.dialogues`).
 """
 
+import inspect
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from neurovl.language.dialogues import (
 )
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import Cache, PreTrainedTokenizerBase
 
     from neurovl.encoder.vit3d import BrainEmbedding
 
@@ -226,6 +227,29 @@ class BrainLLM(nn.Module):
             texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
             answers += [text.strip() for text in texts]
         return answers
+
+    @torch.inference_mode()
+    def step(self, embeds: Tensor, past: "Cache | None" = None) -> "tuple[Tensor, Cache]":
+        """One step of an answer by hand: what may follow some rows.
+
+        Parameters
+        ----------
+        embeds : Tensor (n, n_rows, H)
+            The prompt's from `embed`; after it the last token's alone.
+        past : Cache, optional
+            What the step before gave, keys and values of all rows so far.
+
+        Returns
+        -------
+        Tensor (n, vocabulary), Cache
+            Probabilities of the next token, in which `<image>` has none, and keys and values with those of `embeds`.
+        """
+        known = inspect.signature(self.llm.forward).parameters
+        name = "cache" if "cache" in known else "past_key_values"  # as transformers 4 calls it
+        out = self.llm(inputs_embeds=embeds, use_cache=True, **{name: past})
+        scores = out.logits[:, -1].float()
+        scores[:, self.image_id] = -torch.inf
+        return scores.softmax(-1), out.past_key_values
 
     def chat(self, z: "BrainEmbedding | Tensor") -> Chat:
         """A conversation about one brain's picture.

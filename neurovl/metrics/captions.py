@@ -274,7 +274,7 @@ class _Meteor:
 
     _now: "_Meteor | None" = None
 
-    def __init__(self, java: str, jar: str):
+    def __init__(self, java: str, jar: str) -> None:
         self.started = (java, jar)
         self.errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8")  # noqa: SIM115 (`stop`)
         command = [java, "-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]

@@ -161,6 +161,9 @@ def _execute(
         failure = _failure(source.stem, error, partial.relative_to(work))
         raise NeurovlError(failure) from error
     notebook = _scrub(nbformat.read(partial, as_version=4), work, values)
+    for cell in notebook.cells:  # papermill's own, folded on a page like those that it overrides
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"].append("hide-input")
     notebook.metadata["neurovl"] = {**noted, "seconds": round(time.monotonic() - started, 1)}
     nbformat.write(notebook, partial)
     os.replace(partial, final)
