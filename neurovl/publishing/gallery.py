@@ -79,11 +79,14 @@ def _made(run: Run, stage: str) -> bool:
 
 
 def _cards(run: Run, n: int) -> str:
-    tables, subject = run.tables, run.store.subjects[0]
-    painted = _first(tables.samples[tables.samples.condition == ""], subject).head(n)
+    tables = run.tables
+    painted = _ours(tables.samples[tables.samples.condition == ""])
+    subject = painted.subject.iloc[0]
+    painted = painted[painted.subject == subject].head(n)
     said, question = {}, ""
     if _made(run, "captions"):
-        brief = _first(tables.answers[tables.answers.type == "brief"], subject)
+        brief = _ours(tables.answers[tables.answers.type == "brief"])
+        brief = brief[brief.subject == subject]
         said = dict(zip(brief.image_id, brief.answer, strict=True))
         question = next(iter(brief.question), "")
     known = []
@@ -99,11 +102,9 @@ def _cards(run: Run, n: int) -> str:
     )
 
 
-def _first(table: pd.DataFrame, subject: str) -> pd.DataFrame:
-    """What was made of a subject's brains, repeats averaged, in the order of the table."""
-    return table[
-        (table.system == "neurovl") & (table.protocol == "average") & (table.subject == subject)
-    ]
+def _ours(table: pd.DataFrame) -> pd.DataFrame:
+    """What the whole method made, repeats averaged, in the order of the table."""
+    return table[(table.system == "neurovl") & (table.protocol == "average")]
 
 
 def _card(run: Run, subject: str, row, said: str, word: str) -> str:

@@ -160,7 +160,7 @@ def _execute(
     except (PapermillException, RuntimeError, TimeoutError) as error:
         failure = _failure(source.stem, error, partial.relative_to(work))
         raise NeurovlError(failure) from error
-    notebook = _scrub(nbformat.read(partial, as_version=4), work, values)
+    notebook = _fold_injected(_scrub(nbformat.read(partial, as_version=4), work, values))
     notebook.metadata["neurovl"] = {**noted, "seconds": round(time.monotonic() - started, 1)}
     nbformat.write(notebook, partial)
     os.replace(partial, final)
@@ -225,6 +225,14 @@ def _failure(name: str, error: Exception, partial: Path) -> str:
     kind = getattr(error, "ename", None) or type(error).__name__
     where = "" if cell is None else f" in cell {cell}"
     return f"notebook {name} failed{where}: {kind}: {lines[-1]}; see {partial}"
+
+
+def _fold_injected(notebook: Any) -> Any:
+    """Return a notebook whose cell of given parameters is folded, as the one of their defaults is."""
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = [*cell.metadata["tags"], "hide-input"]
+    return notebook
 
 
 def _scrub(node: Any, work: Path, values: Mapping[str, Any]) -> Any:
