@@ -83,15 +83,16 @@ def picture_table(rows: dict[str, Sequence], below: Sequence[str] = (), size: in
     ----------
     rows : dict of str to sequence of PIL.Image
     below : sequence of str
-        A line under each column.
+        A line under each column, which its pictures' alternative texts repeat.
     size : int
         Side of a picture in pixels.
     """
     lines = []
     for label, pictures in rows.items():
+        columns = [*below, *(f"picture {i + 1}" for i in range(len(below), len(pictures)))]
         cells = [
-            f"<td>{picture_tag(p, f'{label}, picture {i + 1}', size)}</td>"
-            for i, p in enumerate(pictures)
+            f"<td>{picture_tag(p, f'{label}, {column}', size)}</td>"
+            for p, column in zip(pictures, columns, strict=False)
         ]
         lines.append(f'<tr><th scope="row">{html.escape(label)}</th>{"".join(cells)}</tr>')
     if below:

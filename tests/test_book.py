@@ -12,6 +12,8 @@ import pytest
 from neurovl.errors import ConfigError, DataError, MissingError, NeurovlError
 from neurovl.publishing import book, notebooks
 from neurovl.publishing import checks as book_checks
+from neurovl.run import write_record
+from neurovl.settings.sections import Profile
 
 ROOT = Path(__file__).parents[1]
 GIF = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
@@ -42,9 +44,8 @@ def write_notebook(path: Path, *sources: str) -> None:
 
 
 def write_run(run: Path, seed: int = 0) -> Path:
-    run.mkdir(parents=True)
-    about = {"data": "simulated-nsd", "simulated": True, "seed": seed, "profile": "smoke"}
-    (run / "run.json").write_text(json.dumps(about))
+    facts = {"data": "simulated-nsd", "simulated": True, "folds": 1}
+    write_record(run, Profile("smoke", seed=seed), "../data", facts)
     return run
 
 
@@ -60,7 +61,9 @@ def site(tmp_path_factory) -> Path:
     (root / "book").mkdir()
     shutil.copy(ROOT / "_config.yml", root)
     shutil.copy(ROOT / "book" / "references.bib", root / "book")
-    (root / "book" / "index.md").write_text("# Book\n\nAfter {cite:t}`allen2022nsd`.\n")
+    (root / "book" / "index.md").write_text(
+        "# Book\n\n```{include} gallery.md\n```\n\nAfter {cite:t}`allen2022nsd`.\n"
+    )
     (root / "book" / "references.md").write_text("# References\n\n```{bibliography}\n```\n")
     (root / "book" / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nparts:\n- caption: All\n  chapters:\n"

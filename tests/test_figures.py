@@ -148,6 +148,32 @@ def test_tables_leave_missing_values_empty():
     assert "<caption>A &amp; B</caption>" in text
 
 
+def test_a_long_table_is_scrolled_below_its_head():
+    short, long = (figures.show_table(pd.DataFrame({"n": range(n)}), "A").data for n in (15, 16))
+    assert "max-height" not in short and "sticky" not in short
+    assert "max-height" in long and long.count("position:sticky") == 1
+    assert "<caption>A 16 rows, to be scrolled.</caption>" in long
+
+
+def test_the_hottest_slice_shows_heat_within_the_mask():
+    import nibabel
+
+    values = np.zeros((5, 3, 4), np.float32)
+    values[1, 2, 3], values[4, 0, 0] = 1, 2  # the hotter voxel lies outside the mask
+    mask = np.zeros(values.shape, bool)
+    mask[:3] = True
+    picture = figures.hottest_slice(nibabel.Nifti1Image(values, np.eye(4)), mask, 50)
+    pixels = np.asarray(
+        picture
+    )  # 5 x 3 voxels of 10 pixels each, y upwards, a border above and below
+    assert pixels.shape == (50, 50, 3)
+    grey = (pixels == 64).all(-1)
+    assert grey[:10].all() and grey[40:].all() and grey[10:40, 30:].all()
+    assert not grey[10:40, :30].any()
+    hot = pixels.sum(-1) > 600
+    assert hot[10:20, 10:20].all() and hot.sum() == 100
+
+
 def test_splits_count_trials_and_pictures(recordings):
     rows = figures.splits(recordings)
     own = recordings.trials[recordings.trials.split == "test"]

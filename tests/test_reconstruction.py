@@ -57,8 +57,8 @@ def test_embedding_prompt_latent_and_seed_all_matter(sampler):
 
 def test_rescaling_sets_the_length():
     sampler = Reconstructor(None, clip_norm=5.0)
-    assert sampler._scaled(torch.tensor([[3.0, 4.0]])).tolist() == [[3.0, 4.0]]
-    assert sampler._scaled(torch.tensor([[0.3, 0.4]]))[0].norm() == pytest.approx(5.0)
+    assert sampler.scaled(torch.tensor([[3.0, 4.0]])).tolist() == [[3.0, 4.0]]
+    assert sampler.scaled(torch.tensor([[0.3, 0.4]]))[0].norm() == pytest.approx(5.0)
 
 
 def test_the_condition_is_the_pipeline_s_own(sampler):

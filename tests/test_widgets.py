@@ -78,6 +78,10 @@ def test_pictures_are_made_small():
 def test_picture_table_has_a_row_for_each_name():
     page = Page(widgets.picture_table({"seen": [red()] * 3, "made": [red()] * 3}, ["a", "b", "c"]))
     assert len(page.all("tr")) == 3 and len(page.all("img")) == 6
+    said = [image["alt"] for image in page.all("img")]
+    assert said == ["seen, a", "seen, b", "seen, c", "made, a", "made, b", "made, c"]
+    page = Page(widgets.picture_table({"seen": [red()] * 2}))
+    assert [image["alt"] for image in page.all("img")] == ["seen, picture 1", "seen, picture 2"]
 
 
 class Known:

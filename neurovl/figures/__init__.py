@@ -19,7 +19,7 @@ from neurovl.figures.inputs import (
 from neurovl.figures.learning_curve import adaptation_curve
 from neurovl.figures.page_tables import absent, real_brains, show_table
 from neurovl.figures.reconstructions import grid, seen, seen_and_made, similarity
-from neurovl.figures.slices import heat_slices, roi_heat, truth_and_zeroing
+from neurovl.figures.slices import heat_slices, hottest_slice, roi_heat, truth_and_zeroing
 from neurovl.figures.systems import (
     CAPTION_SCORES,
     PICTURE_SCORES,
@@ -49,6 +49,7 @@ __all__ = [
     "cut",
     "grid",
     "heat_slices",
+    "hottest_slice",
     "importance_slices",
     "language_curve",
     "patches",

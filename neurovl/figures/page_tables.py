@@ -9,6 +9,9 @@ import pandas as pd
 
 from neurovl.run import Run, find_run, open_run, read_record
 
+SHOWN_ROWS = 15  # of a table, before it is scrolled
+_STAYS = "position:sticky; top:0; z-index:1; background:var(--pst-color-background, Canvas)"
+
 
 @dataclass(frozen=True)
 class Html:
@@ -41,7 +44,10 @@ def absent(table: pd.DataFrame, expected: Iterable[str], column: str = "system")
 
 
 def show_table(table: pd.DataFrame, caption: str, digits: int = 3) -> Html:
-    """A table for a page: rounded, missing values empty, wide ones to be scrolled."""
+    """A table for a page: rounded, missing values empty.
+
+    One that is too wide is scrolled, and one of more than `SHOWN_ROWS` rows too, below a head that stays.
+    """
     whole = table.select_dtypes("Int64")  # pandas prints its own missing value as <NA>
     table = table.assign(**{c: whole[c].astype(object).where(whole[c].notna(), "") for c in whole})
     body = table.rename_axis(columns=None).to_html(
@@ -52,9 +58,12 @@ def show_table(table: pd.DataFrame, caption: str, digits: int = 3) -> Html:
         justify="left",
         classes="neurovl-table",
     )
+    if long := len(table) > SHOWN_ROWS:
+        caption += f" {len(table)} rows, to be scrolled."
+        body = body.replace("<th>", f'<th style="{_STAYS}">')
     body = body.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
     longest = max((len(str(value)) for value in table.to_numpy().ravel()), default=0)
-    style = "overflow-x:auto; font-size:.85rem"
+    style = "overflow:auto; font-size:.85rem" + ("; max-height:28rem" if long else "")
     if longest <= 30:
         style += "; white-space:nowrap"
     return Html(f'<div style="{style}" tabindex="0" role="region" aria-label="table">{body}</div>')

@@ -4,6 +4,7 @@ Left out: locating them (`neurovl.localization.concept_maps`).
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,10 @@ from matplotlib.figure import Figure
 
 from neurovl.figures.inputs import levels_of
 from neurovl.figures.theme import CYCLE, INK, WIDTH, bare, finish, theme
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+    from PIL.Image import Image
 
 
 def heat_slices(heats: dict, mask: np.ndarray, n_slices: int = 5, source: str = "") -> Figure:
@@ -55,6 +60,25 @@ def heat_slices(heats: dict, mask: np.ndarray, n_slices: int = 5, source: str = 
             line[0].set_ylabel(concept, rotation=0, ha="right", va="center", labelpad=6)
         figure.colorbar(shown, ax=axes, label="heat, 0 to 1", pad=0.02, shrink=0.8)
         return finish(figure, source)
+
+
+def hottest_slice(image: "Nifti1Image", mask: np.ndarray, size: int = 128) -> "Image":
+    """The horizontal slice of a heatmap that holds its hottest voxel, as a square picture; grey is outside the mask.
+
+    Parameters
+    ----------
+    mask : bool array, shape (x, y, z)
+    size : int
+        Side of the picture in pixels.
+    """
+    from PIL import Image, ImageOps
+
+    values = np.where(mask, np.asarray(image.dataobj), 0)
+    level = np.unravel_index(values.argmax(), values.shape)[2]
+    shades = plt.get_cmap("inferno")(values[..., level], bytes=True)[..., :3]
+    shades[~mask[..., level]] = 64
+    upright = Image.fromarray(shades.transpose(1, 0, 2)[::-1].copy())  # the front above
+    return ImageOps.pad(upright, (size, size), Image.Resampling.NEAREST, color=(64, 64, 64))
 
 
 def roi_heat(rois: pd.DataFrame, regions: Iterable[str] | None = None, source: str = "") -> Figure:

@@ -141,7 +141,7 @@ def locate(
         cam = gradcam(encoder, store.cut(voxels, encoder.layout), text)
         peak = cam.amax(1, keepdim=True).clamp(min=1e-12)
         total += to_grid(store, encoder.layout, (cam / peak).mean(0))
-    return _in_own_space(concept, store, subject, total)
+    return in_own_space(concept, store, subject, total)
 
 
 def locate_pattern(
@@ -181,11 +181,16 @@ def locate_pattern(
     pattern = np.divide(score @ x, norm, out=np.zeros(x.shape[1]), where=norm > 0)
     grid = np.zeros(int(np.prod(store.target)), np.float32)
     grid[store.region] = np.maximum(pattern, 0)
-    return _in_own_space(concept, store, subject, grid.reshape(store.target))
+    return in_own_space(concept, store, subject, grid.reshape(store.target))
 
 
-def _in_own_space(concept: str, store: TokenStore, subject: str | int, grid: np.ndarray) -> Heat:
-    """A map on the common grid as a heatmap in the subject's mask, scaled from 0 to 1."""
+def in_own_space(concept: str, store: TokenStore, subject: str | int, grid: np.ndarray) -> Heat:
+    """A map on the common grid as a heatmap in the subject's mask, scaled from 0 to 1.
+
+    Parameters
+    ----------
+    grid : array, shape `store.target`
+    """
     import nibabel
 
     name = store.subject_name(subject)

@@ -24,6 +24,7 @@ import yaml
 from neurovl.errors import ConfigError, NeurovlError
 from neurovl.locks import exclusive
 from neurovl.publishing import checks as book_checks
+from neurovl.publishing.gallery import gallery
 from neurovl.publishing.notebooks import NOTEBOOKS, execute, find_root, notebooks_of
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,8 @@ def render(
 def _gather(run: Path, root: Path, config: dict, work: Path) -> None:
     """Copy the pages and the run's executed notebooks into one tree, with contents and settings.
 
-    Pages read the measured tables beside them, ``../benchmarks``.
+    Pages read the measured tables beside them, ``../benchmarks``, and the first page what the run
+    opens with, ``gallery.md``.
     """
     source = work / "book"
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("notebooks", ".*"))
@@ -135,6 +137,7 @@ def _gather(run: Path, root: Path, config: dict, work: Path) -> None:
         folder.mkdir()
         for file in files:
             shutil.copy(file, folder)
+    (source / "gallery.md").write_text(gallery(run), encoding="utf-8")
     toc = _toc(root, {notebook.stem for notebook in executed})
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))

@@ -125,7 +125,7 @@ class Reconstructor:
                 f"beta is {beta}, but this encoder predicts no VAE latent, so beta must be 1; use another encoder"
             )
         start = start_latents(z.vae, beta, self.latent_shape, seeds)
-        return self._sample(self._scaled(z.clip), start, prompts, seeds)
+        return self._sample(self.scaled(z.clip), start, prompts, seeds)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -136,7 +136,8 @@ class Reconstructor:
             side = self.image_size // self.pipeline.vae_scale_factor
         return (config.in_channels, side, side)
 
-    def _scaled(self, clip: torch.Tensor) -> torch.Tensor:
+    def scaled(self, clip: torch.Tensor) -> torch.Tensor:
+        """CLIP embeddings (B, E) brought to the length `clip_norm`, as the sampler gets them."""
         if self.clip_norm is None:
             return clip
         return torch.nn.functional.normalize(clip, dim=-1) * self.clip_norm
