@@ -37,7 +37,7 @@ def train_encoder(
     """Train the encoders of a run."""
     from neurovl import pipeline
     from neurovl.run import open_run
-    from neurovl.training.devices import leader_first, leads
+    from neurovl.training.devices import leader_first, leads, several
 
     for fold in open_run(run).all_folds():
         with leader_first(fold.profile.compute.device):
@@ -49,10 +49,11 @@ def train_encoder(
             )
         with leader_first(fold.profile.compute.device):
             pipeline.embed_targets(fold)
-        if variant is None:
-            pipeline.train_encoders(fold)
+        if variant is None and not several():
+            pipeline.make(fold, "encoders")
         else:
-            pipeline.train_encoder(fold, variant)
+            for name in [variant] if variant else fold.variants():
+                pipeline.train_encoder(fold, name)
     if leads():
         say(f"wrote {run / 'encoders'}")
 

@@ -93,13 +93,12 @@ def reproduce(
     device: Device = None,
 ) -> None:
     """Everything from data to the rendered book; a second call does only what has changed."""
-    from neurovl.pipeline import profile_for
-    from neurovl.pipeline import reproduce as run_all
+    from neurovl.pipeline import profile_for, start_run
     from neurovl.publishing.book import render
 
     name = profile_for(data, profile)
     out = out or Path("runs") / Path(name).stem
-    run_all(data, out, name, seed, device)
+    start_run(out, name, data, seed, device)
     say(f"wrote {render(out)}")
 
 

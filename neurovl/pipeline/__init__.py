@@ -7,7 +7,6 @@ from neurovl.pipeline.training import (
     embed_targets,
     preprocess,
     train_encoder,
-    train_encoders,
     train_language,
     write_tokens,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "start",
     "start_run",
     "train_encoder",
-    "train_encoders",
     "train_language",
     "up_to_date",
     "world_of",

@@ -7,26 +7,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neurovl import evaluation
-from neurovl.errors import ConfigError, NeurovlError
+from neurovl.errors import ConfigError, MissingError, NeurovlError
+from neurovl.pipeline.scheduling import Task, side_by_side
 from neurovl.pipeline.starting import profile_for, start
 from neurovl.pipeline.training import (
     embed_targets,
     train_encoder,
-    train_encoders,
     train_language,
     write_tokens,
 )
 from neurovl.run import Run
 from neurovl.settings.profile_files import load_profile
-from neurovl.stages import NotUpToDate, look_only
+from neurovl.stages import look_only
+from neurovl.training.devices import places, several
 
 logger = logging.getLogger(__name__)
 
-STAGES: dict[str, Callable[[Run], object]] = {
+# In the order in which they begin where several are ready: what takes longest, and is waited for most, first.
+STAGES: dict[str, Callable] = {
     "tokens": write_tokens,
     "targets": embed_targets,
-    "encoders": train_encoders,
     "llm": train_language,
+    "encoders": train_encoder,
     "captions": evaluation.answer,
     "reconstructions": evaluation.reconstruct,
     "localization": evaluation.localize,
@@ -49,26 +51,29 @@ def stages_of(run: Run) -> list[str]:
 def needs(run: Run, name: str) -> list[str]:
     """The stages that one reads directly."""
     trained = run.profile.alignment.variants
+
+    def encoders(*variants: str) -> list[str]:
+        return [f"encoders/{v}" for v in variants if v in trained]
+
+    stage = name.partition("/")[0]
+    if stage == "results":
+        return [one for one in stages_of(run) if one != "results"]
     direct = {
-        "tokens": [],
-        "targets": [],
         "encoders": ["tokens", "targets"],
-        "llm": ["encoders/main"],
+        "llm": encoders("main"),
         "captions": ["llm"],
-        "reconstructions": ["llm", *(["encoders/no-vae"] if "no-vae" in trained else [])],
-        "localization": ["encoders/main", *(["encoders/patches"] if "patches" in trained else [])],
-        "importance": ["encoders/main"],
-        "adaptation": [
-            "encoders/main",
-            *(f"encoders/{v}" for v in ("common", "plain") if v in trained),
-        ],
-        "results": stages_of(run)[:-1] if name == "results" else [],
+        "reconstructions": ["llm", *encoders("no-vae")],
+        "localization": encoders("main", "patches"),
+        "importance": encoders("main"),
+        "adaptation": encoders("main", "common", "plain"),
     }
-    return direct[name.partition("/")[0]]
+    return direct.get(stage, [])
 
 
 def make(run: Run, name: str) -> None:
-    """Make a stage of every fold, and those that it reads, in this process; what is up to date is left alone.
+    """Make a stage of every fold, and those that it reads; what is up to date is left alone.
+
+    Stages that do not read one another are made side by side, see `pipeline.scheduling`.
 
     Parameters
     ----------
@@ -81,20 +86,103 @@ def make(run: Run, name: str) -> None:
         There is no such stage, or the data do not allow it.
     """
     _require_stage(run, name)
-    for one in _in_order(run, name):
-        _make_alone(run, one)
+    names = _in_order(run, name)
+    for first in ("tokens", "targets"):  # they tell which encoders there are, and use all cores
+        if first in names:
+            names.remove(first)
+            _make_alone(run, first)
+    if several():
+        raise ConfigError(
+            f"neurovl make {name} was started in several processes, expected one: train encoder and train llm share their "
+            "work among processes"
+        )
+    tasks = _pending(run, _tasks(run, names))
+    n = min(places(run.profile.compute), len(tasks))
+    if n > 1:
+        inner = {task: _needs_of(run, task, tasks) for task in tasks}
+        side_by_side(run, tasks, inner, make_one, n)
+    elif tasks:
+        for fold, one in _sorted_by_needs(run, tasks):
+            make_one(run.all_folds()[fold], one)
+
+
+def make_one(run: Run, name: str) -> None:
+    """Make one stage of a fold, all that it reads being there; 'results' is of all folds."""
+    stage, _, variant = name.partition("/")
+    if stage == "results":
+        evaluation.score(run.all_folds())
+    elif stage == "encoders":
+        train_encoder(run, variant)
+    else:
+        STAGES[stage](run)
 
 
 def up_to_date(run: Run, name: str) -> bool:
     """Whether a stage and those that it reads are made, and nothing that they rest on changed."""
     _require_stage(run, name)
+    names = _in_order(run, name)
+    firsts = [(k, one) for one in ("tokens", "targets") if one in names for k in range(run.folds)]
+    if not all(_is_done(run, task) for task in firsts):
+        return False  # the encoders cannot be told without tokens
+    rest = [one for one in names if one not in ("tokens", "targets")]
+    return all(_is_done(run, task) for task in _tasks(run, rest))
+
+
+def _is_done(run: Run, task: Task) -> bool:
+    fold, name = task
     try:
         with look_only():
-            for one in _in_order(run, name):
-                _make_alone(run, one)
-    except NotUpToDate:
+            make_one(run.all_folds()[fold], name)
+    except MissingError:
         return False
     return True
+
+
+def _pending(run: Run, tasks: list[Task]) -> list[Task]:
+    """The tasks that are to be done: what is not up to date, and what reads something that will be done again."""
+    again: set[Task] = set()
+    for task in _sorted_by_needs(run, tasks):
+        if again.intersection(_needs_of(run, task, tasks)) or not _is_done(run, task):
+            again.add(task)
+    return [task for task in tasks if task in again]
+
+
+def _tasks(run: Run, names: list[str]) -> list[Task]:
+    """Stages as tasks, one a fold and encoder, those of `STAGES` that stand first before the others."""
+    found: list[Task] = []
+    for k, fold in enumerate(run.all_folds()):
+        for name in sorted(names, key=lambda one: _rank(one)):
+            stage, _, variant = name.partition("/")
+            if stage == "results":
+                found += [(0, name)] if k == 0 else []
+            elif stage == "encoders":
+                variants = fold.variants_of(variant) if variant else fold.variants()
+                found += [(k, f"encoders/{one}") for one in variants]
+            else:
+                found.append((k, name))
+    return list(dict.fromkeys(found))
+
+
+def _rank(name: str) -> int:
+    return list(STAGES).index(name.partition("/")[0])
+
+
+def _needs_of(run: Run, task: Task, tasks: list[Task]) -> list[Task]:
+    """The tasks among those given that one waits for."""
+    fold, name = task
+    if name == "results":
+        return [other for other in tasks if other != task]
+    wanted = set(_tasks(run, needs(run, name)))
+    return [other for other in tasks if other in wanted and other[0] == fold]
+
+
+def _sorted_by_needs(run: Run, tasks: list[Task]) -> list[Task]:
+    """Tasks in an order in which each comes after those that it waits for."""
+    found: list[Task] = []
+    while left := [task for task in tasks if task not in found]:
+        waits = {task: set(_needs_of(run, task, tasks)) - set(found) for task in left}
+        found.append(next(task for task in left if not waits[task]))
+    return found
 
 
 def ensure(run: Run, name: str) -> None:
@@ -148,16 +236,8 @@ def reproduce(
 
 
 def _make_alone(run: Run, name: str) -> None:
-    stage, _, variant = name.partition("/")
-    if stage == "results":
-        evaluation.score(run.all_folds())
-        return
     for fold in run.all_folds():
-        if variant:
-            for one in fold.variants_of(variant):
-                train_encoder(fold, one)
-        else:
-            STAGES[stage](fold)
+        make_one(fold, name)
 
 
 def _in_order(run: Run, name: str) -> list[str]:

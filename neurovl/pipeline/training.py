@@ -1,9 +1,7 @@
 """The stages up to trained networks: tokens, targets, encoders, annotations, language model."""
 
 import logging
-import os
 import shutil
-import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -12,14 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from neurovl.errors import MissingError
 from neurovl.pipeline.starting import profile_for, start
 from neurovl.recordings import Recordings
 from neurovl.run import Run
 from neurovl.settings.profile_files import load_profile
-from neurovl.stages import look_only
 from neurovl.tokens.store import TokenStore
-from neurovl.training.devices import agree, choose_device, leader_first, leads, places, several
+from neurovl.training.devices import agree, leader_first, leads
 
 logger = logging.getLogger(__name__)
 
@@ -89,52 +85,6 @@ def train_encoder(run: Run, name: str) -> None:
             encoder.save_pretrained(s.dir)
             pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
             _drop_checkpoint(s.dir)
-
-
-def train_encoders(run: Run) -> None:
-    """RUN/encoders: every encoder of the profile, as many at the same time as there are cores or GPUs.
-
-    Each is trained in a process of its own; small matrices do not fill two threads, so on a CPU a process has one.
-    """
-    pending = [name for name in run.variants() if not _is_trained(run, name)]
-    n = min(places(run.profile.compute), len(pending))
-    if n < 2 or several():
-        for name in pending:
-            train_encoder(run, name)
-        return
-    import joblib
-
-    cuda = choose_device(run.profile.compute.device) == "cuda"
-    # A GPU has one list; a core takes the next encoder as soon as it is free.
-    lists = [pending[k::n] for k in range(n)] if cuda else [[name] for name in pending]
-    with joblib.parallel_config("loky", n_jobs=n, inner_max_num_threads=1):
-        work = (
-            joblib.delayed(_train_in_process)(run, names, k if cuda else None)
-            for k, names in enumerate(lists)
-        )
-        for said in joblib.Parallel(return_as="generator_unordered")(work):
-            logger.info("%s", said)
-
-
-def _is_trained(run: Run, name: str) -> bool:
-    try:
-        with look_only():
-            train_encoder(run, name)
-    except MissingError:
-        return False
-    return True
-
-
-def _train_in_process(run: Run, names: list[str], gpu: int | None) -> str:
-    """Train some encoders in this process, on one GPU where a number is given; a line for each that says how long."""
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    lines = []
-    for name in names:
-        start = time.perf_counter()
-        train_encoder(run, name)
-        lines.append(f"encoders/{name}: done in {time.perf_counter() - start:.1f} s")
-    return "\n".join(lines)
 
 
 def annotate_pictures(run: Run) -> dict[str, dict]:

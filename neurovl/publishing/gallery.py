@@ -8,6 +8,7 @@ import html
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -107,7 +108,7 @@ def _ours(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table.system == "neurovl") & (table.protocol == "average")]
 
 
-def _card(run: Run, subject: str, row, said: str, word: str) -> str:
+def _card(run: Run, subject: str, row: Any, said: str, word: str) -> str:
     """One picture, what was painted and said, and a thing in it with its place in the brain."""
     tiles = {
         "seen": (run.recordings.image(row.image_id), f"picture {row.image_id} that was seen"),
