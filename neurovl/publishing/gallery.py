@@ -28,7 +28,7 @@ _SCORES = {
     (
         "localization",
         "drop_located",
-    ): "the located voxels: agreement with the word lost without them",
+    ): "the located voxels: agreement lost without them",
     ("classification", "accuracy"): "the category named",
 }
 
@@ -151,8 +151,8 @@ def _scores(run: Run) -> str:
     for key, label in _SCORES.items():
         if key in rows.index:
             row = rows.loc[key]
-            interval = "" if pd.isna(row.ci_low) else f"{row.ci_low:.3f} to {row.ci_high:.3f}"
-            found = {"value": row.value, "95 % interval": interval}
+            interval = "" if pd.isna(row.ci_low) else f"{row.ci_low:.3f}–{row.ci_high:.3f}"
+            found = {"value": row.value, "95\u00a0%\u00a0interval": interval}
             limits = {"chance": row.chance, "ceiling": row.ceiling}
             shown.append({"score": label, **found, **limits, "n": row.n})
     if not shown:

@@ -6,6 +6,7 @@ is up to date is left alone; of two processes that want the same copy one makes 
 notebooks show, and the book that is made of them.
 """
 
+import ast
 import hashlib
 import json
 import logging
@@ -160,7 +161,7 @@ def _execute(
     except (PapermillException, RuntimeError, TimeoutError) as error:
         failure = _failure(source.stem, error, partial.relative_to(work))
         raise NeurovlError(failure) from error
-    notebook = _fold_injected(_scrub(nbformat.read(partial, as_version=4), work, values))
+    notebook = _scrub(nbformat.read(partial, as_version=4), work, values)
     notebook.metadata["neurovl"] = {**noted, "seconds": round(time.monotonic() - started, 1)}
     nbformat.write(notebook, partial)
     os.replace(partial, final)
@@ -168,9 +169,7 @@ def _execute(
 
 def _check_parameters(source: Path, values: dict, run: Path) -> dict:
     """Return the parameters with ``run`` added, as it is called two folders above."""
-    import papermill
-
-    known = papermill.inspect_notebook(source)
+    known = _parameters(source)
     if "run" in known:
         values["run"] = str(run.relative_to(run.parent.parent))
     if strangers := sorted(set(values) - set(known)):
@@ -179,6 +178,15 @@ def _check_parameters(source: Path, values: dict, run: Path) -> dict:
             f"known: {', '.join(known) or 'none'}"
         )
     return values
+
+
+def _parameters(source: Path) -> list[str]:
+    """Return the names in a notebook's parameters cell; papermill overlooks those that may be None."""
+    for cell in json.loads(source.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            lines = ast.parse("".join(cell["source"])).body
+            return [line.target.id for line in lines if isinstance(line, ast.AnnAssign)]
+    return []
 
 
 def _key(source: Path, values: dict, run: Path) -> str:
@@ -225,14 +233,6 @@ def _failure(name: str, error: Exception, partial: Path) -> str:
     kind = getattr(error, "ename", None) or type(error).__name__
     where = "" if cell is None else f" in cell {cell}"
     return f"notebook {name} failed{where}: {kind}: {lines[-1]}; see {partial}"
-
-
-def _fold_injected(notebook: Any) -> Any:
-    """Return a notebook whose cell of given parameters is folded, as the one of their defaults is."""
-    for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata["tags"] = [*cell.metadata["tags"], "hide-input"]
-    return notebook
 
 
 def _scrub(node: Any, work: Path, values: Mapping[str, Any]) -> Any:
