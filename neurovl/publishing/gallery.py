@@ -159,7 +159,7 @@ def _scores(run: Run) -> str:
         return "None of the main scores was computed in this run."
     what = "Main scores, mean over subjects, of the mean over repeats where there are repeats"
     caption = f"{_brains(run)}. {what} ({run.tables.source})."
-    table = show_table(pd.DataFrame(shown), caption).data
+    table = show_table(pd.DataFrame(shown).dropna(axis=1, how="all"), caption).data
     return f"{table}\n\n{_verdicts(claims)}"
 
 
