@@ -25,10 +25,7 @@ _SCORES = {
     ("reconstruction", "pixcorr"): "the painting: PixCorr",
     ("reconstruction", "two_way_clip"): "the painting: two-way identification, CLIP",
     ("reconstruction", "two_way_scenenet_late"): "the painting: two-way identification, SceneNet",
-    (
-        "localization",
-        "drop_located",
-    ): "the located voxels: agreement lost without them",
+    ("localization", "drop_located"): "the located voxels: agreement lost without them",
     ("classification", "accuracy"): "the category named",
 }
 
