@@ -142,6 +142,12 @@ def test_unknown_parameter_is_refused_with_the_known_ones(site):
         book.execute("00_data", site / "runs" / "tiny", {"m": 1}, root=site)
 
 
+def test_parameters_that_may_be_none_are_known(site):
+    source, run = ROOT / "notebooks" / "07_comparison.ipynb", site / "runs" / "tiny"
+    given = {"data": "nsd", "seed": 3, "protocol": "single"}
+    assert notebooks._check_parameters(source, dict(given), run) == given | {"run": "runs/tiny"}
+
+
 def test_unknown_notebook_is_refused(site):
     with pytest.raises(MissingError, match="notebooks/99_none.ipynb"):
         book.execute("99_none", site / "runs" / "tiny", root=site)

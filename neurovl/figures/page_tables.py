@@ -58,12 +58,15 @@ def show_table(table: pd.DataFrame, caption: str, digits: int = 3) -> Html:
         justify="left",
         classes="neurovl-table",
     )
+    caption = html.escape(caption)
     if long := len(table) > SHOWN_ROWS:
         caption += f" {len(table)} rows, to be scrolled."
         body = body.replace("<th>", f'<th style="{_STAYS}">')
-    body = body.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
     longest = max((len(str(value)) for value in table.to_numpy().ravel()), default=0)
-    style = "overflow:auto; font-size:.85rem" + ("; max-height:28rem" if long else "")
+    style = "overflow:auto" + ("; max-height:28rem" if long else "")
     if longest <= 30:
         style += "; white-space:nowrap"
-    return Html(f'<div style="{style}" tabindex="0" role="region" aria-label="table">{body}</div>')
+    return Html(
+        f'<figure style="margin:1rem 0; font-size:.85rem"><figcaption>{caption}</figcaption>'
+        f'<div style="{style}" tabindex="0" role="region" aria-label="table">{body}</div></figure>'
+    )

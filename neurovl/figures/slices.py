@@ -29,15 +29,14 @@ def heat_slices(heats: dict, mask: np.ndarray, n_slices: int = 5, source: str = 
     n_slices : int
     """
     levels = levels_of(mask, n_slices)
-    xs, ys = (np.flatnonzero(mask.any(axis)) for axis in ((1, 2), (0, 2)))
-    window = (slice(max(xs[0] - 1, 0), xs[-1] + 2), slice(max(ys[0] - 1, 0), ys[-1] + 2))
-    tall = (ys[-1] - ys[0] + 3) / (xs[-1] - xs[0] + 3)
+    window = _window(mask)
+    wide, high = mask[..., 0][window].shape
     cell = (WIDTH - 2.2) / len(levels)
     with theme():
         figure, axes = plt.subplots(
             len(heats),
             len(levels),
-            figsize=(WIDTH, len(heats) * cell * tall + 0.5),
+            figsize=(WIDTH, len(heats) * cell * high / wide + 0.5),
             squeeze=False,
             layout="constrained",
         )
@@ -62,6 +61,12 @@ def heat_slices(heats: dict, mask: np.ndarray, n_slices: int = 5, source: str = 
         return finish(figure, source)
 
 
+def _window(mask: np.ndarray) -> tuple[slice, slice]:
+    """The part of a horizontal slice that holds the mask, with a voxel around it."""
+    xs, ys = (np.flatnonzero(mask.any(axis)) for axis in ((1, 2), (0, 2)))
+    return slice(max(xs[0] - 1, 0), xs[-1] + 2), slice(max(ys[0] - 1, 0), ys[-1] + 2)
+
+
 def hottest_slice(image: "Nifti1Image", mask: np.ndarray, size: int = 128) -> "Image":
     """The horizontal slice of a heatmap that holds its hottest voxel, as a square picture; grey is outside the mask.
 
@@ -75,8 +80,9 @@ def hottest_slice(image: "Nifti1Image", mask: np.ndarray, size: int = 128) -> "I
 
     values = np.where(mask, np.asarray(image.dataobj), 0)
     level = np.unravel_index(values.argmax(), values.shape)[2]
-    shades = plt.get_cmap("inferno")(values[..., level], bytes=True)[..., :3]
-    shades[~mask[..., level]] = 64
+    window = _window(mask)
+    shades = plt.get_cmap("inferno")(values[(*window, level)], bytes=True)[..., :3]
+    shades[~mask[(*window, level)]] = 64
     upright = Image.fromarray(shades.transpose(1, 0, 2)[::-1].copy())  # the front above
     return ImageOps.pad(upright, (size, size), Image.Resampling.NEAREST, color=(64, 64, 64))
 

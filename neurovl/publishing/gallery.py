@@ -26,10 +26,7 @@ _SCORES = {
     ("reconstruction", "pixcorr"): "the painting: PixCorr",
     ("reconstruction", "two_way_clip"): "the painting: two-way identification, CLIP",
     ("reconstruction", "two_way_scenenet_late"): "the painting: two-way identification, SceneNet",
-    (
-        "localization",
-        "drop_located",
-    ): "the located voxels: agreement with the word lost without them",
+    ("localization", "drop_located"): "the located voxels: agreement lost without them",
     ("classification", "accuracy"): "the category named",
 }
 
@@ -152,15 +149,15 @@ def _scores(run: Run) -> str:
     for key, label in _SCORES.items():
         if key in rows.index:
             row = rows.loc[key]
-            interval = "" if pd.isna(row.ci_low) else f"{row.ci_low:.3f} to {row.ci_high:.3f}"
-            found = {"value": row.value, "95 % interval": interval}
+            interval = "" if pd.isna(row.ci_low) else f"{row.ci_low:.3f}–{row.ci_high:.3f}"
+            found = {"value": row.value, "95\u00a0%\u00a0interval": interval}
             limits = {"chance": row.chance, "ceiling": row.ceiling}
             shown.append({"score": label, **found, **limits, "n": row.n})
     if not shown:
         return "None of the main scores was computed in this run."
     what = "Main scores, mean over subjects, of the mean over repeats where there are repeats"
     caption = f"{_brains(run)}. {what} ({run.tables.source})."
-    table = show_table(pd.DataFrame(shown), caption).data
+    table = show_table(pd.DataFrame(shown).dropna(axis=1, how="all"), caption).data
     return f"{table}\n\n{_verdicts(claims)}"
 
 

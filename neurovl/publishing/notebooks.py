@@ -6,6 +6,7 @@ is up to date is left alone; of two processes that want the same copy one makes 
 notebooks show, and the book that is made of them.
 """
 
+import ast
 import hashlib
 import json
 import logging
@@ -171,9 +172,7 @@ def _execute(
 
 def _check_parameters(source: Path, values: dict, run: Path) -> dict:
     """Return the parameters with ``run`` added, as it is called two folders above."""
-    import papermill
-
-    known = papermill.inspect_notebook(source)
+    known = _parameters(source)
     if "run" in known:
         values["run"] = str(run.relative_to(run.parent.parent))
     if strangers := sorted(set(values) - set(known)):
@@ -182,6 +181,15 @@ def _check_parameters(source: Path, values: dict, run: Path) -> dict:
             f"known: {', '.join(known) or 'none'}"
         )
     return values
+
+
+def _parameters(source: Path) -> list[str]:
+    """Return the names in a notebook's parameters cell; papermill overlooks those that may be None."""
+    for cell in json.loads(source.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            lines = ast.parse("".join(cell["source"])).body
+            return [line.target.id for line in lines if isinstance(line, ast.AnnAssign)]
+    return []
 
 
 def _key(source: Path, values: dict, run: Path) -> str:
