@@ -67,6 +67,13 @@ def write_store(
     ------
     DataError
         As the reader of the recordings; or a z-score that float16 cannot hold.
+
+    Examples
+    --------
+    >>> from neurovl.tokens.writing import write_store
+    >>> write_store(data, folder, patches=[4])
+    >>> neurovl.TokenStore(folder).layouts
+    ['p4', 'flat']
     """
     from joblib import Parallel, delayed
     from tqdm.auto import tqdm
