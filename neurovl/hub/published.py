@@ -33,6 +33,13 @@ class PublishedEncoder:
     plan : TokenPlan
     axes : str
         Which way the axes of the common grid run, such as 'RAS'; images are turned to it.
+
+    Examples
+    --------
+    >>> from neurovl.hub import export_encoder
+    >>> published = neurovl.load_published(export_encoder(run.root, folder / "mine"))
+    >>> published.encoder.layout, published.plan.layouts
+    ('p5', ['p5', 'p4', 'flat'])
     """
 
     encoder: BrainEncoder

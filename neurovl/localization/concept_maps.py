@@ -93,6 +93,13 @@ def gradcam(encoder: BrainEncoder, tokens: torch.Tensor, text: torch.Tensor) -> 
     Returns
     -------
     float32 tensor, shape (B, N)
+
+    Examples
+    --------
+    >>> from neurovl.localization.concept_maps import gradcam
+    >>> tokens = run.store.batch(subject=1, rows=[0, 1])
+    >>> gradcam(run.encoder(), tokens, text=torch.ones(64)).shape == tokens.shape[:2]
+    True
     """
     place = next(encoder.parameters()).device
     with torch.enable_grad():
@@ -105,7 +112,15 @@ def gradcam(encoder: BrainEncoder, tokens: torch.Tensor, text: torch.Tensor) -> 
 
 
 def to_grid(store: TokenStore, layout: str, cam: torch.Tensor) -> np.ndarray:
-    """Scatter values of the kept patches (N,) into the grid of patches and upsample it trilinearly to the common grid."""
+    """Scatter values of the kept patches (N,) into the grid of patches and upsample it trilinearly to the common grid.
+
+    Examples
+    --------
+    >>> from neurovl.localization.concept_maps import to_grid
+    >>> cam = torch.ones(run.store.shape("p5")[0])
+    >>> to_grid(run.store, "p5", cam).shape == run.store.target
+    True
+    """
     plan = store.plans[layout]
     coarse = np.zeros(int(np.prod(plan.candidates)), np.float32)
     coarse[plan.kept] = np.asarray(cam)

@@ -56,6 +56,13 @@ class Resizer:
         Input and output grids (x, y, z).
     region : int array, shape (V,)
         Flat indices (C order) of the output voxels to compute.
+
+    Examples
+    --------
+    >>> from neurovl.tokens.resize import Resizer
+    >>> resizer = Resizer((4, 4, 4), (2, 2, 2), region=np.array([0, 7]))
+    >>> resizer(np.ones((1, 4, 4, 4), np.float32)).tolist()
+    [[1.0, 1.0]]
     """
 
     def __init__(self, shape: Grid, target: Grid, region: np.ndarray) -> None:
