@@ -14,7 +14,7 @@ from neurovl.encoder.alignment import predict
 from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder, load_encoder
 from neurovl.errors import DataError, MissingError, NeurovlError
 from neurovl.foundation.source import cached_snapshot, fetch_command
-from neurovl.recordings.checks import clean_voxels
+from neurovl.recordings.volume_checks import clean_voxels
 from neurovl.tokens.resize import Resizer
 from neurovl.tokens.store import TokenPlan
 from neurovl.tokens.writing import own_columns, pack, standardisation

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
-from neurovl.recordings.checks import check_rows, clean_voxels, require_split_by_image
 from neurovl.recordings.reliability import ncsnr, noise_ceiling
+from neurovl.recordings.volume_checks import check_rows, clean_voxels, require_split_by_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image

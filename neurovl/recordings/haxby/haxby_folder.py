@@ -17,7 +17,7 @@ import pandas as pd
 
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.base import Recordings, digest, subject_label
-from neurovl.recordings.checks import check_grid, clean_session, load_nifti, nifti_array
+from neurovl.recordings.volume_checks import check_grid, clean_session, load_nifti, nifti_array
 
 CATEGORIES = ("face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambled")
 SPOKEN = {"scrambledpix": "scrambled"}

@@ -8,8 +8,8 @@ import numpy as np
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.recordings.base import subject_label
 from neurovl.recordings.betas.stream import Betas, open_betas
-from neurovl.recordings.checks import check_grid
 from neurovl.recordings.nsd.design import TRIALS
+from neurovl.recordings.volume_checks import check_grid
 
 BETAS = "betas_fithrf_GLMdenoise_RR"
 VERSIONS = (BETAS, "betas_fithrf")

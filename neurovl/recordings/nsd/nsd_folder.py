@@ -18,7 +18,6 @@ import pandas as pd
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.base import Recordings, digest, fingerprint
 from neurovl.recordings.betas.stream import Betas
-from neurovl.recordings.checks import check_grid, check_rows, clean_voxels, load_nifti, nifti_array
 from neurovl.recordings.nsd.atlases import ATLASES
 from neurovl.recordings.nsd.design import (
     SPLITS,
@@ -36,6 +35,13 @@ from neurovl.recordings.nsd.nsd_files import (
 )
 from neurovl.recordings.nsd.stimuli import Stimuli
 from neurovl.recordings.reliability import noise_ceiling
+from neurovl.recordings.volume_checks import (
+    check_grid,
+    check_rows,
+    clean_voxels,
+    load_nifti,
+    nifti_array,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image

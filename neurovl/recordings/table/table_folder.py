@@ -38,7 +38,6 @@ from neurovl.recordings.betas.nifti_volumes import (
     open_volumes,
     same_voxels,
 )
-from neurovl.recordings.checks import check_rows, clean_voxels
 from neurovl.recordings.table.table_files import (
     inside,
     read_about,
@@ -46,6 +45,7 @@ from neurovl.recordings.table.table_files import (
     read_subjects,
     read_trials,
 )
+from neurovl.recordings.volume_checks import check_rows, clean_voxels
 
 if TYPE_CHECKING:
     import PIL.Image

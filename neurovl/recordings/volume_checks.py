@@ -102,7 +102,7 @@ def clean_voxels(values: np.ndarray, inside: np.ndarray, what: str) -> np.ndarra
 
     Examples
     --------
-    >>> from neurovl.recordings.checks import clean_voxels
+    >>> from neurovl.recordings.volume_checks import clean_voxels
     >>> values = np.array([[1.0, np.nan], [2.0, 3.0]])
     >>> clean_voxels(values, np.array([True, False]), "session 1").tolist()
     [[1.0, 0.0], [2.0, 3.0]]
