@@ -88,7 +88,7 @@ class Run:
     @cached_property
     def data(self) -> dict[str, str]:
         """Name and checksum of the recordings, as stages record them."""
-        return {"name": self.recordings.name, "checksum": self.recordings.volume_checksum()}
+        return {"name": self.recordings.name, "checksum": self.recordings.checksum()}
 
     def on_data(self, recordings: Recordings) -> "Run":
         """The same run with other recordings, which its further stages record."""
