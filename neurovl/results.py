@@ -222,6 +222,15 @@ def read_results(path: Path | str) -> "pd.DataFrame":
     ------
     MissingError, DataError
         If the file is not there, or its columns or a row are not what they should be.
+
+    Examples
+    --------
+    >>> from neurovl.results import Row, read_results, write_results
+    >>> row = Row("mine", "ridge", "alignment", "average", "all", "two_way_clip", value=0.9)
+    >>> table = read_results(write_results([row], folder / "results.csv"))
+    >>> table[["system", "metric", "value"]]
+      system        metric  value
+    0  ridge  two_way_clip    0.9
     """
     return _read_table(Row, path)
 
@@ -232,7 +241,15 @@ def write_claims(claims: Iterable[Claim], path: Path | str) -> Path:
 
 
 def read_claims(path: Path | str) -> "pd.DataFrame":
-    """Read ``claims.csv`` as a DataFrame, every row checked as a `Claim`."""
+    """Read ``claims.csv`` as a DataFrame, every row checked as a `Claim`.
+
+    Examples
+    --------
+    >>> from neurovl.results import Claim, read_claims, write_claims
+    >>> claim = Claim("it reads brains", "mine", "difference", 0.2, 0.1, 0.3, 50, 0, "holds")
+    >>> read_claims(write_claims([claim], folder / "claims.csv")).verdict.tolist()
+    ['holds']
+    """
     return _read_table(Claim, path)
 
 
@@ -251,6 +268,12 @@ def paper_results() -> "pd.DataFrame":
     ``flat`` ("w/o ViT3D"), ``no-llm``, ``no-vae``, ``per-subject`` ("w/o C_Subj"),
     ``per-subject-flat``; Table 7's other rows are ``brief-prompt`` (Llama-3-8B), ``vicuna-13b`` and
     ``vicuna-13b-brief``. Task ``caption-blip2`` is captioning against BLIP2 references.
+
+    Examples
+    --------
+    >>> from neurovl.results import paper_results
+    >>> paper_results().query("system == 'neurovl' and metric == 'pixcorr'").value.tolist()
+    [0.265, 0.257]
     """
     import pandas as pd
 

@@ -130,6 +130,12 @@ def switcher(
     Returns
     -------
     Html
+
+    Examples
+    --------
+    >>> panels = neurovl.widgets.switcher({"a": "<p>one</p>", "b": "<p>two</p>"}, "Letter")
+    >>> panels.data.count("<input")
+    2
     """
     contents = [_content(label, item) for label, item in items.items()]
     name = f"nv{zlib.crc32(repr((title, caption, contents)).encode()):08x}"

@@ -73,6 +73,13 @@ def open_subject(run: Run, subject: str | int, data: Path | None = None) -> tupl
     MissingError, DataError
         The data do not have the subject, its axes run otherwise than those of the run, or a picture of its test trials
         was one to train on.
+
+    Examples
+    --------
+    >>> from neurovl.adaptation.new_subject import open_subject
+    >>> name, recordings = open_subject(run, 2)
+    >>> name
+    'subj02'
     """
     store, wanted = run.store, run.profile.preprocessing
     known = [name for name in store.subjects if _same(name, subject)]

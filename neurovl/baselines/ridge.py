@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from neurovl.errors import DataError
 
+ALPHAS = tuple(10.0**k for k in range(8))
+
 
 class RidgeDecoder(RegressorMixin, BaseEstimator):
     r"""Ridge regression with the penalty of each target chosen by cross-validation over images.
@@ -23,7 +25,7 @@ class RidgeDecoder(RegressorMixin, BaseEstimator):
     Parameters
     ----------
     alphas : sequence of float
-        Penalties to choose from.
+        Penalties to choose from; 1, 10, ... to 1e7 by default.
     n_folds : int
         Folds; all trials of an image fall in the same one.
     average_repeats : bool
@@ -45,11 +47,22 @@ class RidgeDecoder(RegressorMixin, BaseEstimator):
     Solved by himalaya (Dupré la Tour et al. 2022), in its kernel form where there are more voxels
     than trials. Ridge to embeddings is the high-level stage of Takagi and Nishimoto (2023) and of
     Brain-Diffuser (Ozcelik and VanRullen 2023).
+
+    Examples
+    --------
+    >>> from neurovl.baselines.ridge import RidgeDecoder
+    >>> rng = np.random.default_rng(0)
+    >>> pictures = np.repeat(np.arange(40), 3)
+    >>> targets = rng.normal(size=(40, 5))[pictures]
+    >>> voxels = targets @ rng.normal(size=(5, 30)) + 0.1 * rng.normal(size=(120, 30))
+    >>> decoder = RidgeDecoder().fit(voxels, targets, groups=pictures)
+    >>> decoder.predict(voxels[:2]).shape
+    (2, 5)
     """
 
     def __init__(
         self,
-        alphas: Sequence[float] = tuple(10.0**k for k in range(0, 8)),
+        alphas: Sequence[float] = ALPHAS,
         n_folds: int = 5,
         average_repeats: bool = False,
         n_targets_batch: int = 2048,

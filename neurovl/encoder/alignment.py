@@ -24,7 +24,17 @@ from neurovl.training.validation import split_pictures
 def alignment_loss(
     predicted: BrainEmbedding, clip: torch.Tensor, vae: torch.Tensor | None, settings: Alignment
 ) -> dict:
-    """L = ||z_clip - E_c(x)||^2 + alpha ||z_vae - E_v(x)||^2, averaged over the batch (paper Eq. 2)."""
+    """L = ||z_clip - E_c(x)||^2 + alpha ||z_vae - E_v(x)||^2, averaged over the batch (paper Eq. 2).
+
+    Examples
+    --------
+    >>> from neurovl.encoder.alignment import alignment_loss
+    >>> from neurovl.settings.sections import Alignment
+    >>> z = neurovl.BrainEmbedding(torch.ones(2, 3), torch.ones(2, 1, 2, 2), torch.zeros(2, 5, 4))
+    >>> parts = alignment_loss(z, torch.zeros(2, 3), torch.zeros(2, 1, 2, 2), Alignment(alpha=0.5))
+    >>> {name: float(part) for name, part in parts.items()}
+    {'loss': 5.0, 'clip': 3.0, 'vae': 4.0}
+    """
 
     def error(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         squared = (a.float() - b).square().flatten(1)
@@ -60,6 +70,15 @@ def fit_encoder(
     -------
     BrainEncoder, list of dict
         The trained encoder and its training curve.
+
+    Examples
+    --------
+    >>> from neurovl.encoder.alignment import fit_encoder
+    >>> from neurovl.encoder.variants import describe
+    >>> system = describe("main", run.profile, run.store)
+    >>> encoder, curve = fit_encoder(run.store, run.targets, system, seed=0)
+    >>> type(encoder).__name__, sorted(curve[0])
+    ('BrainEncoder', ['clip', 'loss', 'lr', 'step', 'vae'])
     """
     shape, settings = system.shape, system.settings
     trials = store.trials[store.trials.split == "train"]
@@ -237,7 +256,15 @@ def place_readout(
 
 @torch.no_grad()
 def predict(encoder: BrainEncoder, tokens: torch.Tensor, batch_size: int = 256) -> BrainEmbedding:
-    """Embeddings of tokens (n, N, C), computed in batches, on the CPU as float32."""
+    """Embeddings of tokens (n, N, C), computed in batches, on the CPU as float32.
+
+    Examples
+    --------
+    >>> from neurovl.encoder.alignment import predict
+    >>> z = predict(run.encoder(), run.store.batch(subject=1, rows=[0, 1]))
+    >>> len(z)
+    2
+    """
     place = next(encoder.parameters()).device
     parts = [encoder(block.to(place)) for block in tokens.split(batch_size)]
     whole = {}
@@ -254,6 +281,13 @@ def held_out_voxels(store: TokenStore, subject: str, protocol: str) -> tuple[lis
     ----------
     protocol : str
         'average': the mean of all repeats; 'single': the first repeat (paper section 4.2).
+
+    Examples
+    --------
+    >>> from neurovl.encoder.alignment import held_out_voxels
+    >>> ids, voxels = held_out_voxels(run.store, "subj01", "average")
+    >>> voxels.shape == (len(ids), run.store.n_voxels)
+    True
     """
     own = store.trials[store.trials.subject == subject].reset_index(drop=True)
     test = own[own.split == "test"]

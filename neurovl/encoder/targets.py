@@ -26,6 +26,13 @@ class Targets:
         Where one stands twice, its first row counts.
     clip : float32 tensor, shape (n, E)
     vae : float32 tensor, shape (n, c, h, w), or None
+
+    Examples
+    --------
+    >>> targets = run.targets
+    >>> rows = targets.rows(targets.image_ids[:2])
+    >>> targets.clip[rows].shape, targets.vae[rows].shape
+    (torch.Size([2, 64]), torch.Size([2, 4, 16, 16]))
     """
 
     image_ids: list[str]

@@ -42,6 +42,12 @@ class BrainEmbedding:
         Predicted scaled VAE latent.
     hidden : tensor, shape (B, N + 1, D + K)
         Hidden states of the penultimate layer, class token first, and beside each token its readout (K is 0 without).
+
+    Examples
+    --------
+    >>> z = neurovl.BrainEmbedding(clip=torch.zeros(4, 8), vae=None, hidden=torch.zeros(4, 13, 16))
+    >>> len(z), len(z.take([0, 2]))
+    (4, 2)
     """
 
     clip: torch.Tensor
@@ -76,6 +82,17 @@ class BrainEncoder(
         See `settings.EncoderShape`.
     n_subjects : int
         Subjects with readout of their own; 1 where all share theirs.
+
+    Examples
+    --------
+    >>> shape = {"width": 24, "layers": 1, "heads": 2, "head_hidden": 16}
+    >>> encoder = neurovl.BrainEncoder(12, 27, clip_width=8, vae_shape=(2, 4, 4), **shape)
+    >>> z = encoder(torch.zeros(5, 12, 27))
+    >>> z.clip.shape, z.vae.shape, z.hidden.shape
+    (torch.Size([5, 8]), torch.Size([5, 2, 4, 4]), torch.Size([5, 13, 24]))
+    >>> encoder.save_pretrained(folder)
+    >>> neurovl.BrainEncoder.from_pretrained(folder).layout
+    'p14'
     """
 
     def __init__(

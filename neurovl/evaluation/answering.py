@@ -34,6 +34,13 @@ def answer(run: Run) -> None:
 
     Systems: 'neurovl' (all types from the average of repeats, brief captions also from a single trial), 'shuffled' (brains of
     other pictures) and 'no-brain' (no response at all).
+
+    Examples
+    --------
+    >>> from neurovl import evaluation
+    >>> evaluation.answer(run)
+    >>> run.tables.answers.columns.tolist()[-4:]
+    ['question', 'answer', 'truth', 'closed']
     """
     p = run.profile
     with run.stage(

@@ -25,6 +25,13 @@ def localize(run: Run) -> None:
     concept (simulation only), the mean of the same against the maps of the other concepts, the share of other concepts whose
     map it fits less well (two-way identification, chance .5), and how far the predicted embedding moves
     from the concept when the located voxels, or as many random ones, are set to zero.
+
+    Examples
+    --------
+    >>> from neurovl import evaluation
+    >>> evaluation.localize(run)
+    >>> (run.folder / "localization" / "scores.csv").is_file()
+    True
     """
     from neurovl.foundation.clip import load_clip
 

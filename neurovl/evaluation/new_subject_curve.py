@@ -74,6 +74,15 @@ def adapt(
     ------
     ConfigError
         The run's encoder holds no readout of each subject.
+
+    Examples
+    --------
+    >>> from neurovl.adaptation.new_subject import open_subject
+    >>> from neurovl.evaluation.new_subject_curve import adapt
+    >>> name, recordings = open_subject(run, 2)
+    >>> encoder, scores = adapt(run, name, recordings, trials=60)
+    >>> encoder, sorted(scores.system.unique())
+    ('adapted-subj02-60-trials', ['neurovl', 'ridge'])
     """
     encoder = require_readout(run)
     share = 1.0 if share is None and trials is None else share

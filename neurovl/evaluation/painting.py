@@ -32,6 +32,13 @@ def reconstruct(run: Run) -> None:
     Systems: 'neurovl', 'no-llm' (empty prompt), 'no-vae' (start from noise), 'true-embedding' (the ceiling: true CLIP
     embedding, true latent, a true caption). The beta ablation adds every beta with and without the language model, as a
     condition of these two systems.
+
+    Examples
+    --------
+    >>> from neurovl import evaluation
+    >>> evaluation.reconstruct(run)
+    >>> (run.folder / "reconstructions" / "samples.csv").is_file()
+    True
     """
     p, settings = run.profile, run.profile.reconstruction
     inputs = ["llm", "encoders/main", "targets", "tokens"]

@@ -97,6 +97,13 @@ def measure_importance(run: Run) -> None:
     95 % bootstrap intervals over pictures, the mean and the 95 % range of the same for moved regions, and the two-sided p,
     not corrected for the number of regions. NIfTI maps in each subject's own space, by voxel and by token, are 1 where a
     voxel weighs as much as on average in the mask.
+
+    Examples
+    --------
+    >>> from neurovl import evaluation
+    >>> evaluation.measure_importance(run)
+    >>> (run.folder / "importance" / "provenance.json").is_file()
+    True
     """
     p = run.profile
     if not regions(run):

@@ -21,7 +21,15 @@ from neurovl.stages import provenance_key
 
 
 def score(runs: list[Run]) -> None:
-    """RUN/results: score all folds of a run together, and the curve of the new subject that the profile names."""
+    """RUN/results: score all folds of a run together, and the curve of the new subject that the profile names.
+
+    Examples
+    --------
+    >>> from neurovl import evaluation
+    >>> evaluation.score([run])
+    >>> sorted(path.name for path in (run.folder / "results").glob("*.csv"))
+    ['claims.csv', 'per_image.csv', 'results.csv']
+    """
     first = runs[0]
     p, names = first.profile, ["tokens", "targets", *(f"encoders/{s}" for s in first.variants())]
     names += ["llm", "captions", "reconstructions"] if first.has_captions else []

@@ -32,6 +32,12 @@ def contact_sheet(recordings: Recordings, image_ids: Iterable[str], columns: int
     recordings : Recordings
     image_ids : iterable of str
     columns : int
+
+    Examples
+    --------
+    >>> figure = neurovl.figures.contact_sheet(data, data.trials.image_id[:4])
+    >>> len(figure.axes)
+    4
     """
     image_ids = list(image_ids)
     columns = min(columns, len(image_ids))
@@ -214,7 +220,14 @@ def resize(recordings: Recordings, store: TokenStore, subjects: Iterable[str]) -
 
 
 def patches(store: TokenStore, layout: str | None = None, n_slices: int = 4) -> Figure:
-    """The region and the kept patches on one slice through each layer of patches, `n_slices` at most."""
+    """The region and the kept patches on one slice through each layer of patches, `n_slices` at most.
+
+    Examples
+    --------
+    >>> figure = neurovl.figures.patches(run.store, n_slices=3)
+    >>> type(figure).__name__
+    'Figure'
+    """
     layout = layout or store.layouts[0]
     plan = store.plans[layout]
     region = np.zeros(int(np.prod(store.target)), bool)

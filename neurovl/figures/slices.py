@@ -27,6 +27,13 @@ def heat_slices(heats: dict, mask: np.ndarray, n_slices: int = 5, source: str = 
     heats : dict of str to nibabel image
     mask : bool array, shape (x, y, z)
     n_slices : int
+
+    Examples
+    --------
+    >>> heat = run.locate("person", subject=1)
+    >>> figure = neurovl.figures.heat_slices({"person": heat.to_nifti()}, data.mask(1), n_slices=3)
+    >>> figure.axes[0].get_ylabel()
+    'person'
     """
     levels = levels_of(mask, n_slices)
     window = _window(mask)

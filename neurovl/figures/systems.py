@@ -126,6 +126,16 @@ def scores(
         Metric to the title of its panel; those without a value are left out.
     systems : iterable of str
         Order from the top; those that are not in the table are not drawn.
+
+    Examples
+    --------
+    >>> from neurovl.results import Row, read_results, write_results
+    >>> about = ("alignment", "average", "all", "two_way_clip")
+    >>> rows = [Row("mine", system, *about, value=0.8) for system in ("neurovl", "ridge")]
+    >>> table = read_results(write_results(rows, folder / "results.csv"))
+    >>> figure = neurovl.figures.scores(table, {"two_way_clip": "CLIP"})
+    >>> figure.axes[0].get_title()
+    'CLIP'
     """
     known = results[results.value.notna() & results.metric.isin(metrics)]
     shown = [m for m in metrics if m in set(known.metric)]

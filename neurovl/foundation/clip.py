@@ -91,6 +91,13 @@ def load_clip(spec: str | Sequence[str] = "tiny", device: str = "auto") -> Clip:
     ------
     MissingError
         The model is not here; the message holds the command that fetches it.
+
+    Examples
+    --------
+    >>> from neurovl.foundation.clip import load_clip
+    >>> clip = load_clip("tiny", device="cpu")
+    >>> clip.embed_texts(["a dog", "a house"]).shape
+    torch.Size([2, 64])
     """
     import open_clip
 

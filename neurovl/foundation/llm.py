@@ -48,6 +48,13 @@ def load_llm(
     ------
     MissingError
         The model is not here; the message holds the command that fetches it.
+
+    Examples
+    --------
+    >>> from neurovl.foundation.llm import load_llm
+    >>> model, tokenizer = load_llm("tiny", device="cpu")
+    >>> type(model).__name__
+    'LlamaForCausalLM'
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -20,6 +20,12 @@ def load_unclip(
     ------
     MissingError
         The model is not here and could not be fetched.
+
+    Examples
+    --------
+    >>> from neurovl.foundation.unclip import load_unclip
+    >>> type(load_unclip("tiny", device="cpu")).__name__
+    'StableUnCLIPImg2ImgPipeline'
     """
     from diffusers import StableUnCLIPImg2ImgPipeline
 

@@ -67,7 +67,16 @@ class LatentCodec:
 def load_vae(
     spec: str | Sequence[str] = "tiny", device: str = "auto", size: int | None = None
 ) -> LatentCodec:
-    """Load the autoencoder of a unCLIP folder or hub id (its `vae` subfolder); `size` is the side of a picture in pixels."""
+    """Load the autoencoder of a unCLIP folder or hub id (its `vae` subfolder); `size` is the side of a picture in pixels.
+
+    Examples
+    --------
+    >>> from neurovl.foundation.vae import load_vae
+    >>> codec = load_vae("tiny", device="cpu")
+    >>> latents = codec.encode([data.image(data.trials.image_id[0])])
+    >>> codec.decode(latents)[0].size
+    (64, 64)
+    """
     from diffusers import AutoencoderKL
 
     source = resolve(spec, "unclip")

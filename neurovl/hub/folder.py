@@ -44,6 +44,13 @@ def export_encoder(
     MissingError, DataError, ConfigError
         The encoder is not there, cannot be read, is not of the tokens or data that lie in the run, or is adapted to a
         new subject; `out` holds other files; the name is none of a repository.
+
+    Examples
+    --------
+    >>> from neurovl.hub import export_encoder
+    >>> made = export_encoder(run.root, folder / "mine", repo="me/my-encoder")
+    >>> sorted(path.name for path in made.iterdir() if path.is_file())[:4]
+    ['README.md', 'config.json', 'data.json', 'model.safetensors']
     """
     if repo is not None:
         _require_name(repo)

@@ -33,6 +33,13 @@ class PublishedEncoder:
     plan : TokenPlan
     axes : str
         Which way the axes of the common grid run, such as 'RAS'; images are turned to it.
+
+    Examples
+    --------
+    >>> from neurovl.hub import export_encoder
+    >>> published = neurovl.load_published(export_encoder(run.root, folder / "mine"))
+    >>> published.encoder.layout, published.plan.layouts
+    ('p5', ['p5', 'p4', 'flat'])
     """
 
     encoder: BrainEncoder
@@ -150,6 +157,16 @@ def load_published(place: str | Path) -> PublishedEncoder:
         Neither a folder nor a hub id whose files are here.
     DataError
         Files that lack, are damaged, or do not belong together.
+
+    Examples
+    --------
+    >>> import nibabel
+    >>> from neurovl.hub import export_encoder
+    >>> published = neurovl.load_published(export_encoder(run.root, folder / "mine"))
+    >>> volumes = np.moveaxis(data.volumes(1, rows=range(6)), 0, -1)
+    >>> z = published(nibabel.Nifti1Image(volumes, data.affine(1)), mask=data.mask(1))
+    >>> len(z)
+    6
     """
     folder = Path(place).expanduser()
     if not folder.is_dir():

@@ -26,6 +26,13 @@ class Chat:
     ----------
     model : Answerer
     hidden : Tensor (1, N + 1, D)
+
+    Examples
+    --------
+    >>> chat = run.llm().chat(run.encode(subject=1, image_id=run.test_images(1)[0]))
+    >>> answers = [chat.ask("What is in the picture?"), chat.ask("Why?")]
+    >>> [question for question, answer in chat.turns]
+    ['What is in the picture?', 'Why?']
     """
 
     def __init__(self, model: Answerer, hidden: Tensor) -> None:

@@ -73,6 +73,16 @@ class BrainLLM(nn.Module):
     ConfigError
         When the projector's output is not the language model's width, or the tokenizer's chat
         template rewrites earlier turns.
+
+    Examples
+    --------
+    >>> model = run.llm()
+    >>> z = run.encode(subject=1, image_id=run.test_images(1)[0])
+    >>> chat = model.chat(z)
+    >>> isinstance(chat.ask("What is in the picture?"), str)
+    True
+    >>> len(model.generate(z.hidden, ["Is there a dog?"], max_new_tokens=4))
+    1
     """
 
     def __init__(

@@ -72,6 +72,22 @@ def fit_language(
         Unknown stage, a batch that cannot be divided, or a share to watch that leaves nothing.
     DataError
         `pictures` does not fit `hidden`, or a picture has no dialogue.
+
+    Examples
+    --------
+    >>> from neurovl.foundation.llm import load_llm
+    >>> from neurovl.language import BrainLLM, Projector, fit_language
+    >>> from neurovl.language.dialogues import dialogues
+    >>> from neurovl.settings.sections import Language
+    >>> hidden = run.encode(subject=1, image_id=run.test_images(1)[0]).hidden
+    >>> llm, tokenizer = load_llm("tiny", device="cpu")
+    >>> model = BrainLLM(llm, tokenizer, Projector(hidden.shape[-1], llm.config.hidden_size))
+    >>> dog = {"category": "dog", "supercategory": "animal", "box": (0.1, 0.2, 0.6, 0.9)}
+    >>> talks = dialogues(["A dog sleeps on the grass."], [dog], np.random.default_rng(0))
+    >>> short = Language(steps=(1, 1), batch_size=(1, 1), precision="no")
+    >>> curve = fit_language(model, hidden, ["a"], {"a": talks}, short, device="cpu")
+    >>> sorted(curve[0])
+    ['loss', 'lr', 'stage', 'step']
     """
     if not set(stages) <= {1, 2}:
         raise ConfigError(

@@ -33,6 +33,14 @@ class Heat:
         0 to 1 within the subject's mask, 0 elsewhere.
     affine : array, shape (4, 4)
         Voxel to mm.
+
+    Examples
+    --------
+    >>> heat = run.locate("person", subject=1)
+    >>> heat.roi_table(data.rois(1)).columns.tolist()
+    ['roi', 'voxels', 'mean', 'peak', 'share']
+    >>> heat.to_nifti().shape == data.mask(1).shape
+    True
     """
 
     concept: str
@@ -85,6 +93,13 @@ def gradcam(encoder: BrainEncoder, tokens: torch.Tensor, text: torch.Tensor) -> 
     Returns
     -------
     float32 tensor, shape (B, N)
+
+    Examples
+    --------
+    >>> from neurovl.localization.concept_maps import gradcam
+    >>> tokens = run.store.batch(subject=1, rows=[0, 1])
+    >>> gradcam(run.encoder(), tokens, text=torch.ones(64)).shape == tokens.shape[:2]
+    True
     """
     place = next(encoder.parameters()).device
     with torch.enable_grad():
@@ -97,7 +112,15 @@ def gradcam(encoder: BrainEncoder, tokens: torch.Tensor, text: torch.Tensor) -> 
 
 
 def to_grid(store: TokenStore, layout: str, cam: torch.Tensor) -> np.ndarray:
-    """Scatter values of the kept patches (N,) into the grid of patches and upsample it trilinearly to the common grid."""
+    """Scatter values of the kept patches (N,) into the grid of patches and upsample it trilinearly to the common grid.
+
+    Examples
+    --------
+    >>> from neurovl.localization.concept_maps import to_grid
+    >>> cam = torch.ones(run.store.shape("p5")[0])
+    >>> to_grid(run.store, "p5", cam).shape == run.store.target
+    True
+    """
     plan = store.plans[layout]
     coarse = np.zeros(int(np.prod(plan.candidates)), np.float32)
     coarse[plan.kept] = np.asarray(cam)
@@ -131,6 +154,18 @@ def locate(
     ------
     DataError
         No trial was given.
+
+    Examples
+    --------
+    >>> from neurovl.foundation.clip import load_clip
+    >>> from neurovl.localization.concept_maps import locate
+    >>> text = load_clip("tiny", "cpu").embed_texts(["a photo of a person"])[0]
+    >>> voxels = run.store.voxels(subject=1, rows=[0, 1])
+    >>> heat = locate(
+    ...     "person", store=run.store, encoders=[run.encoder()], text=text, subject=1, voxels=voxels
+    ... )
+    >>> float(heat.values.min()), float(heat.values.max())
+    (0.0, 1.0)
     """
     if not len(voxels):
         raise DataError(
@@ -167,6 +202,18 @@ def locate_pattern(
     ------
     DataError
         Fewer than three trials.
+
+    Examples
+    --------
+    >>> from neurovl.foundation.clip import load_clip
+    >>> from neurovl.localization.concept_maps import locate_pattern
+    >>> text = load_clip("tiny", "cpu").embed_texts(["a photo of a person"])[0]
+    >>> voxels = run.store.voxels(subject=1)
+    >>> heat = locate_pattern(
+    ...     "person", store=run.store, encoder=run.encoder(), text=text, subject=1, voxels=voxels
+    ... )
+    >>> heat.subject, heat.values.shape == data.mask(1).shape
+    ('subj01', True)
     """
     if len(voxels) < 3:
         raise DataError(
@@ -221,6 +268,14 @@ def zero_located(
     Returns
     -------
     array, shape (n_trials, V)
+
+    Examples
+    --------
+    >>> from neurovl.localization.concept_maps import zero_located
+    >>> voxels = run.store.voxels(subject=1, rows=[0])
+    >>> silent = zero_located(run.store, run.locate("person", subject=1), voxels, share=0.5)
+    >>> int((silent == 0).sum()) >= run.store.n_voxels // 2
+    True
     """
     values = resize_linear(heat.values, store.target).ravel()[store.region]
     hottest = np.argsort(-values, kind="stable")[: max(1, round(share * len(values)))]

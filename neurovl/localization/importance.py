@@ -33,11 +33,15 @@ def attributions(
     deviations: dict,
     batch_size: int = 32,
 ) -> dict[str, np.ndarray]:
-    """How much each voxel brings the prediction of a head towards the right picture, by integrated gradients.
+    r"""How much each voxel brings the prediction of a head towards the right picture, by integrated gradients.
 
-    A_iv = x_iv int_0^1 d g_i(a x_i) / d x_iv da, with the gain g_i(x) = <f(x), t_i - m> / |t_i - m|^2 of the head f along
-    the deviation of the picture's embedding t_i from the mean m: 0 for the mean, 1 for the embedding itself. The path
-    begins at z-scores of 0, the mean response. Summed over all voxels A_i is g_i(x_i) - g_i(0) (completeness), so that
+    .. math::
+
+        A_{iv} = x_{iv} \int_0^1 \frac{\partial g_i(a x_i)}{\partial x_{iv}} da, \qquad
+        g_i(x) = \frac{\langle f(x), t_i - m \rangle}{\|t_i - m\|^2}
+
+    g is the gain of the head f along the deviation of the picture's embedding t_i from the mean m: 0 for the mean, 1 for
+    the embedding itself. The path begins at z-scores of 0, the mean response. Summed over all voxels A_i is g_i(x_i) - g_i(0) (completeness), so that
     shares of sets of voxels add up; for a linear head, A summed over a set is what the gain loses when the set is zeroed.
 
     Parameters
@@ -54,6 +58,17 @@ def attributions(
     References
     ----------
     Sundararajan et al. 2017, Axiomatic attribution for deep networks, ICML.
+
+    Examples
+    --------
+    >>> from neurovl.localization.importance import attributions
+    >>> voxels = run.store.voxels(subject=1, rows=[0, 1])
+    >>> ids = run.store.trials.image_id[:2]
+    >>> clip = run.targets.clip
+    >>> deviations = {"clip-head": clip[run.targets.rows(ids)] - clip.mean(0)}
+    >>> found = attributions(run.encoder(), run.store, voxels, deviations)
+    >>> found["clip-head"].shape == voxels.shape
+    True
     """
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     place = next(encoder.parameters()).device

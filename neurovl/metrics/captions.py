@@ -172,6 +172,13 @@ def captions(
     References
     ----------
     Table 1 of the paper; COCO caption evaluation (Chen et al. 2015).
+
+    Examples
+    --------
+    >>> said, written = ["a dog sleeps on the grass"], [["a dog sleeps on green grass"]]
+    >>> scores = neurovl.metrics.captions(said, written)
+    >>> sorted(scores)
+    ['bleu1', 'bleu2', 'bleu3', 'bleu4', 'cider', 'meteor', 'rouge', 'spice']
     """
     if len(hypotheses) != len(references) or len(hypotheses) == 0:
         raise DataError(

@@ -68,6 +68,12 @@ def pixcorr(pred: "Sequence[Picture]", true: "Sequence[Picture]") -> np.ndarray:
     References
     ----------
     Section 4.2 of the paper; defined as in the code of MindEye (Scotti et al. 2023).
+
+    Examples
+    --------
+    >>> picture = data.image(data.trials.image_id[0])
+    >>> neurovl.metrics.pixcorr([picture], [picture]).round(6)
+    array([1.])
     """
     scores = []
     for p, t in _pairs(pred, true):
@@ -96,6 +102,12 @@ def ssim(pred: "Sequence[Picture]", true: "Sequence[Picture]") -> np.ndarray:
     References
     ----------
     Wang et al. 2004; settings of MindEye (Scotti et al. 2023), which the paper's peers share.
+
+    Examples
+    --------
+    >>> picture = data.image(data.trials.image_id[0])
+    >>> neurovl.metrics.ssim([picture], [picture]).round(6)
+    array([1.])
     """
     from skimage.color import rgb2gray
     from skimage.metrics import structural_similarity

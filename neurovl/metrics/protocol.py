@@ -87,6 +87,12 @@ def two_way(pred: ArrayLike, true: ArrayLike) -> np.ndarray:
     ----------
     Section 4.2 of the paper; the code of MindEye (Scotti et al. 2023) for the direction of the
     comparison.
+
+    Examples
+    --------
+    >>> features = np.random.default_rng(0).normal(size=(4, 10))
+    >>> neurovl.metrics.two_way(features, features)
+    array([1., 1., 1., 1.])
     """
     pred, true = _paired(pred, true, at_least=2)
     return np.concatenate(
@@ -109,6 +115,13 @@ def two_way_chance(
     -------
     Interval
         Chance level, and the range in which a decoder without information falls.
+
+    Examples
+    --------
+    >>> features = np.random.default_rng(0).normal(size=(30, 10))
+    >>> value, low, high = neurovl.metrics.two_way_chance(features, features, seed=0)
+    >>> low < 0.5 < high
+    True
     """
     pred, true = _paired(pred, true, at_least=2)
     rng = np.random.default_rng(seed)
@@ -131,6 +144,11 @@ def correlation_distance(pred: ArrayLike, true: ArrayLike) -> np.ndarray:
     Returns
     -------
     array, shape (n_images,)
+
+    Examples
+    --------
+    >>> neurovl.metrics.correlation_distance([[1.0, 2, 3]], [[3.0, 2, 1]])
+    array([2.])
     """
     pred, true = _paired(pred, true, at_least=1)
     return 1 - np.einsum("nf,nf->n", pred, true)
@@ -147,6 +165,12 @@ def nearest_label(pred: ArrayLike, label_embeddings: Mapping[str, np.ndarray]) -
     Returns
     -------
     list of str, one per trial; of equal cosines the first label wins.
+
+    Examples
+    --------
+    >>> labels = {"face": np.array([1, 0]), "house": np.array([0, 1])}
+    >>> neurovl.metrics.nearest_label([[0.9, 0.1]], labels)
+    ['face']
     """
     labels = list(label_embeddings)
     pred = np.asarray(pred, dtype=np.float64)
@@ -165,7 +189,13 @@ def nearest_label(pred: ArrayLike, label_embeddings: Mapping[str, np.ndarray]) -
 
 
 def accuracy(predicted: Sequence[str], true: Sequence[str]) -> np.ndarray:
-    """Return 1.0 where the label is right and 0.0 where it is not, shape (n_trials,)."""
+    """Return 1.0 where the label is right and 0.0 where it is not, shape (n_trials,).
+
+    Examples
+    --------
+    >>> neurovl.metrics.accuracy(["face", "house"], ["face", "face"])
+    array([1., 0.])
+    """
     if len(predicted) != len(true) or len(true) == 0:
         raise DataError(
             f"{len(predicted)} labels were predicted and {len(true)} are true, expected as many, "
@@ -191,6 +221,12 @@ def bootstrap(per_image: ArrayLike, seed: int, n: int = 2000, level: float = 0.9
     -------
     Interval
         The ends are NaN for a single image, which has no spread to resample.
+
+    Examples
+    --------
+    >>> value, low, high = neurovl.metrics.bootstrap([0.2, 0.4, 0.6, 0.8], seed=0)
+    >>> low < value < high
+    True
     """
     scores = np.asarray(per_image, dtype=np.float64)
     if scores.ndim != 1 or scores.size == 0 or not np.isfinite(scores).all():
@@ -218,6 +254,12 @@ def bootstrap_corpus(
     n : int
         Number of resamples.
     level : float
+
+    Examples
+    --------
+    >>> scores = np.array([1.0, 2, 3, 10])
+    >>> neurovl.metrics.bootstrap_corpus(lambda rows: float(np.median(scores[rows])), 4, seed=0)
+    Interval(value=2.5, low=1.0, high=10.0)
     """
     value = float(statistic(np.arange(n_images)))
     if n_images < 2:

@@ -84,6 +84,12 @@ def make(run: Run, name: str) -> None:
     ------
     ConfigError
         There is no such stage, or the data do not allow it.
+
+    Examples
+    --------
+    >>> neurovl.make(run, "encoders/main")
+    >>> (run.folder / "encoders" / "main" / "config.json").is_file()
+    True
     """
     _require_stage(run, name)
     names = _in_order(run, name)
@@ -118,7 +124,14 @@ def make_one(run: Run, name: str) -> None:
 
 
 def up_to_date(run: Run, name: str) -> bool:
-    """Whether a stage and those that it reads are made, and nothing that they rest on changed."""
+    """Whether a stage and those that it reads are made, and nothing that they rest on changed.
+
+    Examples
+    --------
+    >>> from neurovl.pipeline import up_to_date
+    >>> up_to_date(run, "tokens")
+    True
+    """
     _require_stage(run, name)
     names = _in_order(run, name)
     firsts = [(k, one) for one in ("tokens", "targets") if one in names for k in range(run.folds)]
@@ -195,6 +208,10 @@ def ensure(run: Run, name: str) -> None:
     ------
     NeurovlError
         The command failed; the message is its last line.
+
+    Examples
+    --------
+    >>> neurovl.ensure(run, "tokens")
     """
     if up_to_date(run, name):
         return
@@ -229,6 +246,12 @@ def reproduce(
         Name or YAML file; by default 'demo', and 'haxby' for that data set.
     seed, device : optional
         Instead of the profile's own.
+
+    Examples
+    --------
+    >>> again = neurovl.reproduce(data.root, out=run.root, profile=tiny)
+    >>> again.tables.results.columns.tolist()[:3]
+    ['data', 'system', 'condition']
     """
     run = start(data, out, load_profile(profile_for(data, profile), seed=seed, device=device))
     make(run, "results")

@@ -36,6 +36,12 @@ def start_run(
     -------
     Run
         Its first fold. Stages that something else was begun for are done again when they are asked for.
+
+    Examples
+    --------
+    >>> other = neurovl.start_run(folder / "run", profile="smoke", data=data.root, seed=1)
+    >>> other.profile.name, other.profile.seed
+    ('smoke', 1)
     """
     root = find_run(run)
     if not (root / "run.json").is_file():

@@ -195,6 +195,12 @@ def preprocess(
     -------
     TokenStore
         Of the first fold, where the data set has several.
+
+    Examples
+    --------
+    >>> store = neurovl.preprocess(data, out=folder / "run", profile=tiny)
+    >>> store.subjects, store.layouts
+    (['subj01'], ['p5', 'p4', 'flat'])
     """
     folder = data.root if isinstance(data, Recordings) else data
     run = start(folder, out, load_profile(profile_for(folder, profile)))

@@ -30,6 +30,7 @@ from neurovl.publishing.notebooks import NOTEBOOKS, execute, find_root, notebook
 logger = logging.getLogger(__name__)
 
 _KEY = "book.sha256"  # in the folder of the pages: digest of all that they were made from
+_PACKAGE = Path(__file__).parents[1]
 _BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb")
 
 
@@ -144,13 +145,14 @@ def _gather(run: Path, root: Path, config: dict, work: Path) -> None:
 
 
 def _digest(work: Path) -> str:
-    """Return a hash of a gathered tree and of the versions of what builds it."""
+    """Return a hash of a gathered tree, of the package, whose docstrings its reference shows, and of what builds it."""
     digest = hashlib.sha256()
     for name in _BUILDERS:
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
-    for path in sorted(path for path in work.rglob("*") if path.is_file()):
+    pages = sorted((work, path) for path in work.rglob("*") if path.is_file())
+    for folder, path in [*pages, *sorted((_PACKAGE, path) for path in _PACKAGE.rglob("*.py"))]:
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(work).as_posix()} {len(content)}\n".encode() + content)
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 

@@ -32,6 +32,10 @@ sphinx.extra_extensions sphinx.local_extensions sphinx.recursive_update
 sphinx.config.bibtex_reference_style sphinx.config.language sphinx.config.nb_merge_streams
 sphinx.config.html_theme_options sphinx.config.html_static_path sphinx.config.mathjax3_config
 sphinx.config.suppress_warnings sphinx.config.nitpick_ignore
+sphinx.config.autodoc_member_order sphinx.config.autodoc_preserve_defaults
+sphinx.config.autodoc_typehints sphinx.config.napoleon_custom_sections
+sphinx.config.napoleon_google_docstring
+sphinx.config.napoleon_use_param sphinx.config.napoleon_use_rtype
 """
 _KNOWN = frozenset(_KNOWN_KEYS.split())
 _BRANCHES = frozenset(key.rpartition(".")[0] for key in _KNOWN) | {"sphinx"}

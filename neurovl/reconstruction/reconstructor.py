@@ -28,6 +28,13 @@ class Reconstructor:
         Length that predicted CLIP embeddings are brought to; regression shrinks them. None leaves them as they are.
     image_size : int, optional
         Side of a picture in pixels; by default the side that the unCLIP was trained for.
+
+    Examples
+    --------
+    >>> draw = neurovl.Reconstructor.from_pretrained("tiny", device="cpu", steps=2)
+    >>> z = run.encode(subject=1, image_id=run.test_images(1)[0])
+    >>> draw(z, prompt="a dog on the grass", beta=0.9, seed=1).size
+    (64, 64)
     """
 
     def __init__(

@@ -71,6 +71,18 @@ class Recordings:
         Columns ``subject, session, trial, image_id, repeat, split``, a subject's rows in
         presentation order; ``trial`` counts a subject's trials from 0 and is what `volumes` takes
         as ``rows``; ``image_id`` is text in every data set; ``repeat`` counts from 0.
+
+    Examples
+    --------
+    >>> data.subjects
+    ['subj01', 'subj02']
+    >>> data.volumes(1, rows=[0, 1]).shape
+    (2, 14, 17, 14)
+    >>> image_id = data.trials.image_id[0]
+    >>> data.image(image_id).size
+    (425, 425)
+    >>> len(data.captions(image_id))
+    5
     """
 
     name = ""

@@ -44,6 +44,11 @@ def open_recordings(
         If there is no such folder, or none of the three layouts in it.
     ConfigError
         For a fold, a split or betas that the data set does not have.
+
+    Examples
+    --------
+    >>> neurovl.open_recordings(run.data_folder)
+    NSDRecordings('simulated-nsd', subjects=['subj01', 'subj02'], 1500 trials of 450 images)
     """
     from neurovl.recordings import haxby, nsd, table
 

@@ -48,6 +48,13 @@ def ncsnr(
     -------
     float32 array of shape (x, y, z), 0 outside the mask and in silent voxels
         None where no picture was shown twice.
+
+    Examples
+    --------
+    >>> from neurovl.recordings.reliability import ncsnr
+    >>> found = ncsnr(data, subject=1)
+    >>> found.shape == data.mask(1).shape
+    True
     """
     plan = _make_plan(recordings, subject, split, halves=1)
     if plan is None:
@@ -124,6 +131,12 @@ def noise_ceiling(ncsnr: np.ndarray, n_repeats: int | Sequence[int] = 3) -> np.n
     ------
     DataError
         If a number is below 1, or there is none.
+
+    Examples
+    --------
+    >>> from neurovl.recordings.reliability import noise_ceiling
+    >>> noise_ceiling(np.array([0.0, 1.0]), n_repeats=3).tolist()
+    [0.0, 0.75]
     """
     counts = np.asarray(n_repeats, np.float64)
     if not counts.size or not (counts >= 1).all():

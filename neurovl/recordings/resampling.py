@@ -39,6 +39,17 @@ def resample_mask(mask: Path, like: Path, out: Path) -> tuple[int, int]:
     ------
     DataError
         For files that cannot be read, say no position, or lie apart, so that nothing of the mask is left.
+
+    Examples
+    --------
+    >>> import nibabel
+    >>> from neurovl.recordings.resampling import resample_mask
+    >>> fine = nibabel.Nifti1Image(np.ones((8, 8, 8), np.uint8), np.diag([1.0, 1, 1, 1]))
+    >>> coarse = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.diag([2.0, 2, 2, 1]))
+    >>> nibabel.save(fine, folder / "mask.nii.gz")
+    >>> nibabel.save(coarse, folder / "betas.nii.gz")
+    >>> resample_mask(folder / "mask.nii.gz", folder / "betas.nii.gz", folder / "out.nii.gz")
+    (512, 64)
     """
     import nibabel
     from nilearn.image import resample_img

@@ -99,6 +99,13 @@ def clean_voxels(values: np.ndarray, inside: np.ndarray, what: str) -> np.ndarra
     ------
     DataError
         For values inside the mask that are not finite, or for more than 20 % constant voxels.
+
+    Examples
+    --------
+    >>> from neurovl.recordings.volume_checks import clean_voxels
+    >>> values = np.array([[1.0, np.nan], [2.0, 3.0]])
+    >>> clean_voxels(values, np.array([True, False]), "session 1").tolist()
+    [[1.0, 0.0], [2.0, 3.0]]
     """
     n_voxels = int(inside.sum())
     if values.dtype.kind == "f":

@@ -48,6 +48,19 @@ class Run:
         Which train/test partition.
     folds : int
         How many there are.
+
+    Examples
+    --------
+    >>> image_id = run.test_images(subject=1)[0]
+    >>> z = run.encode(subject=1, image_id=image_id)
+    >>> z.clip.shape
+    torch.Size([1, 64])
+    >>> picture = run.reconstructor()(z, prompt=run.prompt(z))
+    >>> picture.size
+    (64, 64)
+    >>> heat = run.locate("person", subject=1)
+    >>> heat.to_nifti().shape == data.mask(1).shape
+    True
     """
 
     root: Path
@@ -278,6 +291,11 @@ def open_run(run: str | Path, fold: int = 0) -> Run:
     ------
     MissingError, ConfigError
         It is no run folder, or one of another version.
+
+    Examples
+    --------
+    >>> neurovl.open_run(run.root).store.subjects
+    ['subj01']
     """
     root = find_run(run)
     record = read_record(root)

@@ -62,6 +62,12 @@ def load_profile(
     ------
     ConfigError
         An unknown profile, section or key, or a value of another kind than the default.
+
+    Examples
+    --------
+    >>> profile = neurovl.load_profile("smoke", seed=3)
+    >>> profile.seed, profile.encoder.width
+    (3, 64)
     """
     import yaml
 

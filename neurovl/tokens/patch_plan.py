@@ -31,6 +31,14 @@ class PatchPlan:
     off_mask : str
         'keep': every voxel of a kept patch has its value. 'zero': voxels outside the union of masks are 0. 'own': so are, in
         a token store, the voxels outside a subject's own mask.
+
+    Examples
+    --------
+    >>> masks = {subject: data.mask(subject) for subject in data.subjects}
+    >>> plan = neurovl.PatchPlan.fit(masks, target=data.mask(1).shape, patch=5)
+    >>> tokens = plan.tokens(data.volumes(2, rows=[0]))
+    >>> tokens.shape == (1, plan.n_tokens, 5**3)
+    True
     """
 
     target: Grid

@@ -56,6 +56,13 @@ class Resizer:
         Input and output grids (x, y, z).
     region : int array, shape (V,)
         Flat indices (C order) of the output voxels to compute.
+
+    Examples
+    --------
+    >>> from neurovl.tokens.resize import Resizer
+    >>> resizer = Resizer((4, 4, 4), (2, 2, 2), region=np.array([0, 7]))
+    >>> resizer(np.ones((1, 4, 4, 4), np.float32)).tolist()
+    [[1.0, 1.0]]
     """
 
     def __init__(self, shape: Grid, target: Grid, region: np.ndarray) -> None:
@@ -302,6 +309,14 @@ def resize_nearest(mask: np.ndarray, target: Grid) -> np.ndarray:
 
 
 def resize_linear(volume: np.ndarray, target: Grid) -> np.ndarray:
-    """Trilinear resize of one volume (x, y, z) to a grid, aligned by voxel centres; float32."""
+    """Trilinear resize of one volume (x, y, z) to a grid, aligned by voxel centres; float32.
+
+    Examples
+    --------
+    >>> from neurovl.tokens.resize import resize_linear
+    >>> ramp = np.arange(4.0)[:, None, None] * np.ones((1, 2, 2))
+    >>> resize_linear(ramp, (2, 2, 2))[:, 0, 0].tolist()
+    [0.5, 2.5]
+    """
     region = np.arange(int(np.prod(target)))
     return Resizer(volume.shape, tuple(target), region)(volume[None])[0].reshape(target)

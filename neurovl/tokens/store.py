@@ -150,6 +150,15 @@ class TokenStore(TokenPlan):
     subjects : list of str
     trials : DataFrame
         subject, session, trial, image_id, repeat, split; `image_id` as text. The index counts all trials from 0.
+
+    Examples
+    --------
+    >>> store = neurovl.TokenStore(run.folder / "tokens")
+    >>> n_tokens, width = store.shape("p5")
+    >>> image_id = store.trials.image_id[0]
+    >>> tokens = store.tokens(subject=1, image_id=image_id)
+    >>> tokens.shape == (1, n_tokens, width)
+    True
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -67,6 +67,13 @@ def write_store(
     ------
     DataError
         As the reader of the recordings; or a z-score that float16 cannot hold.
+
+    Examples
+    --------
+    >>> from neurovl.tokens.writing import write_store
+    >>> write_store(data, folder, patches=[4])
+    >>> neurovl.TokenStore(folder).layouts
+    ['p4', 'flat']
     """
     from joblib import Parallel, delayed
     from tqdm.auto import tqdm
@@ -169,6 +176,16 @@ def pack(
         At `resizer.inputs`.
     scale, mean : array, shape (n_inputs,)
         See `standardisation`. What float16 cannot hold is infinite.
+
+    Examples
+    --------
+    >>> from neurovl.tokens.resize import Resizer
+    >>> from neurovl.tokens.writing import pack
+    >>> resizer = Resizer((2, 2, 2), (2, 2, 2), region=np.arange(8))
+    >>> values, inside = np.arange(16.0).reshape(2, 8), np.ones(8, bool)
+    >>> packed = pack(resizer, inside, values, scale=np.ones(8), mean=np.zeros(8))
+    >>> packed.shape, packed.dtype
+    ((2, 8), dtype('float16'))
     """
     packed = np.zeros((len(values), len(inside)), "<f2")
     with np.errstate(over="ignore"):
@@ -275,6 +292,13 @@ def standardisation(
         Trials that mean and standard deviation are taken over.
     moments : pair of arrays, shape (n_voxels,), optional
         Mean and standard deviation from elsewhere, as of all sessions.
+
+    Examples
+    --------
+    >>> from neurovl.tokens.writing import standardisation
+    >>> scale, mean = standardisation(np.array([[1.0], [3.0]]), is_train=np.array([True, True]))
+    >>> scale.tolist(), mean.tolist()
+    ([1.0], [2.0])
     """
     mean, sd = moments or _moments(values, is_train)
     scale = np.divide(1, sd, out=np.zeros_like(sd), where=sd > 1e-6 * (1 + np.abs(mean)))

@@ -98,6 +98,17 @@ def dialogues(
     ------
     DataError
         When there is neither a caption nor an object, or a box is not in 0..1.
+
+    Examples
+    --------
+    >>> from neurovl.language.dialogues import dialogues
+    >>> dog = {"category": "dog", "supercategory": "animal", "box": (0.1, 0.2, 0.6, 0.9)}
+    >>> made = dialogues(["A dog sleeps on the grass."], [dog], np.random.default_rng(0))
+    >>> for question, answer in next(one for one in made if one.closed).turns:
+    ...     print(question, answer)
+    Is there a dog? yes
+    Where is the dog? left
+    What kind of thing is it? animal
     """
     layout = Layout.of(captions, objects)
     names = _frequencies(categories)

@@ -36,6 +36,12 @@ def open_betas(path: str | Path, hint: str = "", dataset: str = "betas") -> "Bet
     DataError
         If its header cannot be read or promises what cannot be: no or more than one series of
         volumes, numbers that are not real.
+
+    Examples
+    --------
+    >>> from neurovl.recordings.betas.stream import open_betas
+    >>> open_betas(data.session_files("subj01", 1)[0])
+    NiftiBetas('betas_session01.nii.gz', shape=(14, 17, 14, 750), dtype=int16)
     """
     from neurovl.recordings.betas.hdf5_stream import Hdf5Betas
     from neurovl.recordings.betas.nifti_stream import NiftiBetas
@@ -62,6 +68,13 @@ class Betas:
         What is returned: the file's type, or float32 where the header scales the values.
     affine : array of shape (4, 4) or None
         Voxel indices to millimetres, where the file says so.
+
+    Examples
+    --------
+    >>> from neurovl.recordings.betas.stream import open_betas
+    >>> betas = open_betas(data.session_files("subj01", 1)[0])
+    >>> betas.read_voxels(np.array([0, 1]), positions=[5]).shape
+    (1, 2)
     """
 
     shape: tuple[int, int, int, int]

@@ -68,6 +68,12 @@ def simulate(
     ------
     ConfigError
         For settings out of range, or a folder that holds other data.
+
+    Examples
+    --------
+    >>> made = neurovl.simulate(folder / "nsd", subjects=[1], sessions=1, scale=8.0)
+    >>> neurovl.open_recordings(made)
+    NSDRecordings('simulated-nsd', subjects=['subj01'], 750 trials of 250 images)
     """
     from joblib import Parallel, delayed
 
