@@ -21,8 +21,8 @@ from neurovl.publishing import checks as book_checks
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "neurovl").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PARAMETERS = {"run": "str", "profile": "str | None", "data": "str | None"}
-PARAMETERS |= {"seed": "int | None", "device": "str | None"}  # all notebooks of a run begin so
+# All notebooks of a run begin so. Papermill overlooks a name whose type is `str | None`.
+PARAMETERS = {"run": "str", "profile": "str", "data": "str", "seed": "int", "device": "str"}
 
 
 def named(path: Path) -> str:

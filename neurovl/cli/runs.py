@@ -93,13 +93,15 @@ def reproduce(
     device: Device = None,
 ) -> None:
     """Everything from data to the rendered book; a second call does only what has changed."""
+    from neurovl.pipeline import make as make_stage
     from neurovl.pipeline import profile_for, start_run
     from neurovl.publishing.book import render
 
     name = profile_for(data, profile)
     out = out or Path("runs") / Path(name).stem
-    start_run(out, name, data, seed, device)
-    say(f"wrote {render(out)}")
+    run = start_run(out, name, data, seed, device)
+    make_stage(run, "results")
+    say(f"wrote {render(out, n_jobs=run.profile.compute.at_a_time())}")
 
 
 @app.command()

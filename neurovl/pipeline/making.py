@@ -1,6 +1,5 @@
 """Stages by name: what each needs, made in this process, or by a command of its own as notebooks do it."""
 
-import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,8 +19,6 @@ from neurovl.run import Run
 from neurovl.settings.profile_files import load_profile
 from neurovl.stages import look_only
 from neurovl.training.devices import places, several
-
-logger = logging.getLogger(__name__)
 
 # In the order in which they begin where several are ready: what takes longest, and is waited for most, first.
 STAGES: dict[str, Callable] = {
@@ -213,6 +210,8 @@ def ensure(run: Run, name: str) -> None:
     --------
     >>> neurovl.ensure(run, "tokens")
     """
+    from tqdm.auto import tqdm
+
     if up_to_date(run, name):
         return
     command = [sys.executable, "-m", "neurovl", "make", name, "--run", str(run.root)]
@@ -222,7 +221,7 @@ def ensure(run: Run, name: str) -> None:
         last = ""
         for line in process.stdout:
             last = line.strip() or last
-            logger.info("%s", last)
+            tqdm.write(last)
     if process.returncode:
         raise NeurovlError(last.removeprefix("neurovl: ") or f"neurovl make {name} failed")
 

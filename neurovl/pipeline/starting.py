@@ -79,7 +79,9 @@ def simulate_for(profile: Profile, beside: Path) -> Path:
 
     world = world_of(profile)
     subjects = "-".join(map(str, world.subjects))
-    folder = beside / f"simulated-nsd-{subjects}-s{world.sessions}-x{world.scale:g}"
+    folder = (
+        beside / f"simulated-nsd-{subjects}-s{world.sessions}-x{world.scale:g}-seed{profile.seed}"
+    )
     return simulate(folder, **asdict(world), seed=profile.seed, n_jobs=os.cpu_count() or 1)
 
 

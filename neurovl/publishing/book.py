@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def render(
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     notebooks: Iterable[str] | None = None,
     root: Path | None = None,
+    n_jobs: int = 1,
 ) -> Path:
     """Execute the notebooks of a run and build its book.
 
@@ -102,6 +104,8 @@ def render(
         Names of the notebooks to execute; those of the run, see `notebooks_of`, if not given.
     root
         The folder that holds ``notebooks/``, ``book/`` and ``_config.yml``, see `find_root`.
+    n_jobs
+        Notebooks at the same time, begun in order; a stage that two need is made by one, the other waits.
 
     Returns
     -------
@@ -119,8 +123,14 @@ def render(
             f"parameters are given for unknown notebooks {', '.join(strangers)}; "
             f"known: {', '.join(NOTEBOOKS)}"
         )
-    for name in notebooks_of(run) if notebooks is None else notebooks:
-        execute(name, run, parameters.get(name), root)
+    names = notebooks_of(run) if notebooks is None else notebooks
+    with ThreadPoolExecutor(n_jobs) as pool:
+        jobs = [pool.submit(execute, name, run, parameters.get(name), root) for name in names]
+        try:
+            for job in jobs:
+                job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
     return build(run, root)
 
 

@@ -43,6 +43,7 @@ NOTEBOOKS = (
 
 _PACKAGE = Path(__file__).parents[1]
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=token=)[0-9A-Za-z]{16,}")
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _PICTURES = ("image/png", "image/jpeg", "image/gif")
 
 
@@ -223,7 +224,8 @@ def _kernel_manager() -> type:
 
         @property
         def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(**get_kernel_dict())  # starts sys.executable
+            # Starts sys.executable; several kernels do not fight for the cores.
+            return KernelSpec(**get_kernel_dict(), env=dict(_ONE_THREAD))
 
     return SameInterpreter
 
