@@ -15,7 +15,7 @@ import yaml
 import neurovl
 from neurovl.doctor.packages import EXTRAS
 from neurovl.errors import ConfigError
-from neurovl.publishing import book
+from neurovl.publishing import book, house
 from neurovl.publishing import checks as book_checks
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +66,14 @@ def test_every_room_says_what_it_is_for_and_what_it_may_import():
 def test_no_two_modules_have_one_name():
     names = [path.name for path in MODULES if path.name != "__init__.py"]
     assert sorted(names) == sorted(set(names))
+
+
+def test_the_page_of_files_has_every_module_and_what_it_is_for():
+    said = house.files()
+    there = {path.relative_to(ROOT / "neurovl").as_posix() for path in MODULES}
+    there = {name.replace("__init__.py", "") for name in there}
+    assert set(said) - {"neurovl/"} == there - {""} and all(said.values())
+    assert all(f"`{name}`" in house.file_list() for name in said)
 
 
 def test_links_of_the_readme_lead_somewhere():

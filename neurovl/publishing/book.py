@@ -26,6 +26,7 @@ from neurovl.errors import ConfigError, NeurovlError
 from neurovl.locks import exclusive
 from neurovl.publishing import checks as book_checks
 from neurovl.publishing.gallery import gallery
+from neurovl.publishing.house import file_list
 from neurovl.publishing.notebooks import NOTEBOOKS, execute, find_root, notebooks_of
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ def _gather(run: Path, root: Path, config: dict, work: Path) -> None:
         for file in files:
             shutil.copy(file, folder)
     (source / "gallery.md").write_text(gallery(run), encoding="utf-8")
+    (source / "files.md").write_text(file_list(), encoding="utf-8")
     toc = _toc(root, {notebook.stem for notebook in executed})
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
