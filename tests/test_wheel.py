@@ -1,6 +1,5 @@
 """The wheel is the whole product: what the tree holds, and a book far from any checkout."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,6 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from neurovl.run import write_record
+from neurovl.settings.profile_files import load_profile
 
 pytest.importorskip("hatchling", reason="it comes with pip install -e '.[test]'")
 ROOT = Path(__file__).parents[1]
@@ -79,8 +81,8 @@ def test_the_installed_package_is_used_and_finds_its_own_pages(installed, tmp_pa
 def test_a_book_is_made_far_from_any_checkout(installed, tmp_path):
     folder = tmp_path / "runs" / "haxby"  # its book has one notebook, which needs no stage
     folder.mkdir(parents=True)
-    about = {"data": "haxby", "simulated": False, "profile": "haxby", "seed": 3}
-    (folder / "run.json").write_text(json.dumps(about))
+    about = {"data": "haxby", "simulated": False, "folds": 4}
+    write_record(folder, load_profile("haxby", seed=3), "../../data", about)
     before = {path: path.stat().st_mtime_ns for path in (installed / PAGES).rglob("*")}
     done = run(installed, tmp_path, "-m", "neurovl", "book", "--run", "runs/haxby")
     assert done.returncode == 0, done.stderr

@@ -17,6 +17,7 @@ import numpy as np
 
 from neurovl.errors import ConfigError, DataError
 from neurovl.recordings.base import Recordings, digest
+from neurovl.recordings.opening import open_recordings
 from neurovl.stages import code_hash
 from neurovl.tokens.patch_plan import PatchPlan, layout_name
 from neurovl.tokens.resize import Resizer, resize_nearest
@@ -95,7 +96,7 @@ def write_store(
     }
     region = np.unique(np.concatenate([p.region for p in plans.values()]))
     _write_plan(folder, recordings, plans, region, masks)
-    code = code_hash(write_store, type(recordings))
+    code = code_hash(write_store, open_recordings)
     jobs, transductive = [], {}
     for subject in recordings.subjects:
         inside = own_columns(masks[subject], target, region, off_mask)
