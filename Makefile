@@ -5,13 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup test reproduce smoke book clean
+.PHONY: help setup test nightly reproduce smoke book clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce   simulate, train, evaluate and render the book (profile demo, about 22 minutes)"
 	@echo "make smoke       the same, very small: every notebook once (about 4 minutes)"
 	@echo "make test        style, layers, notebooks without outputs, tests"
+	@echo "make nightly     the tests that take minutes: the notebooks by papermill alone"
 	@echo "make book        render the book of runs/demo again: runs/demo/book/html"
 	@echo "make setup       the environment alone, in $(VENV)"
 	@echo "make clean       remove the books of all runs and caches; the runs and $(VENV) stay"
@@ -33,6 +34,9 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+nightly: setup
+	$(BIN)/pytest -m nightly
 
 reproduce: setup
 	$(BIN)/neurovl reproduce --profile demo

@@ -1,0 +1,99 @@
+"""Stages side by side: in the order of what they read, with the results of one after the other."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from neurovl import pipeline
+from neurovl.errors import DataError
+from neurovl.pipeline.scheduling import side_by_side
+from neurovl.run import Run
+from neurovl.settings.profile_files import load_profile
+from neurovl.settings.sections import Compute, Profile
+
+NEEDS = {"encoder": ["tokens"], "llm": ["encoder"], "maps": ["encoder"], "results": ["llm", "maps"]}
+
+
+def note(run: Run, name: str) -> None:
+    """Write down when a stage began and ended; those that it reads must have ended."""
+    for one in NEEDS.get(name, []):
+        assert (run.root / one).exists(), f"{name} began before {one} had ended"
+    begin = time.time()
+    time.sleep(0.3)
+    (run.root / name).write_text(f"{begin} {time.time()}")
+
+
+def fail(run: Run, name: str) -> None:
+    if name == "llm":
+        raise DataError("the llm cannot be made")
+    note(run, name)
+
+
+def some_run(folder: Path) -> Run:
+    return Run(folder, Profile("smoke", compute=Compute(device="cpu")), folder)
+
+
+def tasks(*names: str) -> list[tuple[int, str]]:
+    return [(0, name) for name in names]
+
+
+def test_stages_wait_for_what_they_read_and_for_nothing_else(tmp_path):
+    names = ("results", "maps", "llm", "encoder")  # tokens are there already
+    (tmp_path / "tokens").touch()
+    needs = {(0, name): tasks(*NEEDS[name]) for name in names}
+    side_by_side(some_run(tmp_path), tasks(*names), needs, note, 2)
+    times = {n: [float(x) for x in (tmp_path / n).read_text().split()] for n in names}
+    assert times["llm"][0] < times["maps"][1] and times["maps"][0] < times["llm"][1]  # at once
+
+
+def test_an_error_is_that_of_the_stage_and_ends_what_waits_for_it(tmp_path):
+    (tmp_path / "tokens").touch()
+    names = ("encoder", "llm", "maps", "results")
+    needs = {(0, name): tasks(*NEEDS[name]) for name in names}
+    with pytest.raises(DataError, match="the llm cannot be made"):
+        side_by_side(some_run(tmp_path), tasks(*names), needs, fail, 2)
+    assert not (tmp_path / "results").exists()
+
+
+SMALL = """
+compute: {{device: cpu, processes: {processes}}}
+preprocessing: {{patches: [5, 4]}}
+encoder: {{width: 32, layers: 2, heads: 2, head_hidden: 32, readout: 8}}
+alignment: {{epochs: 2, batch_size: 64, precision: "no", synthetic: 0.5, ema: 0.9, variants: [main, patches, flat]}}
+"""
+
+
+@pytest.mark.slow
+def test_encoders_trained_side_by_side_have_the_weights_of_one_after_the_other(tiny_nsd, tmp_path):
+    weights = []
+    for processes in (1, 2):
+        profile = tmp_path / f"{processes}.yaml"
+        profile.write_text(SMALL.format(processes=processes))
+        run = pipeline.start(tiny_nsd, tmp_path / f"run{processes}", load_profile(str(profile)))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            pipeline.make(run, "encoders")
+        finally:
+            torch.set_num_threads(threads)
+        assert pipeline.up_to_date(run, "encoders") and not pipeline.up_to_date(run, "importance")
+        files = sorted(run.folder.glob("encoders/*/model.safetensors"))
+        assert [file.parent.name for file in files] == ["flat", "main", "p4"]
+        weights.append([file.read_bytes() for file in files])
+    assert weights[0] == weights[1]
+
+
+def test_what_reads_a_stage_that_is_made_again_is_made_again(tiny_nsd, tmp_path):
+    profile = tmp_path / "one.yaml"
+    profile.write_text(SMALL.format(processes=1).replace("[main, patches, flat]", "[main]"))
+    run = pipeline.start(tiny_nsd, tmp_path / "run", load_profile(str(profile)))
+    pipeline.make(run, "importance")
+    before = (run.folder / "importance" / "provenance.json").read_text()
+    pipeline.make(run, "importance")
+    assert (run.folder / "importance" / "provenance.json").read_text() == before
+    (run.folder / "encoders" / "main" / "model.safetensors").unlink()
+    assert not pipeline.up_to_date(run, "importance")
+    pipeline.make(run, "importance")
+    assert pipeline.up_to_date(run, "importance")
