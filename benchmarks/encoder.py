@@ -86,6 +86,7 @@ def package_steps(
     warm: int = 1,
     block: int = 1,
     seconds: float = 0.0,
+    compute: Compute | None = None,
 ) -> np.ndarray:
     """Seconds of each step of the package's own training: at least so many steps, for at least so many seconds.
 
@@ -97,7 +98,10 @@ def package_steps(
         Steps before the clock starts.
     block : int
         Steps between two looks at the clock, for which a GPU's queue is emptied.
+    compute : Compute, optional
+        The device alone by default.
     """
+    compute = compute or Compute(device=device)
     clock, fit, asked = Clock(device), alignment.fit, 0
     system = replace(system, settings=replace(system.settings, epochs=10_000))  # no end
 
@@ -116,9 +120,7 @@ def package_steps(
 
     patched = mock.patch.multiple(alignment, fit=timed_fit, BrainEncoder=encoder)
     with patched, contextlib.suppress(_Enough):
-        alignment.fit_encoder(
-            world.store, world.targets, system, seed=SEED, compute=Compute(device=device)
-        )
+        alignment.fit_encoder(world.store, world.targets, system, seed=SEED, compute=compute)
     return np.diff(clock.moments) / block
 
 
@@ -250,13 +252,14 @@ def compare_inference(world: World, device: str, peaks) -> list[dict]:
 
 def measure_limit(world: World, device: str, peaks, batch: int, seconds: float) -> list[dict]:
     """The paper's training as fast as the device can: large batches, bf16, compiled (on a GPU)."""
-    settings = replace(world.paper_way.settings, batch_size=batch, precision="bf16", compile=True)
-    settings = replace(settings, workers=min(8, os.cpu_count() or 1))
+    settings = replace(world.paper_way.settings, batch_size=batch, precision="bf16")
+    compute = Compute(device=device, compile=True, workers=min(8, os.cpu_count() or 1))
     system = replace(world.paper_way, settings=settings)
     taken = package_steps(
         world,
         system,
         device,
+        compute=compute,
         steps=20,
         warm=20 if device == "cuda" else 1,
         block=10 if device == "cuda" else 1,

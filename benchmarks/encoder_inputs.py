@@ -111,7 +111,7 @@ class World:
         vae = torch.randn(len(ids), *size.vae_shape, generator=rng).half()
         save_file({"clip": clip, "vae": vae}, folder / "targets.safetensors")
         (folder / "image_ids.json").write_text(json.dumps(ids))
-        self.targets = Targets(folder)
+        self.targets = Targets.load(folder)
         self.paper_way: Variant = describe("plain", self.profile, self.store)
         self.main: Variant = describe("main", self.profile, self.store)
         self.n_tokens, self.token_size = self.store.shape(self.store.layouts[0])

@@ -439,12 +439,12 @@ def test_the_new_subject_is_simulated_and_kept_out(tiny_nsd, tmp_path, monkeypat
     made = {}
     monkeypatch.setattr(
         "neurovl.smallworld.subjects.simulate",
-        lambda folder, **how: made.update(how, folder=folder),
+        lambda folder, **how: made.update(how, folder=folder) or folder,
     )
     world = Simulation(subjects=(1, 5), sessions=1, scale=6.0)
     profile = Profile("small", simulation=world, adaptation=Adaptation(subject=2))
     assert pipeline.simulate_for(profile, tmp_path).name == "simulated-nsd-1-5-2-s1-x6-seed0"
-    assert made["subjects"] == [1, 5, 2] and made["seed"] == 0
+    assert made["subjects"] == (1, 5, 2) and made["seed"] == 0
     monkeypatch.setattr("neurovl.pipeline.starting.simulate_for", lambda *_: tiny_nsd)
     one = replace(profile, simulation=replace(world, subjects=(1,)))
     run = pipeline.start(None, tmp_path / "run", one)

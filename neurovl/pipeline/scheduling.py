@@ -45,11 +45,11 @@ def side_by_side(
     Exception
         The first that a task raised; those that run are let end, no other begins.
     """
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky import ProcessPoolExecutor
 
     folds = run.all_folds()
     cuda = choose_device(run.profile.compute.device) == "cuda"
-    executor = get_reusable_executor(max_workers=n, env={} if cuda else ONE_THREAD)
+    executor = ProcessPoolExecutor(max_workers=n, env={} if cuda else ONE_THREAD)
     waiting, running, free = list(tasks), dict[Future, tuple[Task, int]](), list(range(n))
     try:
         while waiting or running:
@@ -67,7 +67,7 @@ def side_by_side(
                 free.append(place)
                 logger.info("%s: done in %.1f s", name, future.result())
     finally:
-        wait(running)
+        executor.shutdown()
 
 
 def _timed(work: Callable[[Run, str], None], run: Run, name: str, gpu: int | None) -> float:
