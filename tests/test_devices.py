@@ -15,6 +15,7 @@ from neurovl import pipeline
 from neurovl.encoder.alignment import predict
 from neurovl.errors import ConfigError, MissingError
 from neurovl.language import BrainLLM
+from neurovl.run import open_run
 from neurovl.settings.profile_files import load_profile
 from neurovl.training.devices import accelerator_for
 
@@ -43,7 +44,7 @@ def with_encoder(tiny_nsd, folder, names, steps):
     pipeline.train_encoder(prepared(tiny_nsd, first, epochs=1, steps=steps), "main")
     for other in others:
         shutil.copytree(first, other)
-    return [pipeline.open_run(folder / name) for name in names]
+    return [open_run(folder / name) for name in names]
 
 
 def start(*launcher, run, verb=("train", "encoder"), **more):
