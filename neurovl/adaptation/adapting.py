@@ -26,7 +26,7 @@ STEPS, RATE = 100, 0.3
 
 
 def has_readout(run: Run, encoder: BrainEncoder) -> bool:
-    """Whether an encoder holds readout of each subject, which a new one's can be added to."""
+    """Whether an encoder holds a readout for each subject, which a new one's can be added to."""
     return encoder.readout is not None and run.profile.encoder.readout_of == "subject"
 
 
@@ -77,7 +77,7 @@ def add_subject(
     targets: Targets,
     noise: np.ndarray | None,
 ) -> BrainEncoder:
-    """A copy of the encoder that holds readout of one more subject, fitted to its chosen training trials.
+    """A copy of the encoder that holds a readout of one more subject, fitted to its chosen training trials.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def add_subject(
     Returns
     -------
     BrainEncoder
-        With readout of the run's subjects and the new one; of the new one alone where it measured the same voxels as one
+        With a readout of each of the run's subjects and of the new one; of the new one alone where it measured the same voxels as one
         of them, so that a volume does not say whose it is.
     """
     basis, rows = basis_of(run, encoder), trials.training
@@ -112,7 +112,7 @@ def fine_tune(run: Run, encoder: BrainEncoder, trials: NewTrials, targets: Targe
     """A copy of an encoder whose parameters all learn on, from a new subject's chosen training trials.
 
     Batches are made as in the run's training: trials are mixed, and a share gives way to responses drawn from the
-    subject's encoding model to its own pictures and those of the run. LinearReadout is no parameter and stays as it is.
+    subject's encoding model to its own pictures and those of the run. The linear readout is no parameter and stays as it is.
     """
     p, chosen = run.profile, trials.trials.iloc[trials.training]
     settings = p.alignment

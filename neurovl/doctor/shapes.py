@@ -136,7 +136,7 @@ def _encode(
 ) -> "BrainEmbedding | None":
     """Every encoder of the profile, the loss and a concept's heat; returns what the main encoder reads.
 
-    LinearReadout is that of one subject, as what it holds of the others does not change a shape.
+    The linear readout is that of one subject, as what it holds of the others does not change a shape.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """ViT3D: one Vision Transformer over 3D brain patches for all subjects, with a CLIP and a VAE head (paper section 3.1).
 
 The class token of the last layer feeds both heads; the hidden states of the penultimate layer feed the language model
-and the localization. Our addition, where asked for: linear readout of each patch beside them (`LinearReadout`).
+and the localization. Our addition, where asked for: a linear readout of each patch beside them (`LinearReadout`).
 """
 
 import contextlib
@@ -81,7 +81,7 @@ class BrainEncoder(
     width, layers, heads, mlp_ratio, head_hidden, dropout, readout
         See `settings.EncoderShape`.
     n_subjects : int
-        Subjects with readout of their own; 1 where all share theirs.
+        Subjects with a readout of their own; 1 where all share theirs.
 
     Examples
     --------

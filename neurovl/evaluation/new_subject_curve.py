@@ -48,7 +48,7 @@ def adapt(
     trials: int | None = None,
     seed: int | None = None,
 ) -> tuple[str, pd.DataFrame]:
-    """RUN/encoders/adapted-SUBJECT-PERCENT: the main encoder with readout of a new subject, and its scores.
+    """RUN/encoders/adapted-SUBJECT-PERCENT: the main encoder with a readout of a new subject, and its scores.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def adapt(
     Raises
     ------
     ConfigError
-        The run's encoder holds no readout of each subject.
+        The run's encoder holds no readout for each subject.
 
     Examples
     --------
@@ -124,10 +124,10 @@ def curve(
 ) -> pd.DataFrame:
     """RUN/adaptation/SUBJECT/curve.csv: scores over the share of a new subject's training pictures.
 
-    Of the encoder with readout of these trials (neurovl), the same trained on them (fine-tuned), and ridge on them; with
+    Of the encoder with a readout fitted to these trials (neurovl), the same trained on them (fine-tuned), and ridge on them; with
     no trial also of the encoders of this run that hold nothing of single subjects.
     Columns are those of results.csv and `share, pictures, trials`, the training pictures and trials used. What cannot be
-    computed has a row without a value and with the reason, as the shares above 0 of an encoder without readout have.
+    computed has a row without a value and with the reason, as the shares above 0 of an encoder without one have.
 
     Parameters
     ----------
