@@ -51,7 +51,7 @@ def test_no_count_is_lost_between_processes(tmp_path):
 
 
 def test_the_second_process_says_once_that_it_waits(tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "neurovl.locks")
     holder = start(HOLDER, tmp_path, 1.5)
     assert holder.stdout.readline() == "held\n"
     began = time.monotonic()
@@ -65,7 +65,7 @@ def test_the_second_process_says_once_that_it_waits(tmp_path, caplog):
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "neurovl.locks")
     holder = start(HOLDER, tmp_path, 60)
     assert holder.stdout.readline() == "held\n"
     holder.send_signal(signal.SIGKILL)
@@ -88,7 +88,7 @@ def no_locks(*arguments):
 
 @pytest.mark.parametrize("name", ["no flock", "no lock on this file system", "no place for a file"])
 def test_without_locks_the_body_runs_all_the_same(name, tmp_path, monkeypatch, caplog):
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "neurovl.locks")
     folder: Path = tmp_path
     if name == "no flock":
         monkeypatch.setattr(locks, "fcntl", None)
