@@ -118,20 +118,26 @@ def test_wrong_number_of_places_is_refused():
 
 
 def test_loss_is_cross_entropy_of_the_answers_by_hand():
+    """Nineteen dialogues of several lengths, more than are padded to one length, and their gradient."""
     model = make_model()
-    hidden, chosen = brains(3), [DIALOGUES[0], LONG, DIALOGUES[7]]
+    chosen = [*DIALOGUES, LONG, *DIALOGUES, DIALOGUES[2], LONG]
+    hidden = brains(len(chosen))
     total, count = 0.0, 0
-    with torch.no_grad():
-        for h, dialogue in zip(hidden, chosen, strict=True):
-            ids, labels = encode_dialogue(model.tokenizer, dialogue, N + 1)
-            logits = model.llm(inputs_embeds=model.embed(torch.tensor([ids]), h[None])).logits[0]
-            log_p = logits.log_softmax(-1)
-            for t, label in enumerate(labels):
-                if label != -100:
-                    total -= float(log_p[t - 1, label])
-                    count += 1
-        # Padded to one length, in a batch.
-        torch.testing.assert_close(model.loss(hidden, chosen), torch.tensor(total / count))
+    for h, dialogue in zip(hidden, chosen, strict=True):
+        ids, labels = encode_dialogue(model.tokenizer, dialogue, N + 1)
+        logits = model.llm(inputs_embeds=model.embed(torch.tensor([ids]), h[None])).logits[0]
+        log_p = logits.log_softmax(-1)
+        for t, label in enumerate(labels):
+            if label != -100:
+                total = total - log_p[t - 1, label]
+                count += 1
+    parameters = dict(model.named_parameters())
+    expected = torch.autograd.grad(total / count, parameters.values())
+    loss = model.loss(hidden, chosen)
+    torch.testing.assert_close(loss, (total / count).detach())
+    found = torch.autograd.grad(loss, parameters.values())
+    for name, a, b in zip(parameters, found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6, msg=name)
 
 
 QUESTIONS = ["What?", "What is in the picture, and where is it?", "Is there a dog?"]

@@ -25,6 +25,7 @@ from neurovl.language.dialogues import (
     encode_dialogue,
     prompt_ids,
 )
+from neurovl.language.dialogues.encoding import IGNORED
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedTokenizerBase
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GENERATION_BATCH = 64
+ROWS_TOGETHER = 8  # dialogues of a batch that are padded to one length while training
 
 
 class Projector(nn.Module):
@@ -134,17 +136,32 @@ class BrainLLM(nn.Module):
     def forward(
         self, hidden: Tensor, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
     ) -> Tensor:
-        """The loss of encoded dialogues; `loss` says what comes in."""
-        input_ids, attention_mask, labels = (
-            t.to(self.device) for t in (input_ids, attention_mask, labels)
-        )
+        """The loss of encoded dialogues, padded on the right; `loss` says what comes in."""
+        lengths = attention_mask.sum(1)
+        order = lengths.argsort()
+        total = self.projector.first.weight.new_zeros((), dtype=torch.float32)
+        for rows in order.split(ROWS_TOGETHER):
+            part = slice(int(lengths[rows].max()))
+            ids, wanted = (t[rows, part].to(self.device) for t in (input_ids, labels))
+            total = total + self._summed_loss(hidden[rows], ids, wanted)
+        return total / (labels[:, 1:] != IGNORED).sum()
+
+    def _summed_loss(self, hidden: Tensor, input_ids: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of the answers' tokens, summed over some dialogues that are padded on the right."""
+        wanted = labels[:, 1:]
+        # Scores are computed only at places that answer somewhere: most of a dialogue is prompt.
+        places = (wanted != IGNORED).any(0).nonzero()[:, 0]
         out = self.llm(
             inputs_embeds=self.embed(input_ids, hidden),
-            attention_mask=attention_mask,
+            # Without a mask: none attends to what comes later, and padding comes last.
             use_cache=False,
+            logits_to_keep=places,
         )
         return nn.functional.cross_entropy(
-            out.logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100
+            out.logits.flatten(0, 1).float(),
+            wanted[:, places].flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
         )
 
     def embed(self, input_ids: Tensor, hidden: Tensor) -> Tensor:
