@@ -87,6 +87,18 @@ def test_equal_pictures_score_one_and_a_negative_minus_one(rng):
     np.testing.assert_allclose(metrics.pixcorr(negative, true), -1)
 
 
+def test_likeness_of_sets_is_that_of_their_pairs_and_of_the_pairs_by_chance(rng):
+    made, seen = [pictures(rng, 3, size=64) for _ in range(2)], pictures(rng, 3)
+    likeness = metrics.Likeness(lambda name: seen[int(name)])
+    order = [2, 0, 1]
+    for few in made:
+        found = likeness(few, ["0", "1", "2"], order)
+        for name, score in (("pixcorr", metrics.pixcorr), ("ssim", metrics.ssim)):
+            np.testing.assert_allclose(found[name][0], score(few, seen), atol=1e-12)
+            blind = score([few[k] for k in order], seen).mean()
+            np.testing.assert_allclose(found[name][1], blind, atol=1e-12)
+
+
 def test_one_colour_scores_zero_and_bytes_equal_floats(rng):
     true = [np.asarray(picture) for picture in pictures(rng, 1)]
     gray = [np.full((64, 64, 3), 0.5)]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -76,6 +77,11 @@ class Targets:
         """Both embeddings of every picture side by side, (n, E + c h w), or the CLIP embedding alone."""
         parts = [self.clip] + ([self.vae.flatten(1)] if vae and self.vae is not None else [])
         return torch.cat(parts, dim=1)
+
+    def parts(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        """What `flat` put side by side, array (n, E + c h w), taken apart: 'clip' and, where there is one, 'vae'."""
+        width = self.clip.shape[1]
+        return {"clip": flat[:, :width]} | ({} if self.vae is None else {"vae": flat[:, width:]})
 
     def rows(self, image_ids: Iterable[str]) -> torch.Tensor:
         """Row of each image id."""

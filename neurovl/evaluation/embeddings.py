@@ -40,8 +40,8 @@ def held_out(
 
 def fit_ridge(
     x: np.ndarray, targets: Targets, image_ids: Iterable[str], groups: np.ndarray
-) -> "dict[str, RidgeDecoder]":
-    """The linear baseline: a ridge regression of voxels to each embedding of the pictures that were seen.
+) -> "RidgeDecoder":
+    """The linear baseline: a ridge regression of voxels to the embeddings of the pictures that were seen.
 
     Parameters
     ----------
@@ -53,14 +53,12 @@ def fit_ridge(
 
     Returns
     -------
-    dict
-        `RidgeDecoder` by 'clip' and, where there is one, 'vae'.
+    RidgeDecoder
+        Of all values of both embeddings, each with a penalty of its own; `Targets.parts` takes them apart.
     """
     from neurovl.baselines.ridge import RidgeDecoder
 
-    rows = targets.rows(image_ids)
-    parts = {"clip": targets.clip} | ({} if targets.vae is None else {"vae": targets.vae})
-    return {k: RidgeDecoder().fit(x, v[rows].flatten(1).numpy(), groups) for k, v in parts.items()}
+    return RidgeDecoder().fit(x, targets.flat()[targets.rows(image_ids)].numpy(), groups)
 
 
 def linear_part(run: Run, z: BrainEmbedding) -> dict[str, torch.Tensor | None] | None:

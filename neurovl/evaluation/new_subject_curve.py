@@ -243,7 +243,7 @@ def score(
     about = _varied(share) | {"pictures": used.image_id.nunique(), "trials": len(rows)}
     table = Table(run.recordings.name, run.recordings.split_name, p.seed, p.evaluation.bootstrap)
     shown = used.image_id.to_numpy()
-    fitted = fit_ridge(one.voxels("", rows), targets, shown, shown) if len(rows) else {}
+    fitted = fit_ridge(one.voxels("", rows), targets, shown, shown) if len(rows) else None
     for proto in PROTOCOLS:
         ids, voxels = held_out_voxels(one, subject, proto)
         said = {}
@@ -251,8 +251,8 @@ def score(
             if network is not None:
                 z = predict(network, run.store.cut(voxels, network.layout))
                 said[system] = {"clip": z.clip, "vae": z.vae}
-        if fitted:
-            said["ridge"] = {k: model.predict(voxels) for k, model in fitted.items()}
+        if fitted is not None:
+            said["ridge"] = targets.parts(fitted.predict(voxels))
         table.add_embeddings(
             said, "adaptation", proto, subject, ids, targets, p.evaluation.permutations
         )
@@ -263,7 +263,7 @@ def score(
         made.append(asdict(row) | {"note": "; ".join(x for x in (row.note, words) if x)} | about)
     absent = [system for system, network in networks.items() if network is None]
     made += _without_value(run, subject, absent, WHOLE, about)
-    if not fitted:
+    if fitted is None:
         made += _without_value(
             run, subject, ("ridge",), "ridge has no trials to be fitted to", about
         )

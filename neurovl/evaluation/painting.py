@@ -157,19 +157,17 @@ def score_pictures(run: Run, table: Table) -> None:
     A network whose weights are not here leaves its cells empty, with the reason.
     """
     from neurovl.foundation.metric import metric_family
-    from neurovl.metrics import pixcorr, ssim
+    from neurovl.metrics import Likeness
 
     samples = read_samples(run.folder)
     keys = ["system", "condition", "protocol", "subject"]
     groups = sorted(samples.groupby(keys, sort=False), key=lambda g: g[0][0] != "true-embedding")
     seen = {i: run.recordings.image(i) for i in samples.image_id.unique()}
     found: dict[tuple, dict] = {key: {} for key, _ in groups}
+    likeness = Likeness(seen.__getitem__)
     for key, part in groups:
-        made, true = _made(run, part), [seen[i] for i in part.image_id]
-        order = derangement(len(made), run.profile.seed)
-        for name, score in (("pixcorr", pixcorr), ("ssim", ssim)):
-            blind = score([made[k] for k in order], true).mean()
-            found[key][name] = score(made, true), blind
+        order = derangement(len(part), run.profile.seed)
+        found[key] |= likeness(_made(run, part), part.image_id.tolist(), order)
     missing: dict[str, str] = {}
     for member in metric_family(run.profile.models.metric, run.profile.compute.device):
         try:

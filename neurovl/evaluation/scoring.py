@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from neurovl.baselines.ridge import RidgeDecoder
 from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
 from neurovl.evaluation.answering import score_text
@@ -91,6 +92,7 @@ def _alignment(run: Run, table: Table) -> None:
     for subject in run.store.subjects:
         ridge = _fit_ridge(run, subject)
         for proto in ("average", "single"):
+            _, voxels = held_out_voxels(run.store, subject, proto)
             predicted = {}
             for system in run.variants():
                 if system.startswith("per-subject-") and system != f"per-subject-{subject}":
@@ -102,7 +104,7 @@ def _alignment(run: Run, table: Table) -> None:
                 predicted[name] = {"clip": z.clip, "vae": z.vae}
                 if system == "main" and (linear := linear_part(run, z)) is not None:
                     predicted["linear-readout"] = linear
-            predicted["ridge"] = _predict_ridge(ridge, run, subject, proto)
+            predicted["ridge"] = run.targets.parts(ridge.predict(voxels))
             order = derangement(len(ids), run.profile.seed)
             predicted["shuffled"] = {
                 k: None if v is None else v[order] for k, v in predicted["neurovl"].items()
@@ -112,17 +114,12 @@ def _alignment(run: Run, table: Table) -> None:
             )
 
 
-def _fit_ridge(run: Run, subject: str) -> dict:
+def _fit_ridge(run: Run, subject: str) -> RidgeDecoder:
     store = run.store
     own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
     return fit_ridge(
         store.voxels_at(own.index.to_numpy()), run.targets, own.image_id, _split_unit(run, own)
     )
-
-
-def _predict_ridge(models: dict, run: Run, subject: str, proto: str) -> dict:
-    _, voxels = held_out_voxels(run.store, subject, proto)
-    return {k: model.predict(voxels) for k, model in models.items()}
 
 
 def _split_unit(run: Run, trials: pd.DataFrame) -> np.ndarray:
@@ -147,10 +144,12 @@ def _classification(runs: list[Run], table: Table) -> None:
         for run in runs:
             ids, z = held_out(run, "main", subject)
             order = np.random.default_rng(run.profile.seed).permutation(len(ids))
+            _, voxels = held_out_voxels(run.store, subject, "average")
+            ridge = run.targets.parts(_fit_ridge(run, subject).predict(voxels))
             for system, values in {
                 "neurovl": z.clip.numpy(),
                 "shuffled": z.clip.numpy()[order],
-                "ridge": _predict_ridge(_fit_ridge(run, subject), run, subject, "average")["clip"],
+                "ridge": ridge["clip"],
             }.items():
                 said = protocol.nearest_label(values - center, names)
                 right = protocol.accuracy(said, [recordings.label(i) for i in ids])

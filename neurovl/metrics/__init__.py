@@ -4,7 +4,7 @@
 """
 
 from neurovl.metrics.captions import CaptionScore, captions
-from neurovl.metrics.images import pixcorr, ssim
+from neurovl.metrics.images import Likeness, pixcorr, ssim
 from neurovl.metrics.protocol import (
     Interval,
     accuracy,
@@ -19,6 +19,7 @@ from neurovl.metrics.protocol import (
 __all__ = [
     "CaptionScore",
     "Interval",
+    "Likeness",
     "accuracy",
     "bootstrap",
     "bootstrap_corpus",

@@ -3,7 +3,9 @@
 Leaves out everything that needs a network (features are compared in protocol).
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,40 +18,90 @@ if TYPE_CHECKING:
     Picture = Image.Image | np.ndarray
 
 SIZE = 425  # pixels a side, the size of NSD's pictures; both scores depend on it
+SEEN_AT_HAND = 64  # seen pictures whose windows `Likeness` keeps, 4 MB each
+SIGMA, RADIUS = 1.5, 5  # pixels: SSIM's window
+C1, C2 = 0.01**2, 0.03**2
 
 
-def _picture(image: "Picture", name: str) -> np.ndarray:
-    """RGB in 0..1, resized bilinearly, float64 array, shape (SIZE, SIZE, 3)."""
-    from PIL import Image
+class _Canvas:
+    """One picture at 425 x 425, and what the scores ask of it alone, computed when first asked for."""
 
-    if not isinstance(image, Image.Image):
-        array = np.asarray(image)
-        if array.ndim != 3 or array.shape[2] != 3:
-            raise DataError(f"{name} has shape {array.shape}, expected (height, width, 3)")
-        if array.dtype != np.uint8:
-            if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-                raise DataError(
-                    f"{name} holds {array.min():g} to {array.max():g}, expected floats in 0..1 "
-                    "or bytes"
-                )
-            array = np.round(array * 255).astype(np.uint8)
-        image = Image.fromarray(array)
-    image = image.convert("RGB")
-    if image.size != (SIZE, SIZE):
-        image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    return np.asarray(image, dtype=np.float64) / 255
+    def __init__(self, image: "Picture", name: str) -> None:
+        from PIL import Image
+
+        if not isinstance(image, Image.Image):
+            array = np.asarray(image)
+            if array.ndim != 3 or array.shape[2] != 3:
+                raise DataError(f"{name} has shape {array.shape}, expected (height, width, 3)")
+            if array.dtype != np.uint8:
+                if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+                    raise DataError(
+                        f"{name} holds {array.min():g} to {array.max():g}, expected floats in 0..1 "
+                        "or bytes"
+                    )
+                array = np.round(array * 255).astype(np.uint8)
+            image = Image.fromarray(array)
+        image = image.convert("RGB")
+        if image.size != (SIZE, SIZE):
+            image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        self.rgb = np.asarray(image)
+
+    @functools.cached_property
+    def moments(self) -> tuple[int, int]:
+        """Sum of all bytes, and n times the sum of squares less the square of the sum."""
+        values = self.rgb.astype(np.int64).ravel()
+        total = int(values.sum())
+        return total, values.size * int(values @ values) - total**2
+
+    @functools.cached_property
+    def gray(self) -> np.ndarray:
+        """ITU-R BT.709 in 0..1, float64."""
+        from skimage.color import rgb2gray
+
+        return rgb2gray(self.rgb)
+
+    @functools.cached_property
+    def windows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of gray in the window around each pixel."""
+        mean = _blurred(self.gray)
+        return mean, _blurred(self.gray**2) - mean**2
+
+
+def _blurred(values: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(values, SIGMA, radius=RADIUS)
+
+
+def _pixcorr(p: _Canvas, t: _Canvas) -> float:
+    (sum_p, spread_p), (sum_t, spread_t) = p.moments, t.moments
+    if not spread_p or not spread_t:
+        return 0.0
+    # Integers below 2^53, so this sum is exact.
+    together = int(p.rgb.ravel().astype(np.float64) @ t.rgb.ravel().astype(np.float64))
+    return (p.rgb.size * together - sum_p * sum_t) / math.sqrt(spread_p * spread_t)
+
+
+def _ssim(p: _Canvas, t: _Canvas) -> float:
+    (mean_p, var_p), (mean_t, var_t) = p.windows, t.windows
+    both = mean_p * mean_t
+    covariance = _blurred(p.gray * t.gray) - both
+    likeness = (2 * both + C1) * (2 * covariance + C2)
+    likeness /= (mean_p**2 + mean_t**2 + C1) * (var_p + var_t + C2)
+    inside = slice(RADIUS, -RADIUS)
+    return float(likeness[inside, inside].mean())
 
 
 def _pairs(
     pred: "Sequence[Picture]", true: "Sequence[Picture]"
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[_Canvas, _Canvas]]:
     """One pair in memory at a time."""
     if len(pred) != len(true) or len(pred) == 0:
         raise DataError(
             f"{len(pred)} decoded and {len(true)} seen pictures, expected as many, and one or more"
         )
     for i, (p, t) in enumerate(zip(pred, true, strict=True)):
-        yield _picture(p, f"decoded picture {i}"), _picture(t, f"seen picture {i}")
+        yield _Canvas(p, f"decoded picture {i}"), _Canvas(t, f"seen picture {i}")
 
 
 def pixcorr(pred: "Sequence[Picture]", true: "Sequence[Picture]") -> np.ndarray:
@@ -75,12 +127,7 @@ def pixcorr(pred: "Sequence[Picture]", true: "Sequence[Picture]") -> np.ndarray:
     >>> neurovl.metrics.pixcorr([picture], [picture]).round(6)
     array([1.])
     """
-    scores = []
-    for p, t in _pairs(pred, true):
-        p, t = p.ravel() - p.mean(), t.ravel() - t.mean()
-        norm = np.linalg.norm(p) * np.linalg.norm(t)
-        scores.append(p @ t / norm if norm > 1e-9 else 0.0)
-    return np.asarray(scores)
+    return np.asarray([_pixcorr(p, t) for p, t in _pairs(pred, true)])
 
 
 def ssim(pred: "Sequence[Picture]", true: "Sequence[Picture]") -> np.ndarray:
@@ -109,19 +156,50 @@ def ssim(pred: "Sequence[Picture]", true: "Sequence[Picture]") -> np.ndarray:
     >>> neurovl.metrics.ssim([picture], [picture]).round(6)
     array([1.])
     """
-    from skimage.color import rgb2gray
-    from skimage.metrics import structural_similarity
+    return np.asarray([_ssim(p, t) for p, t in _pairs(pred, true)])
 
-    return np.asarray(
-        [
-            structural_similarity(
-                rgb2gray(p),
-                rgb2gray(t),
-                gaussian_weights=True,
-                sigma=1.5,
-                use_sample_covariance=False,
-                data_range=1.0,
-            )
-            for p, t in _pairs(pred, true)
-        ]
-    )
+
+class Likeness:
+    """PixCorr and SSIM of many sets of decoded pictures of the same seen ones, each with its chance.
+
+    What can be said of a picture alone is computed once, which makes it three times as fast as `pixcorr` and `ssim`.
+
+    Parameters
+    ----------
+    seen : callable
+        `seen(image_id)` gives a seen picture.
+
+    Examples
+    --------
+    >>> pictures = [data.image(i) for i in data.trials.image_id[:2]]
+    >>> likeness = neurovl.metrics.Likeness(data.image)
+    >>> found = likeness(pictures, data.trials.image_id[:2], order=[1, 0])
+    >>> scores, chance = found["pixcorr"]
+    >>> bool(scores.min() > chance)
+    True
+    """
+
+    def __init__(self, seen: "Callable[[str], Picture]") -> None:
+        self._seen = functools.lru_cache(SEEN_AT_HAND)(lambda i: _Canvas(seen(i), f"picture {i}"))
+
+    def __call__(
+        self, made: "Sequence[Picture]", image_ids: Sequence[str], order: Sequence[int]
+    ) -> dict[str, tuple[np.ndarray, float]]:
+        """Scores of decoded pictures with what was seen, shape (n_images,), and their mean by chance.
+
+        Parameters
+        ----------
+        made : sequence of n_images pictures
+        image_ids : sequence of n_images str
+        order : sequence of n_images int
+            For chance the decoded picture ``order[k]`` is set beside the seen picture ``k``.
+        """
+        beside = {j: k for k, j in enumerate(order)}
+        found = {"pixcorr": ([], []), "ssim": ([], [])}
+        for j, image in enumerate(made):
+            canvas = _Canvas(image, f"decoded picture {j}")
+            for name, score in (("pixcorr", _pixcorr), ("ssim", _ssim)):
+                own, blind = found[name]
+                own.append(score(canvas, self._seen(image_ids[j])))
+                blind.append(score(canvas, self._seen(image_ids[beside[j]])))
+        return {name: (np.asarray(own), float(np.mean(b))) for name, (own, b) in found.items()}

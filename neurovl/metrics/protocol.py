@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from neurovl.errors import DataError
 
+DRAWS = 100  # resamples drawn at once
 _BLOCK = 512  # rows of the correlation matrix held at once
 _TIE_DECIMALS = 10  # correlations that agree this far differ by rounding only
 
@@ -233,7 +234,13 @@ def bootstrap(per_image: ArrayLike, seed: int, n: int = 2000, level: float = 0.9
         raise DataError(
             f"per-image scores have shape {scores.shape} or hold NaN, expected finite (n_images,)"
         )
-    return bootstrap_corpus(lambda rows: scores[rows].mean(), len(scores), seed, n, level)
+    value = float(scores.mean())
+    if len(scores) < 2:
+        return Interval(value, float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    sizes = [min(DRAWS, n - start) for start in range(0, n, DRAWS)]
+    drawn = (rng.integers(len(scores), size=(size, len(scores))) for size in sizes)
+    return _interval(value, np.concatenate([scores[rows].mean(axis=1) for rows in drawn]), level)
 
 
 def bootstrap_corpus(
@@ -266,5 +273,9 @@ def bootstrap_corpus(
         return Interval(value, float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
     draws = [statistic(rng.integers(n_images, size=n_images)) for _ in range(n)]
+    return _interval(value, draws, level)
+
+
+def _interval(value: float, draws: Sequence[float], level: float) -> Interval:
     tail = (1 - level) / 2
     return Interval(value, *map(float, np.quantile(draws, [tail, 1 - tail])))
