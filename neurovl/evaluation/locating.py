@@ -10,7 +10,7 @@ import torch
 from neurovl.encoder.alignment import held_out_voxels, predict
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.evaluation.score_table import Table
-from neurovl.localization.concept_maps import METHODS, TEMPLATE, Heat, locate
+from neurovl.localization.concept_maps import TEMPLATE, Heat, locate
 from neurovl.localization.zeroing import (
     CONTROLS,
     located_voxels,
@@ -22,6 +22,7 @@ from neurovl.results import condition
 from neurovl.run import Run
 from neurovl.tokens.store import TokenStore
 
+METHODS = ("gradcam", "pattern")
 ZEROED = ("located", "moved", "other")
 HALF = np.float64(0.5)  # two-way identification without information
 
@@ -269,7 +270,8 @@ def score_zeroing(table: Table, system: str, subject: str, zeroed: pd.DataFrame)
     """
     means = zeroed.groupby("image_id").mean(numeric_only=True)
     place = (system, "localization", "average", subject)
-    table.add(*place, "presence", means.index, means.presence, 0.0)
+    if system == "neurovl":  # the encoder's own, the same for every method
+        table.add(*place, "presence", means.index, means.presence, 0.0)
     for name in ZEROED:
         values = means[f"drop_{name}"].dropna()
         if len(values):

@@ -161,7 +161,7 @@ def _pattern_map(
     return grid.reshape(store.target)
 
 
-METHODS = {"gradcam": (_gradcam_map, 1), "pattern": (_pattern_map, 3)}  # and the trials it needs
+_MAPS = {"gradcam": (_gradcam_map, 1), "pattern": (_pattern_map, 3)}  # and the trials it needs
 
 
 def locate(
@@ -190,7 +190,7 @@ def locate(
     voxels : array, shape (n_trials, V)
         Stored voxels: for 'gradcam' of the trials to explain, for 'pattern' of many trials with and without the concept.
     method : str
-        One of `METHODS`.
+        'gradcam' or 'pattern'.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def locate(
     >>> heat.subject, heat.values.shape == data.mask(1).shape
     ('subj01', True)
     """
-    find, at_least = METHODS[method]
+    find, at_least = _MAPS[method]
     if len(voxels) < at_least:
         raise DataError(
             f"{len(voxels)} trials were given to locate {concept!r} by {method}, expected at least {at_least}; choose "
