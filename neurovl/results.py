@@ -123,9 +123,10 @@ class Claim:
             _check_interval(f"claim {self.claim!r}", self.value, self.ci_low, self.ci_high)
 
 
-def condition(**varied: float) -> str:
+def condition(**varied: float | str) -> str:
     """What is varied within a system, for the column of that name: ``condition(beta=0.9)`` is ``beta=0.9``."""
-    return " ".join(f"{name}={value:g}" for name, value in varied.items())
+    said = {k: v if isinstance(v, str) else f"{v:g}" for k, v in varied.items()}
+    return " ".join(f"{name}={value}" for name, value in said.items())
 
 
 def condition_value(condition: str, name: str) -> float | None:

@@ -242,8 +242,15 @@ def test_truth_is_drawn_only_where_it_is_known():
             "subject": "subj01",
             "concept": ["dog", "cat"],
             "drop_located": [0.2, 0.1],
-            "drop_random": 0.0,
+            "drop_moved": 0.0,
+            "drop_other": 0.05,
         }
     )
-    assert len(figures.truth_and_zeroing(located).axes) == 1
+    (axis,) = figures.truth_and_zeroing(located).axes
+    shown = {line.get_label(): list(line.get_xdata()) for line in axis.lines[1:]}
+    assert shown == {
+        "located voxels zeroed": [0.1, 0.2],
+        "the same, moved elsewhere": [0.0, 0.0],
+        "another concept's": [0.05, 0.05],
+    }
     assert len(figures.truth_and_zeroing(located.assign(auc=0.7, auc_other=0.5)).axes) == 2

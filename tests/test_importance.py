@@ -18,15 +18,14 @@ from neurovl.evaluation import region_importance as stage
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.score_table import Table
 from neurovl.localization.importance import (
-    SILENT,
     agreement,
     attributions,
     moved_pairs,
     moved_regions,
     p_value,
     places,
-    silence,
 )
+from neurovl.localization.zeroing import SILENT, silence
 from neurovl.recordings.opening import open_recordings
 from neurovl.run import Run, RunTables, write_record
 from neurovl.settings.sections import Compute, Evaluation, Profile

@@ -57,6 +57,10 @@ def comparisons(betas: list[float], plain: str, late: str) -> list[Comparison]:
     at = [Scored("neurovl", condition=condition(beta=b)) for b in betas]
     ends = [at[:1], at[-1:]] if len(at) >= 3 else []
     pictures, maps = "reconstruction", "localization"
+
+    def zeroed(system: str, voxels: str) -> Scored:
+        return Scored(system, condition=condition(zeroed=voxels))
+
     table = {  # claim: task, metrics, what is better, than what
         "one model for all subjects beats one each": [
             ("alignment", TWO_WAY, ours, [Scored("per-subject")]),
@@ -88,8 +92,9 @@ def comparisons(betas: list[float], plain: str, late: str) -> list[Comparison]:
             [(pictures, [late], at[-1:], at[:1])] if ends else []
         ),
         "zeroing located voxels removes the concept": [
-            (maps, ["drop_located"], ours, [Scored("random-voxels")]),
-            (maps, ["drop_located"], [Scored("pattern")], [Scored("random-voxels")]),
+            (maps, ["drop"], [zeroed(system, "located")], [zeroed(system, voxels)])
+            for system in ("neurovl", "pattern")
+            for voxels in ("moved", "other")
         ],
         "the located voxels are the true ones": [
             (maps, ["auc"], ours, [Scored("shuffled")]),

@@ -1,5 +1,6 @@
 """Concepts located in every subject, what zeroing them does, and the true maps where they are known: RUN/localization/."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +10,31 @@ import torch
 from neurovl.encoder.alignment import held_out_voxels, predict
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.evaluation.score_table import Table
-from neurovl.localization.concept_maps import TEMPLATE, Heat, locate, locate_pattern, zero_located
+from neurovl.localization.concept_maps import TEMPLATE, Heat, locate
+from neurovl.localization.zeroing import (
+    CONTROLS,
+    located_voxels,
+    moved_voxels,
+    presence,
+    silence,
+)
+from neurovl.results import condition
 from neurovl.run import Run
 from neurovl.tokens.store import TokenStore
 
 METHODS = ("gradcam", "pattern")
+ZEROED = ("located", "moved", "other")
 HALF = np.float64(0.5)  # two-way identification without information
 
 
 def localize(run: Run) -> None:
     """Locate the commonest concepts of the test pictures by GradCAM, as the paper does, and by activation patterns.
 
-    Each method has a folder with NIfTI heatmaps (GradCAM's is the stage's own), rois.csv and scores.csv. scores.csv has, for
-    each subject and concept, the area under the ROC curve of the heatmap against the voxels that are truly tuned to the
-    concept (simulation only), the mean of the same against the maps of the other concepts, the share of other concepts whose
-    map it fits less well (two-way identification, chance .5), and how far the predicted embedding moves
-    from the concept when the located voxels, or as many random ones, are set to zero.
+    Each method has a folder with NIfTI heatmaps (GradCAM's is the stage's own), rois.csv, scores.csv and zeroing.csv.
+    scores.csv has, for each subject and concept, the area under the ROC curve of the heatmap against the voxels that are
+    truly tuned to the concept (simulation only), the mean of the same against the maps of the other concepts, the share of
+    other concepts whose map it fits less well (two-way identification, chance .5), and the means of what zeroing.csv has
+    for each picture that holds the concept, see `zeroing`.
 
     Examples
     --------
@@ -55,32 +65,41 @@ def _locate_all(
     import nibabel
 
     store, seed = run.store, run.profile.seed
-    scores, tables = [], []
+    scores, tables, zeroed = [], [], []
     for subject in store.subjects:
         ids, voxels = held_out_voxels(store, subject, "average")
         heats, rows = {}, []
-        for k, (concept, images) in enumerate(shown.items()):
+        for concept, images in shown.items():
             chosen = [ids.index(i) for i in images if i in ids]
             if not chosen:
                 continue
-            common = {"store": store, "text": text[concept], "subject": subject}
-            if method == "gradcam":
-                heat = locate(concept, encoders=encoders, voxels=voxels[chosen], **common)
-            else:
-                heat = locate_pattern(concept, encoder=encoders[0], voxels=voxels, **common)
+            heat = locate(
+                concept,
+                store=store,
+                encoders=encoders if method == "gradcam" else encoders[:1],
+                text=text[concept],
+                subject=subject,
+                voxels=voxels[chosen] if method == "gradcam" else voxels,
+                method=method,
+            )
             nibabel.save(heat.to_nifti(), folder / f"{subject}_{concept.replace(' ', '-')}.nii.gz")
             table = heat.roi_table(run.recordings.rois(subject))
             tables.append(table.assign(subject=subject, concept=concept))
             heats[concept] = heat
-            share = run.profile.localization.share
-            effect = _zeroing(
-                store, encoders[0], heat, voxels[chosen], text[concept], share, seed + k
-            )
-            rows.append({"subject": subject, "concept": concept, "n_images": len(chosen), **effect})
+            rows.append({"subject": subject, "concept": concept, "n_images": len(chosen)})
+        if not heats:
+            continue
+        holds = {c: np.isin(ids, shown[c]) for c in heats}
+        share = run.profile.localization.share
+        lost, overlap = zeroing(store, encoders[0], heats, voxels, holds, text, share, seed)
+        lost["image_id"] = np.array(ids)[lost.pop("row")]
+        zeroed.append(lost.assign(subject=subject))
         _add_truth(run, subject, heats, rows)
-        scores += rows
+        means = lost.groupby("concept").mean(numeric_only=True).assign(jaccard=overlap)
+        scores.append(pd.DataFrame(rows).join(means, on="concept"))
     pd.concat(tables).to_csv(folder / "rois.csv", index=False)
-    pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
+    pd.concat(scores).to_csv(folder / "scores.csv", index=False)
+    pd.concat(zeroed).to_csv(folder / "zeroing.csv", index=False)
 
 
 def concepts(run: Run) -> dict[str, list[str]]:
@@ -98,27 +117,77 @@ def _concepts(run: Run) -> dict[str, list[str]]:
     return {c: sorted(found[c]) for c in common if len(found[c]) >= settings.min_images}
 
 
-def _zeroing(
+def zeroing(
     store: TokenStore,
     encoder: BrainEncoder,
-    heat: Heat,
+    heats: dict[str, Heat],
     voxels: np.ndarray,
-    text: torch.Tensor,
+    holds: dict[str, np.ndarray],
+    text: dict[str, torch.Tensor],
     share: float,
     seed: int,
-) -> dict:
-    """Cosine of the predicted embedding with the concept: as measured, located voxels zeroed, random voxels zeroed."""
-    rng = np.random.default_rng([seed, 3])
-    located = zero_located(store, heat, voxels, share)
-    random = np.array(voxels)
-    random[:, rng.permutation(voxels.shape[1])[: max(1, round(share * voxels.shape[1]))]] = 0
+) -> tuple[pd.DataFrame, pd.Series]:
+    """How much of each concept is lost with a subject's located voxels, with these moved, and with those of other concepts.
 
-    def cosine(x: np.ndarray) -> float:
-        z = predict(encoder, store.cut(x, encoder.layout)).clip
-        return float(torch.nn.functional.cosine_similarity(z, text[None]).mean())
+    The concept's presence (see `localization.zeroing.presence`) is to come to 0, so that what located voxels leave counts by
+    its size: below 0 the encoder contradicts the concept rather than forgets it, and so does one that never knew the
+    concept when the voxels that happen to speak for it are silenced. What the controls leave counts as it is. So the located
+    voxels' advantage is rather too small than too large. Moved voxels are the mean over `CONTROLS` sets, other concepts'
+    over as many of those that share the fewest pictures with this one.
 
-    whole = cosine(voxels)
-    return {"drop_located": whole - cosine(located), "drop_random": whole - cosine(random)}
+    Parameters
+    ----------
+    heats : dict of str to Heat
+        By concept.
+    voxels : array, shape (n, V)
+        Of all test pictures.
+    holds : dict of str to bool array (n,)
+        Which of the pictures hold the concept; one that all hold is left out.
+
+    Returns
+    -------
+    DataFrame
+        One row a concept and picture that holds it: concept, row (of `voxels`), presence, drop_located, drop_moved,
+        drop_other (none where there is one concept alone).
+    Series
+        By concept, the Jaccard index of its located voxels with those of the other concepts above.
+    """
+    subject = next(iter(heats.values())).subject
+    measured = store.measured(subject) & voxels.any(0)
+    located = {c: located_voxels(store, heat, measured, share) for c, heat in heats.items()}
+
+    def said(columns: np.ndarray) -> torch.Tensor:
+        return predict(encoder, store.cut(silence(voxels, columns), encoder.layout)).clip
+
+    whole, without = said(np.zeros_like(measured)), {c: said(v) for c, v in located.items()}
+    names, lost, overlap = list(located), [], {}
+    for k, c in enumerate(names):
+        if holds[c].all():
+            continue
+        moved = moved_voxels(store, located[c], measured, np.random.default_rng([seed, k, 3]))
+        others = names[k + 1 :] + names[:k]
+        others = sorted(others, key=lambda o: (holds[o] & holds[c]).sum())[:CONTROLS]
+        there, left = (presence(z, text[c], holds[c]) for z in (whole, without[c]))
+        drops = {
+            "located": there - left * (np.sign(left.mean()) or 1),
+            "moved": there - _mean_presence(map(said, moved), text[c], holds[c]),
+            "other": there - _mean_presence([without[o] for o in others], text[c], holds[c]),
+        }
+        about = {"concept": c, "row": np.flatnonzero(holds[c]), "presence": there}
+        lost.append(pd.DataFrame(about | {f"drop_{name}": v for name, v in drops.items()}))
+        shared = [(located[c] & located[o]).sum() / (located[c] | located[o]).sum() for o in others]
+        overlap[c] = np.mean(shared) if shared else np.nan
+    columns = ["concept", "row", "presence", *(f"drop_{name}" for name in ZEROED)]
+    table = pd.concat(lost) if lost else pd.DataFrame(columns=columns)
+    return table, pd.Series(overlap, dtype=float)
+
+
+def _mean_presence(
+    said: Iterable[torch.Tensor], text: torch.Tensor, holds: np.ndarray
+) -> np.ndarray:
+    """Over sets of silenced voxels; not a number where there is none."""
+    sets = [presence(z, text, holds) for z in said]
+    return np.mean(sets, axis=0) if sets else np.full(holds.sum(), np.nan)
 
 
 def _add_truth(run: Run, subject: str, heats: dict, rows: list[dict]) -> None:
@@ -149,7 +218,7 @@ def _true_maps(run: Run, subject: str) -> dict:
 
 
 def score_maps(run: Run, table: Table) -> None:
-    """Heatmaps against the true maps, and the effect of zeroing; an 'image' is a concept here."""
+    """Heatmaps against the true maps and one another, where an 'image' is a concept, and the effect of zeroing."""
     for method in METHODS:
         system = "neurovl" if method == "gradcam" else method
         control = "shuffled" if method == "gradcam" else f"shuffled-{method}"
@@ -181,6 +250,31 @@ def score_maps(run: Run, table: Table) -> None:
                 add(system, "auc", known, known.auc, known.auc_other)
                 add(control, "auc", known, known.auc_other, known.auc_other)
                 add(system, "two_way_true_map", known, known.two_way, HALF)
-            add(system, "drop_located", part, part.drop_located, part.drop_random)
-            if method == "gradcam":
-                add("random-voxels", "drop_located", part, part.drop_random, part.drop_random)
+            known = part[part.jaccard.notna()]
+            if len(known):
+                share = run.profile.localization.share
+                add(system, "jaccard", known, known.jaccard, np.float64(share / (2 - share)))
+        zeroed = pd.read_csv(folder / "zeroing.csv", dtype={"image_id": str})
+        for subject, part in zeroed.groupby("subject", sort=False):
+            score_zeroing(table, system, subject, part)
+
+
+def score_zeroing(table: Table, system: str, subject: str, zeroed: pd.DataFrame) -> None:
+    """How much of their concepts is in the predictions of the pictures, and what is lost with which voxels.
+
+    Parameters
+    ----------
+    zeroed : DataFrame
+        Columns image_id, presence, drop_located, drop_moved, drop_other; see `zeroing`. The score of a picture is the mean
+        over the concepts in it.
+    """
+    means = zeroed.groupby("image_id").mean(numeric_only=True)
+    place = (system, "localization", "average", subject)
+    if system == "neurovl":  # the encoder's own, the same for every method
+        table.add(*place, "presence", means.index, means.presence, 0.0)
+    for name in ZEROED:
+        values = means[f"drop_{name}"].dropna()
+        if len(values):
+            chance = float(means.drop_moved.mean()) if name == "located" else None
+            varied = condition(zeroed=name)
+            table.add(*place, "drop", values.index, values, chance, condition=varied)

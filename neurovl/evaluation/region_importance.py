@@ -21,8 +21,8 @@ from neurovl.localization.importance import (
     moved_regions,
     p_value,
     places,
-    silence,
 )
+from neurovl.localization.zeroing import silence
 from neurovl.run import Run
 from neurovl.tokens.resize import resize_linear, resize_nearest
 from neurovl.tokens.store import TokenStore
@@ -64,7 +64,7 @@ def regions(run: Run) -> dict[str, dict[str, np.ndarray]]:
 def _regions(run: Run) -> dict[str, dict[str, np.ndarray]]:
     found = {}
     for subject in run.store.subjects if run.recordings.has_images else ():
-        own = _columns(run.store, run.recordings.mask(subject))
+        own = run.store.measured(subject)
         rois = run.recordings.rois(subject)
         rois = {r: _columns(run.store, rois[r]) & own for r in (*EARLY, *VENTRAL) if r in rois}
         rois = {name: roi for name, roi in rois.items() if roi.any()}
@@ -134,7 +134,7 @@ def measure_importance(run: Run) -> None:
             values = _by_region(shares, columns)
             values |= _by_zeroing(encoder, run.store, voxels, columns, deviations, means)
             images.append(_frame(subject, ids, values))
-            nulls[subject] = _null(shares, columns, _where(run, columns["own"]), to)
+            nulls[subject] = _null(shares, columns, run.store.places[columns["own"]], to)
             sizes[subject] = {f"share_{r}": int(c.sum()) for r, c in columns.items()}
             _save_maps(run, s.dir, subject, shares, columns["own"], encoder.layout)
         table = pd.concat(images) if images else _frame("", [], {})
@@ -197,19 +197,13 @@ def _frame(subject: str, ids: list[str], values: dict) -> pd.DataFrame:
     return pd.concat(parts) if parts else pd.DataFrame(columns=names)
 
 
-def _where(run: Run, columns: np.ndarray) -> np.ndarray:
-    """Places of stored voxels in the common space, mm, shape (n, 3)."""
-    store, first = run.store, run.store.subjects[0]
-    mm = np.linalg.norm(run.recordings.affine(first)[:3, :3], axis=0)
-    mm = mm * run.recordings.mask(first).shape / np.array(store.target)
-    return np.stack(np.unravel_index(store.region[columns], store.target), -1) * mm
-
-
 def _places(run: Run, found: dict) -> np.ndarray:
     """Where the regions of all subjects are moved to, see `importance.places`."""
     anyone = np.any([columns["own"] for columns in found.values()], axis=0)
     share = np.mean([c["early"].sum() / c["own"].sum() for c in found.values()])
-    return places(_where(run, anyone), share, np.random.default_rng([run.profile.seed, 17]), DRAWS)
+    return places(
+        run.store.places[anyone], share, np.random.default_rng([run.profile.seed, 17]), DRAWS
+    )
 
 
 def _null(shares: dict, columns: dict, where: np.ndarray, to: np.ndarray) -> dict:

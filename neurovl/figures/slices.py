@@ -122,36 +122,31 @@ def truth_and_zeroing(located: pd.DataFrame, source: str = "") -> Figure:
     Parameters
     ----------
     located : DataFrame
-        Columns subject, concept, drop_located, drop_random, and in simulations auc, auc_other.
+        Columns subject, concept, drop_located, drop_moved, drop_other, and in simulations auc, auc_other.
     """
-    pairs = [
-        (
-            "drop_located",
-            "drop_random",
-            "drop of the cosine with the concept",
-            0.0,
-            ("located voxels zeroed", "random voxels zeroed"),
-        )
-    ]
+    drops = {
+        "drop_located": "located voxels zeroed",
+        "drop_moved": "the same, moved elsewhere",
+        "drop_other": "another concept's",
+    }
+    panels = [("what of the concept is lost", 0.0, drops)]
     if "auc" in located and located.auc.notna().any():
-        names = ("map of the same concept", "map of another concept")
-        pairs.insert(0, ("auc", "auc_other", "area under the ROC curve", 0.5, names))
-    concepts = located.groupby("concept")[pairs[0][0]].mean().sort_values().index
+        names = {"auc": "map of the same concept", "auc_other": "map of another concept"}
+        panels.insert(0, ("area under the ROC curve", 0.5, names))
+    concepts = located.groupby("concept")[next(iter(panels[0][2]))].mean().sort_values().index
     with theme():
         figure, axes = plt.subplots(
             1,
-            len(pairs),
+            len(panels),
             figsize=(WIDTH, 1.9 + 0.28 * len(concepts)),
             sharey=True,
             squeeze=False,
             layout="constrained",
         )
-        for axis, (main, other, label, chance, names) in zip(axes.flat, pairs, strict=True):
+        for axis, (label, chance, columns) in zip(axes.flat, panels, strict=True):
             axis.axvline(chance, color=INK, lw=1, ls="--")
-            for column, colour, mark, title in (
-                (other, CYCLE[7], "o", names[1]),
-                (main, CYCLE[0], "D", names[0]),
-            ):
+            looks = ((CYCLE[0], "D"), (CYCLE[7], "o"), (CYCLE[1], "s"))
+            for (column, title), (colour, mark) in zip(columns.items(), looks, strict=False):
                 mean = located.groupby("concept")[column].mean().reindex(concepts)
                 axis.plot(mean, range(len(mean)), mark, color=colour, ms=6.5, label=title)
             axis.set_xlabel(label)

@@ -36,7 +36,6 @@ SYSTEMS = (
     "p3",
     "shuffled",
     "no-brain",
-    "random-voxels",
     "true-embedding",
     "clip-head",
     "vae-head",

@@ -46,7 +46,6 @@ _NAMES = {
     "clip-head": "CLIP head",
     "vae-head": "VAE head",
     "vae-minus-clip": "VAE head − CLIP head",
-    "random-voxels": "random voxels",
 }
 
 

@@ -78,17 +78,21 @@ class Heat:
         return pd.DataFrame(rows).sort_values("mean", ascending=False, ignore_index=True)
 
 
-def gradcam(encoder: BrainEncoder, tokens: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+def gradcam(
+    encoder: BrainEncoder, tokens: torch.Tensor, text: torch.Tensor, batch_size: int = 64
+) -> torch.Tensor:
     """GradCAM of the cosine between the predicted CLIP embedding and a concept's text embedding.
 
     cam_n = ReLU(sum_k w_k A_nk), with A the penultimate hidden states of the N patch tokens and w_k the mean over
     patches of d cos / d A_nk (Selvaraju et al. 2017). The last layer's patch tokens have no gradient, as only its class
-    token is read.
+    token is read. Layers below A are run without gradients.
 
     Parameters
     ----------
     tokens : tensor, shape (B, N, C)
     text : tensor, shape (E,)
+    batch_size : int
+        Pictures in memory at a time.
 
     Returns
     -------
@@ -102,13 +106,17 @@ def gradcam(encoder: BrainEncoder, tokens: torch.Tensor, text: torch.Tensor) -> 
     True
     """
     place = next(encoder.parameters()).device
-    with torch.enable_grad():
-        hidden = encoder(tokens.to(place)).hidden.detach().requires_grad_(True)
-        clip = encoder.from_hidden(hidden).clip
-        score = torch.nn.functional.cosine_similarity(clip, text.to(place)[None], dim=-1).sum()
-        (gradient,) = torch.autograd.grad(score, hidden)
-    weights = gradient[:, 1:].mean(1, keepdim=True)
-    return torch.relu((weights * hidden[:, 1:]).sum(-1)).detach().float().cpu()
+    cams = []
+    for block in tokens.split(batch_size):
+        with torch.no_grad():
+            hidden = encoder(block.to(place)).hidden
+        with torch.enable_grad():
+            clip = encoder.from_hidden(hidden.requires_grad_(True)).clip
+            score = torch.nn.functional.cosine_similarity(clip, text.to(place)[None], dim=-1).sum()
+            (gradient,) = torch.autograd.grad(score, hidden)
+        weights = gradient[:, 1:].mean(1, keepdim=True)
+        cams.append(torch.relu((weights * hidden[:, 1:]).sum(-1)).detach().float().cpu())
+    return torch.cat(cams)
 
 
 def to_grid(store: TokenStore, layout: str, cam: torch.Tensor) -> np.ndarray:
@@ -129,6 +137,33 @@ def to_grid(store: TokenStore, layout: str, cam: torch.Tensor) -> np.ndarray:
     return fine[tuple(slice(n) for n in plan.target)]
 
 
+def _gradcam_map(
+    store: TokenStore, encoder: BrainEncoder, text: torch.Tensor, voxels: np.ndarray
+) -> np.ndarray:
+    """Mean over trials of their GradCAM maps, each with the peak 1, on the common grid."""
+    cam = gradcam(encoder, store.cut(voxels, encoder.layout), text)
+    peak = cam.amax(1, keepdim=True).clamp(min=1e-12)
+    return to_grid(store, encoder.layout, (cam / peak).mean(0))
+
+
+def _pattern_map(
+    store: TokenStore, encoder: BrainEncoder, text: torch.Tensor, voxels: np.ndarray
+) -> np.ndarray:
+    """Correlation over trials of each voxel with the decoded presence of the concept, where it is positive."""
+    z = predict(encoder, store.cut(voxels, encoder.layout)).clip
+    score = torch.nn.functional.cosine_similarity(z, text[None], dim=-1).double().numpy()
+    x = np.asarray(voxels, np.float64)
+    x, score = x - x.mean(0), score - score.mean()
+    norm = np.linalg.norm(x, axis=0) * np.linalg.norm(score)
+    pattern = np.divide(score @ x, norm, out=np.zeros(x.shape[1]), where=norm > 0)
+    grid = np.zeros(int(np.prod(store.target)), np.float32)
+    grid[store.region] = np.maximum(pattern, 0)
+    return grid.reshape(store.target)
+
+
+_MAPS = {"gradcam": (_gradcam_map, 1), "pattern": (_pattern_map, 3)}  # and the trials it needs
+
+
 def locate(
     concept: str,
     *,
@@ -137,8 +172,13 @@ def locate(
     text: torch.Tensor,
     subject: str | int,
     voxels: np.ndarray,
+    method: str = "gradcam",
 ) -> Heat:
-    """Heatmap of a concept in a subject, averaged over trials and patch sizes.
+    """Heatmap of a concept in a subject, averaged over encoders.
+
+    'gradcam' is the paper's method. 'pattern' is our addition, as a gradient also weighs voxels that only cancel noise:
+    which voxels rise with the decoded presence of the concept, heat_v = max(0, corr_n(x_nv, cos(z_n, text))) over trials n,
+    the pattern that belongs to the decoder's score (Haufe et al. 2014, NeuroImage 87:96).
 
     Parameters
     ----------
@@ -148,87 +188,36 @@ def locate(
     text : tensor, shape (E,)
         CLIP text embedding of the concept.
     voxels : array, shape (n_trials, V)
-        Stored voxels of the trials to explain.
+        Stored voxels: for 'gradcam' of the trials to explain, for 'pattern' of many trials with and without the concept.
+    method : str
+        'gradcam' or 'pattern'.
 
     Raises
     ------
     DataError
-        No trial was given.
+        Too few trials were given: none, or for 'pattern' less than three.
 
     Examples
     --------
     >>> from neurovl.foundation.clip import load_clip
     >>> from neurovl.localization.concept_maps import locate
     >>> text = load_clip("tiny", "cpu").embed_texts(["a photo of a person"])[0]
-    >>> voxels = run.store.voxels(subject=1, rows=[0, 1])
-    >>> heat = locate(
-    ...     "person", store=run.store, encoders=[run.encoder()], text=text, subject=1, voxels=voxels
-    ... )
+    >>> about = {"store": run.store, "encoders": [run.encoder()], "text": text, "subject": 1}
+    >>> heat = locate("person", voxels=run.store.voxels(subject=1, rows=[0, 1]), **about)
     >>> float(heat.values.min()), float(heat.values.max())
     (0.0, 1.0)
-    """
-    if not len(voxels):
-        raise DataError(
-            f"no trial was given to locate {concept!r}, expected at least one; choose pictures that this subject saw"
-        )
-    total = np.zeros(store.target, np.float32)
-    for encoder in encoders:
-        cam = gradcam(encoder, store.cut(voxels, encoder.layout), text)
-        peak = cam.amax(1, keepdim=True).clamp(min=1e-12)
-        total += to_grid(store, encoder.layout, (cam / peak).mean(0))
-    return in_own_space(concept, store, subject, total)
-
-
-def locate_pattern(
-    concept: str,
-    *,
-    store: TokenStore,
-    encoder: BrainEncoder,
-    text: torch.Tensor,
-    subject: str | int,
-    voxels: np.ndarray,
-) -> Heat:
-    """Heatmap by activation patterns: which voxels rise with the decoded presence of the concept.
-
-    heat_v = max(0, corr_n(x_nv, cos(z_n, text))) over trials n, the pattern that belongs to the decoder's score (Haufe et
-    al. 2014, NeuroImage 87:96). It is our addition: a gradient also weighs voxels that only cancel noise.
-
-    Parameters
-    ----------
-    voxels : array, shape (n_trials, V)
-        Stored voxels of many trials with and without the concept.
-
-    Raises
-    ------
-    DataError
-        Fewer than three trials.
-
-    Examples
-    --------
-    >>> from neurovl.foundation.clip import load_clip
-    >>> from neurovl.localization.concept_maps import locate_pattern
-    >>> text = load_clip("tiny", "cpu").embed_texts(["a photo of a person"])[0]
-    >>> voxels = run.store.voxels(subject=1)
-    >>> heat = locate_pattern(
-    ...     "person", store=run.store, encoder=run.encoder(), text=text, subject=1, voxels=voxels
-    ... )
+    >>> heat = locate("person", voxels=run.store.voxels(subject=1), method="pattern", **about)
     >>> heat.subject, heat.values.shape == data.mask(1).shape
     ('subj01', True)
     """
-    if len(voxels) < 3:
+    find, at_least = _MAPS[method]
+    if len(voxels) < at_least:
         raise DataError(
-            f"{len(voxels)} trials were given to locate {concept!r} by patterns, expected at least 3; "
-            "give trials with and without the concept, or use GradCAM"
+            f"{len(voxels)} trials were given to locate {concept!r} by {method}, expected at least {at_least}; choose "
+            "pictures that this subject saw, for patterns with and without the concept"
         )
-    z = predict(encoder, store.cut(voxels, encoder.layout)).clip
-    score = torch.nn.functional.cosine_similarity(z, text[None], dim=-1).double().numpy()
-    x = np.asarray(voxels, np.float64)
-    x, score = x - x.mean(0), score - score.mean()
-    norm = np.linalg.norm(x, axis=0) * np.linalg.norm(score)
-    pattern = np.divide(score @ x, norm, out=np.zeros(x.shape[1]), where=norm > 0)
-    grid = np.zeros(int(np.prod(store.target)), np.float32)
-    grid[store.region] = np.maximum(pattern, 0)
-    return in_own_space(concept, store, subject, grid.reshape(store.target))
+    grid = np.sum([find(store, encoder, text, voxels) for encoder in encoders], axis=0)
+    return in_own_space(concept, store, subject, grid)
 
 
 def in_own_space(concept: str, store: TokenStore, subject: str | int, grid: np.ndarray) -> Heat:
@@ -238,47 +227,14 @@ def in_own_space(concept: str, store: TokenStore, subject: str | int, grid: np.n
     ----------
     grid : array, shape `store.target`
     """
-    import nibabel
-
-    name = store.subject_name(subject)
-    image = nibabel.load(store.folder / f"{name}_mask.nii.gz")
+    image = store.mask(subject)
     mask = np.asarray(image.dataobj) > 0
     own = resize_linear(grid, mask.shape) * mask
     inside = own[mask]
     span = float(inside.max() - inside.min()) or 1.0
     return Heat(
         concept,
-        name,
+        store.subject_name(subject),
         np.where(mask, (own - inside.min()) / span, 0).astype(np.float32),
         image.affine,
     )
-
-
-def zero_located(
-    store: TokenStore, heat: Heat, voxels: np.ndarray, share: float = 0.1
-) -> np.ndarray:
-    """Set the hottest voxels to their mean, 0 in z-scores, the paper's check that the located voxels carry the concept.
-
-    Parameters
-    ----------
-    voxels : array, shape (n_trials, V)
-    share : float
-        Share of the subject's region to set to zero.
-
-    Returns
-    -------
-    array, shape (n_trials, V)
-
-    Examples
-    --------
-    >>> from neurovl.localization.concept_maps import zero_located
-    >>> voxels = run.store.voxels(subject=1, rows=[0])
-    >>> silent = zero_located(run.store, run.locate("person", subject=1), voxels, share=0.5)
-    >>> int((silent == 0).sum()) >= run.store.n_voxels // 2
-    True
-    """
-    values = resize_linear(heat.values, store.target).ravel()[store.region]
-    hottest = np.argsort(-values, kind="stable")[: max(1, round(share * len(values)))]
-    out = np.array(voxels, np.float32)
-    out[:, hottest] = 0
-    return out

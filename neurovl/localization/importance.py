@@ -11,12 +11,12 @@ import torch
 
 from neurovl.encoder.alignment import predict
 from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder
+from neurovl.localization.zeroing import SILENT, balls, nearest
 from neurovl.tokens.store import TokenStore
 
 logger = logging.getLogger(__name__)
 
 NODES = 16  # of the Gauss-Legendre rule
-SILENT = 1e-6  # not 0, which says that a voxel was not measured, and so whose volume it is
 GAP = 0.02  # of the gain that the integral may miss without a warning
 
 
@@ -117,11 +117,6 @@ def agreement(
     }
 
 
-def silence(voxels: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The voxels (n, V) with some columns at their mean, a z-score of (all but) 0."""
-    return np.where(columns & (voxels != 0), np.float32(SILENT), voxels)
-
-
 def places(where: np.ndarray, share: float, rng: np.random.Generator, draws: int) -> np.ndarray:
     """Pairs of places to move two regions to: any voxel, and one outside the ball around it that holds `share` of them.
 
@@ -138,7 +133,7 @@ def places(where: np.ndarray, share: float, rng: np.random.Generator, draws: int
     out = np.empty((draws, 2, 3))
     for pair in out:
         pair[0] = where[rng.integers(len(where))]
-        outside = _nearest(where, pair[0])[min(round(share * len(where)), len(where) - 1) :]
+        outside = nearest(where, pair[0])[min(round(share * len(where)), len(where) - 1) :]
         pair[1] = where[rng.choice(outside)]
     return out
 
@@ -168,7 +163,7 @@ def moved_regions(
     array, shape (draws, H, R)
     """
     last = np.asarray(sizes) - 1
-    return np.stack([values[:, _nearest(where, place)].cumsum(1)[:, last] for place in to])
+    return np.stack([values[:, nearest(where, place)].cumsum(1)[:, last] for place in to])
 
 
 def moved_pairs(
@@ -181,17 +176,10 @@ def moved_pairs(
     to : array, shape (draws, 2, 3)
     """
     out = np.empty((len(to), len(values)))
-    for draw, (here, there) in enumerate(to):
-        order = _nearest(where, here)
-        rest = order[first:]
-        other = rest[_nearest(where[rest], there)[:second]]
-        out[draw] = values[:, order[:first]].sum(1) - values[:, other].sum(1)
+    for draw, pair in enumerate(to):
+        here, there = balls(where, (first, second), pair)
+        out[draw] = values[:, here].sum(1) - values[:, there].sum(1)
     return out
-
-
-def _nearest(where: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """All voxels in the order of their distance from a place."""
-    return np.argsort(np.square(where - place).sum(1), kind="stable")
 
 
 def p_value(null: np.ndarray, observed: float) -> float:

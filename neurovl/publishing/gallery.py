@@ -26,7 +26,7 @@ _SCORES = {
     ("reconstruction", "pixcorr"): "the painting: PixCorr",
     ("reconstruction", "two_way_clip"): "the painting: two-way identification, CLIP",
     ("reconstruction", "two_way_scenenet_late"): "the painting: two-way identification, SceneNet",
-    ("localization", "drop_located"): "the located voxels: agreement lost without them",
+    ("localization", "drop"): "the located voxels: what of the word is lost without them",
     ("classification", "accuracy"): "the category named",
 }
 
@@ -142,7 +142,7 @@ def _scores(run: Run) -> str:
     except MissingError:
         return f"This run has no scores yet: neurovl evaluate --run {run.root.name}."
     rows = results[(results.data == run.tables.about["data"]) & (results.subject == "all")]
-    rows = rows[(rows.system == "neurovl") & (rows.condition == "")]
+    rows = rows[(rows.system == "neurovl") & rows.condition.isin(["", "zeroed=located"])]
     repeated = (rows.protocol == "average") | (rows.task == "classification")
     rows = rows[repeated].set_index(["task", "metric"])
     shown = []

@@ -77,7 +77,7 @@ class RunTables:
 
     @cached_property
     def located(self) -> pd.DataFrame:
-        """scores.csv: each concept's area under the ROC curve and the effect of zeroing."""
+        """scores.csv: each concept's area under the ROC curve, what zeroing takes away, and the voxels shared with others."""
         return pd.read_csv(self.folder / "localization" / "scores.csv")
 
     @cached_property

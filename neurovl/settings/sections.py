@@ -190,7 +190,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Localization:
-    """Concepts with at least `min_images` test pictures, at most `max_concepts` of them; `share` of voxels to zero."""
+    """Concepts with at least `min_images` test pictures, at most `max_concepts` of them; `share` of a subject's measured voxels to zero, at most 0.5."""
 
     min_images: int = 4
     max_concepts: int = 12

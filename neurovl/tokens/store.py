@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,10 @@ import torch
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.base import TRIAL_COLUMNS, find_subject
 from neurovl.tokens.patch_plan import PatchPlan, layout_name
-from neurovl.tokens.writing import is_intact, session_name
+from neurovl.tokens.writing import is_intact, measured_columns, session_name
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
 
 
 class _Voxels:
@@ -193,6 +197,35 @@ class TokenStore(TokenPlan):
     def subject_name(self, subject: str | int) -> str:
         """Full name of a subject; 1 and '1' stand for 'subj01'."""
         return find_subject(subject, self.subjects, "the token store")
+
+    def mask(self, subject: str | int) -> "Nifti1Image":
+        """A subject's mask on its own grid."""
+        import nibabel
+
+        name = self.subject_name(subject)
+        with _reading(self.folder / f"{name}_mask.nii.gz"):
+            return nibabel.load(self.folder / f"{name}_mask.nii.gz")
+
+    def measured(self, subject: str | int) -> np.ndarray:
+        """Which stored voxels lie in a subject's own mask, bool (V,).
+
+        The others carry the values around it, nothing, or what other subjects measured, see `PatchPlan.off_mask`.
+
+        Examples
+        --------
+        >>> measured = run.store.measured(subject=1)
+        >>> measured.shape == (run.store.n_voxels,), bool(measured.any())
+        (True, True)
+        """
+        mask = np.asarray(self.mask(subject).dataobj) > 0
+        return measured_columns(mask, self.target, self.region)
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """Where the stored voxels lie in the common space, mm, shape (V, 3)."""
+        first = self.mask(self.subjects[0])
+        edges = np.linalg.norm(first.affine[:3, :3], axis=0) * first.shape / self.target
+        return np.stack(np.unravel_index(self.region, self.target), -1) * edges
 
     def voxels(
         self, subject: str | int, rows: Sequence[int] | np.ndarray | None = None

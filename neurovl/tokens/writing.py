@@ -155,6 +155,11 @@ def own_columns(
     """
     if off_mask != "own":
         return np.ones(len(region), bool)
+    return measured_columns(mask, target, region)
+
+
+def measured_columns(mask: np.ndarray, target: tuple[int, ...], region: np.ndarray) -> np.ndarray:
+    """Which voxels of the region lie in a subject's resized mask, bool (V,); see `own_columns`."""
     inside = resize_nearest(np.asarray(mask, bool), target).ravel()[region]
     if not inside.any():
         raise DataError(
