@@ -5,7 +5,6 @@ The defaults are the paper's where it states them. How profiles are read is in `
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 
 
@@ -248,7 +247,9 @@ class Compute:
 
     def at_a_time(self) -> int:
         """How many processes work at the same time."""
-        return self.processes or os.cpu_count() or 1
+        from joblib import cpu_count  # counts the cores that this process may use
+
+        return self.processes or cpu_count()
 
 
 @dataclass(frozen=True)
