@@ -45,27 +45,25 @@ def other_programs(n: int) -> Iterator[None]:
             program.wait()
 
 
-def reproduce(profile: str, cores: list[int]) -> dict[str, float]:
-    """Seconds of each stage of a reproduction in an empty folder, of notebooks and book, and of the whole."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "neurovl", "reproduce", "--profile", profile]
-        start = time.perf_counter()
-        with subprocess.Popen(
-            [*command, "--out", f"{folder}/run"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        ) as process:
-            seconds, scored, last = {}, start, ""
-            for line in process.stdout:
-                last = line.strip() or last
-                if match := DONE.match(last):
-                    seconds[match[1]] = float(match[2])
-                    scored = time.perf_counter()
-        if process.returncode:
-            sys.exit(f"neurovl reproduce failed: {last}")
-        ended = time.perf_counter()
+def stages_of(command: list[str], cores: list[int]) -> dict[str, float]:
+    """Seconds of each stage that a command reports, of what comes after the last, and of the whole."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    ) as process:
+        seconds, scored, last = {}, start, ""
+        for line in process.stdout:
+            last = line.strip() or last
+            if match := DONE.match(last):
+                seconds[match[1]] = float(match[2])
+                scored = time.perf_counter()
+    if process.returncode:
+        sys.exit(f"{' '.join(command[2:4])} failed: {last}")
+    ended = time.perf_counter()
     return seconds | {"notebooks and book": ended - scored, "the whole": ended - start}
 
 
@@ -77,8 +75,11 @@ def main(arguments: list[str] | None = None) -> None:
     settings = parser.parse_args(arguments)
     columns = {}
     for way in settings.ways:
-        with other_programs(len(CORES) if way == "busy" else 0):
-            columns[WAYS[way]] = reproduce(settings.profile, CORES[: 1 if way == "one" else None])
+        beside = other_programs(len(CORES) if way == "busy" else 0)
+        with beside, tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "neurovl", "reproduce", "--profile", settings.profile]
+            command += ["--out", f"{folder}/run"]
+            columns[WAYS[way]] = stages_of(command, CORES[: 1 if way == "one" else None])
         print(f"{WAYS[way]}: {columns[WAYS[way]]['the whole']:.0f} s")
     table = pd.DataFrame(columns).round(1)
     named = {"device": f"{processor()}, {settings.profile}", "date": time.strftime("%Y-%m-%d")}

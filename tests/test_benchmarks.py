@@ -1,6 +1,7 @@
 """The encoder's benchmark compares like with like, counts operations rightly, and keeps what other devices measured."""
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -226,3 +227,21 @@ def test_committed_record_says_what_its_numbers_say():
     compared = rows[rows["ours is"].notna() & rows.target.notna()]
     wanted = compared.target.str.removeprefix("≥ ").astype(float)
     assert len(compared) and ((compared["ours is"] >= wanted) == (compared.met == "yes")).all()
+
+
+def test_stages_of_a_reproduction_are_timed_on_the_cores_it_may_use(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import reproduce
+
+    said = "import os, time; print('tokens: done in 2.5 s\\nencoders/p4: done in 41.0 s', flush=True)\n"
+    said += (
+        "time.sleep(0.5); print(f'cores: done in {len(os.sched_getaffinity(0))}.0 s', flush=True)\n"
+    )
+    said += "time.sleep(1)"
+    seconds = reproduce.stages_of([sys.executable, "-c", said], reproduce.CORES[:1])
+    after, whole = seconds.pop("notebooks and book"), seconds.pop("the whole")
+    assert seconds == {"tokens": 2.5, "encoders/p4": 41.0, "cores": 1.0}
+    assert 0.9 < after < whole - 0.4
+    with pytest.raises(SystemExit, match="failed: no disk"):
+        ends = [sys.executable, "-c", "import sys; print('no disk'); sys.exit(1)"]
+        reproduce.stages_of(ends, reproduce.CORES)
