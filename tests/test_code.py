@@ -77,7 +77,7 @@ def test_comments_docstrings_and_annotations_change_nothing(elsewhere, file):
     "file, old, new, stages",
     [
         ("evaluation/claims.py", "def claims(images", "def claims(pictures, images", {"results"}),
-        ("metrics/images.py", "def pixcorr(", "def pixcorr(extra, ", {"results"}),
+        ("metrics/images.py", "def _pixcorr(", "def _pixcorr(extra, ", {"results"}),
         (
             "language/model.py",
             "use_cache=True",

@@ -356,15 +356,7 @@ class BrainLLM(nn.Module):
             projector = Projector(config["brain_width"], config["llm_width"])
             projector.load_state_dict(load_file(directory / "projector.safetensors"))
             model, tokenizer = llm or load_llm(str(directory / "llm"), device)
-        except (
-            MissingError,
-            SafetensorError,
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            RuntimeError,
-        ) as problem:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as problem:
             raise DataError(
                 f"{directory} cannot be read ({str(problem).splitlines()[0][:120]}), expected the folder that "
                 "BrainLLM.save_pretrained writes; remove it and train it again: neurovl train llm --run RUN"
