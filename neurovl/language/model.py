@@ -138,9 +138,8 @@ class BrainLLM(nn.Module):
     ) -> Tensor:
         """The loss of encoded dialogues, padded on the right; `loss` says what comes in."""
         lengths = attention_mask.sum(1)
-        order = lengths.argsort()
         total = self.projector.first.weight.new_zeros((), dtype=torch.float32)
-        for rows in order.split(ROWS_TOGETHER):
+        for rows in lengths.argsort().split(ROWS_TOGETHER):
             part = slice(int(lengths[rows].max()))
             ids, wanted = (t[rows, part].to(self.device) for t in (input_ids, labels))
             total = total + self._summed_loss(hidden[rows], ids, wanted)
@@ -148,9 +147,8 @@ class BrainLLM(nn.Module):
 
     def _summed_loss(self, hidden: Tensor, input_ids: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the answers' tokens, summed over some dialogues that are padded on the right."""
-        wanted = labels[:, 1:]
         # Scores are computed only at places that answer somewhere: most of a dialogue is prompt.
-        places = (wanted != IGNORED).any(0).nonzero()[:, 0]
+        places = (labels[:, 1:] != IGNORED).any(0).nonzero()[:, 0]
         out = self.llm(
             inputs_embeds=self.embed(input_ids, hidden),
             # Without a mask: none attends to what comes later, and padding comes last.
@@ -159,7 +157,7 @@ class BrainLLM(nn.Module):
         )
         return nn.functional.cross_entropy(
             out.logits.flatten(0, 1).float(),
-            wanted[:, places].flatten(),
+            labels[:, places + 1].flatten(),
             ignore_index=IGNORED,
             reduction="sum",
         )
