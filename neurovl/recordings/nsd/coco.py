@@ -6,7 +6,6 @@ and instances of 2017 are kept.
 """
 
 import logging
-import os
 import shutil
 import threading
 import zipfile
@@ -18,6 +17,7 @@ from neurovl.download.checksums import Manifest, examine
 from neurovl.download.engine import AGAIN, Item, disk_error
 from neurovl.download.servers import Refused, Settings, Web, insist
 from neurovl.errors import DataError, MissingError
+from neurovl.files import replacing
 from neurovl.recordings.nsd.stimuli import STIMULI
 
 logger = logging.getLogger(__name__)
@@ -108,12 +108,5 @@ def unpack_coco(item: Item, root: Path, manifest: Manifest) -> None:
 
 def _extract(content: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
     """Write a member beside, compare its CRC, and give it its name."""
-    part = target.with_name(f".{target.name}.part")
-    try:
-        with content.open(member) as source, open(part, "wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)  # raises BadZipFile if the CRC is another
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(target) as part, content.open(member) as source, open(part, "wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)  # raises BadZipFile if the CRC is another
