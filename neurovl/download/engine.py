@@ -204,8 +204,6 @@ class Transfer:
         self.unchecked: list[str] = []  # names of files whose checksum could not be compared
         self._refused: list[str] = []  # why files cannot be had
         self._again: list[tuple[Item, str]] = []  # files that came wrong, and in what way
-        self._stop = threading.Event()
-        self._moved: Callable[[int], object] = lambda n_bytes: None
 
     def check(self, items: list[Item]) -> list[Item]:
         """Read the items whose state is ``check``; the broken ones come back as ``fetch``."""
@@ -213,7 +211,7 @@ class Transfer:
 
         def one(item: Item) -> None:
             path, expected = self.root / item.name, item.remote.checksum
-            finding = self._examine(item, path, self._moved)
+            finding = self._examine(item, path, count=True)
             before = self.manifest.sha256(item.name, item.remote.etag)
             if finding.whole is None and before not in (None, finding.sha256):
                 finding, expected = replace(finding, whole=False, came=finding.sha256), before
@@ -261,14 +259,9 @@ class Transfer:
         if not tasks:
             return
         self._stop = threading.Event()
-        with tqdm(total=n_bytes, desc=what, unit="B", unit_scale=True, disable=None) as bar:
-            self._moved = bar.update
-            try:
-                work_off(tasks, self.settings.jobs, self._stop)
-            except NeurovlError:
-                raise
-            except OSError as problem:  # the servers' own errors come as `Broken`
-                raise disk_error(problem, self.root) from problem
+        form = {"unit": "B", "unit_scale": True, "disable": None}
+        with tqdm(desc=what, total=n_bytes, **form) as self._bar, disk_errors(self.root):
+            work_off(tasks, self.settings.jobs, self._stop)
 
     def _ranges(self, item: Item) -> list[Callable[[], None]]:
         """Tasks that bring a file; the last that ends checks it and gives it its name."""
@@ -286,9 +279,8 @@ class Transfer:
             began = at
             try:
                 for block in item.server.read(item.remote, at, stop):
-                    self._go_on()
+                    self._go_on(len(block))
                     at = _write(descriptor, block[: stop - at], at)
-                    self._moved(len(block))
                 if at < stop:
                     raise Broken(f"the body ended after {at - start} of {stop - start} bytes")
             except Broken as problem:
@@ -348,19 +340,13 @@ class Transfer:
     def _insist(self, item: Item, attempt: Callable) -> Any:
         return insist(attempt, item.name, self.settings, self._stop)
 
-    def _examine(
-        self, item: Item, path: Path, tick: Callable[[int], object] | None = None
-    ) -> Finding:
+    def _examine(self, item: Item, path: Path, count: bool = False) -> Finding:
         def ask() -> int | None:
-            try:
+            with contextlib.suppress(Changed, Refused):  # without it, usual sizes are tried
                 return self._insist(item, partial(item.server.part_size, item.remote))
-            except (Changed, Refused):  # without it, usual sizes are tried
-                return None
 
         def read(n_bytes: int) -> None:
-            self._go_on()
-            if tick is not None:
-                tick(n_bytes)
+            self._go_on(n_bytes * count)
 
         return examine(path, item.remote.size, item.remote.checksum, ask, read)
 
@@ -371,9 +357,11 @@ class Transfer:
         if finding.whole is None:
             self.unchecked.append(item.name)
 
-    def _go_on(self) -> None:
+    def _go_on(self, n_bytes: int) -> None:
+        """Show bytes that are done, unless nothing is to go on."""
         if self._stop.is_set():
             raise Stopped
+        self._bar.update(n_bytes)  # by several threads: it is shown, nothing more
 
 
 def _write(descriptor: int, block: bytes, at: int) -> int:
@@ -384,12 +372,20 @@ def _write(descriptor: int, block: bytes, at: int) -> int:
     return at
 
 
-def disk_error(problem: OSError, root: Path) -> NeurovlError:
-    """What to tell the user when a file could not be written or read."""
-    if problem.errno in FULL:
-        return MissingError(
-            f"the disk of {root} is full ({readable(free_bytes(root))} free): free some space and "
-            f"{AGAIN}"
-        )
-    where = problem.filename or root
-    return MissingError(f"{where} cannot be written or read ({problem.strerror}): {AGAIN}")
+@contextlib.contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Tell the user when a file could not be written or read; servers' own errors come as `Broken`."""
+    try:
+        yield
+    except NeurovlError:
+        raise
+    except OSError as problem:
+        if problem.errno in FULL:
+            raise MissingError(
+                f"the disk of {root} is full ({readable(free_bytes(root))} free): free some space and "
+                f"{AGAIN}"
+            ) from problem
+        where = problem.filename or root
+        raise MissingError(
+            f"{where} cannot be written or read ({problem.strerror}): {AGAIN}"
+        ) from problem
