@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Let one process at a time into the body; another one waits, and says so once.
+def exclusive(path: Path, what: str, refusal: Exception | None = None) -> Iterator[None]:
+    """Let one process at a time into the body; another one waits, and says so once, or is refused.
 
     The lock is the file ``.NAME.lock`` beside `path`, so that `path` itself may be replaced. It ends
     with its process, even one that is killed. Where there are no locks the body runs without.
@@ -30,9 +30,11 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         The folder or file that the body writes; its parent is made where it is not there.
     what
         What that is in words, ``waiting for another process that writes WHAT``.
+    refusal
+        Raised where another process is in, instead of waiting.
     """
     file = Path(path).with_name(f".{Path(path).name}.lock")
-    lock = _acquire(file, what)
+    lock = _acquire(file, what, refusal)
     try:
         yield
     finally:
@@ -43,7 +45,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
             os.close(lock)
 
 
-def _acquire(file: Path, what: str) -> int | None:
+def _acquire(file: Path, what: str, refusal: Exception | None) -> int | None:
     """Return the descriptor of the locked file; None where there are no locks."""
     if fcntl is None:
         logger.debug("this platform has no locks")
@@ -60,6 +62,8 @@ def _acquire(file: Path, what: str) -> int | None:
             unless_held.callback(os.close, lock)
             try:
                 if not _is_free(lock):
+                    if refusal is not None:
+                        raise refusal
                     if not said:
                         logger.info("waiting for another process that writes %s", what)
                     said = True

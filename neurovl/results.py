@@ -5,13 +5,13 @@ Leaves out computing any score (metrics) and choosing what to compare (pipeline)
 
 import functools
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neurovl.errors import DataError, MissingError
+from neurovl.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,9 +178,8 @@ def _write_table(records: Iterable, kind: type, path: Path | str, order: list[st
         first = ", ".join(filter(None, table.loc[double.idxmax(), order]))
         raise DataError(f"two rows for {first}, expected one: drop the older one")
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
     return path
 
 

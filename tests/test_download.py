@@ -18,6 +18,7 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
+import requests
 from fault_server import Fault, FaultProxy
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
@@ -118,22 +119,6 @@ class World:
         return plan_nsd(root, subjects, sessions, **options)
 
 
-@pytest.mark.parametrize("hidden", ["boto3", "botocore"])
-def test_without_its_packages_a_bucket_names_the_extra(hidden, monkeypatch):
-    monkeypatch.setitem(sys.modules, hidden, None)
-    with pytest.raises(MissingError, match=rf"{hidden} .*pip install 'neurovl\[download\]'"):
-        Bucket(NSD, "us-east-2", None, QUICK)
-
-
-def test_a_web_server_needs_no_package_for_s3(monkeypatch):
-    monkeypatch.setitem(sys.modules, "boto3", None)
-    monkeypatch.setitem(sys.modules, "botocore", None)
-    with pytest.raises(Broken):
-        Web(QUICK).head("http://127.0.0.1:9/nothing")  # nobody listens there
-    with pytest.raises(Refused):
-        Web(QUICK).head("no address")
-
-
 @pytest.fixture(scope="module")
 def servers():
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -202,6 +187,38 @@ def test_all_that_was_asked_for_comes_whole(world, tmp_path, caplog):
     assert {item.state for item in again.items} == {"there"}
     fetch_plan(again)
     assert world.proxy.seen == []  # a second call asks for no body
+
+
+def test_no_package_for_s3_is_needed(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    assert world.bring(tmp_path).read_bytes() == CONTENT[LARGE]
+    with pytest.raises(Broken):
+        Web(QUICK).head("http://127.0.0.1:9/nothing")  # nobody listens there
+    with pytest.raises(Refused):
+        Web(QUICK).head("no address")
+
+
+def test_an_empty_file(world, tmp_path):
+    world.put("empty", b"")
+    assert world.bring(tmp_path, "empty").read_bytes() == b"" and leftovers(tmp_path) == []
+
+
+def test_a_list_of_several_pages(world, monkeypatch):
+    send = requests.Session.request
+
+    def by_twos(session, method, url, **options):
+        options["params"] = {**options["params"], "max-keys": "2"}
+        return send(session, method, url, **options)
+
+    monkeypatch.setattr(requests.Session, "request", by_twos)
+    folder = "nsddata/ppdata/subj01/func1pt8mm/roi/"
+    found = Bucket(NSD, "us-east-2", world.proxy.url, QUICK).list(folder)
+    expected = {key: content for key, content in CONTENT.items() if key.startswith(folder)}
+    assert len(expected) > 4
+    assert {key: (one.size, one.checksum) for key, one in found.items()} == {
+        key: (len(content), hashlib.md5(content).hexdigest()) for key, content in expected.items()
+    }
 
 
 def test_what_arrives_is_readable(world, tiny_nsd, tmp_path):
@@ -602,12 +619,26 @@ def test_no_credentials_are_looked_for(world, tmp_path):
     assert headers & {"authorization", "x-amz-security-token", "x-amz-date"} == set()
 
 
-def test_the_bucket_is_the_public_one_whatever_is_configured(monkeypatch):
+def test_the_bucket_is_the_public_one_whatever_is_configured(tmp_path, monkeypatch):
+    host = "natural-scenes-dataset.s3.us-east-2.amazonaws.com"
+    (tmp_path / "netrc").write_text(f"machine {host} login user password hidden")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    client = Bucket(NSD, "us-east-2", None, QUICK)._client
-    url = client.generate_presigned_url("get_object", Params={"Bucket": NSD, "Key": "a/b"})
-    assert url == "https://natural-scenes-dataset.s3.us-east-2.amazonaws.com/a/b"  # not signed
+    asked = []
+
+    def send(adapter, request, **options):
+        asked.append(request)
+        raise requests.ConnectionError("no network in this test")
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    bucket = Bucket(NSD, "us-east-2", None, QUICK)
+    for ask in (bucket.head, bucket.list):
+        with pytest.raises(Broken, match="no network"):
+            ask("a/b c/")
+    query = "list-type=2&prefix=a%2Fb+c%2F&delimiter=%2F"
+    assert [one.url for one in asked] == [f"https://{host}/a/b%20c/", f"https://{host}/?{query}"]
+    assert not any("Authorization" in one.headers for one in asked)
 
 
 def command(world, *arguments):

@@ -146,7 +146,7 @@ def test_only_what_is_missing_is_made_again(data, store, tmp_path):
         (tmp_path / name).write_bytes(content)
     lost = tmp_path / "subj02" / "session01.json"
     lost.unlink()
-    (tmp_path / "subj01" / ".session01.npy.123.part").write_bytes(b"half")
+    (tmp_path / "subj01" / ".part-123-session01.npy").write_bytes(b"half")
     again = counted(data)
     write_store(again, tmp_path, patches=[5, 4], off_mask="zero")
     assert again.read == [("subj02", 1)]

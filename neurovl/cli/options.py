@@ -1,7 +1,6 @@
 """The apps, and the options that several verbs share."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 
 from neurovl.errors import ConfigError, NeurovlError
+from neurovl.files import replacing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,9 +72,5 @@ def output(path: Path, endings: tuple[str, ...]) -> Iterator[Path]:
             f"--out is {path}, expected a file that ends in {' or '.join(endings)} in a folder that is there: choose "
             "another name"
         )
-    beside = path.with_name(f".{path.name}")
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as part:
+        yield part

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 SHOWN = ("torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "nilearn")
 EXTRAS = {
     "explore": "neurovl explore",
-    "download": "neurovl download nsd",
     "java": "METEOR and SPICE where the machine has no Java",
     "trackers": "trackers: [tensorboard] of a profile",
 }  # what each is for

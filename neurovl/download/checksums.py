@@ -9,12 +9,13 @@ import hashlib
 import json
 import logging
 import math
-import os
 import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from neurovl.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -73,59 +74,47 @@ def examine(
     form = re.fullmatch(r"[0-9a-f]{32}(?:-(\d+))?", checksum)
     known, sizes = None, []
     if form and form[1]:
-        n_parts = int(form[1])
         known = part_size()
-        sizes = possible_parts(size, n_parts) if known is None else [known]
-        if known and math.ceil(size / known) != n_parts:
+        sizes = possible_parts(size, int(form[1])) if known is None else [known]
+        if known and math.ceil(size / known) != int(form[1]):
             known, sizes = None, []  # parts of unlike sizes
-    kinds = ["sha256"] + (["md5"] if form and not form[1] else [])
-    whole = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
-    parts = {one: _Parts(one) for one in sizes}
-    length = 0
+    elif form:
+        sizes = [max(size, 1)]
+    sha256, length = hashlib.sha256(), 0
+    parts: dict[int, list] = {one: [] for one in sizes}
     with open(path, "rb", buffering=0) as file:
         while block := file.read(BLOCK):
-            for one in (*whole.values(), *parts.values()):
-                one.update(block)
+            sha256.update(block)
+            for one, md5s in parts.items():
+                _update(md5s, one, length, memoryview(block))
             length += len(block)
             tick(len(block))
-    sha256 = whole["sha256"].hexdigest()
     if length != size:
-        return Finding(False, sha256, f"{length} bytes")
-    if "md5" in whole:
-        came = whole["md5"].hexdigest()
-        return Finding(came == checksum, sha256, came)
-    came = [one.hexdigest() for one in parts.values()]
+        return Finding(False, sha256.hexdigest(), f"{length} bytes")
+    came = [_joined(md5s, bool(form[1])) for md5s in parts.values()]
     if checksum in came:
-        return Finding(True, sha256, checksum)
-    return Finding(False if known else None, sha256, came[0] if came else "")
+        return Finding(True, sha256.hexdigest(), checksum)
+    sure = bool(known) or (form is not None and not form[1])
+    return Finding(False if sure else None, sha256.hexdigest(), came[0] if came else "")
 
 
-class _Parts:
-    """The ETag of an upload in parts of one size."""
+def _update(md5s: list, size: int, at: int, block: memoryview) -> None:
+    """Take a block that begins at `at` into the md5 of every part of `size` bytes that it touches."""
+    while block:
+        if at % size == 0:
+            md5s.append(hashlib.md5(usedforsecurity=False))
+        step = min(len(block), size - at % size)
+        md5s[-1].update(block[:step])
+        block, at = block[step:], at + step
 
-    def __init__(self, size: int) -> None:
-        self._size, self._digests, self._filled = size, [], 0
-        self._part = hashlib.md5(usedforsecurity=False)
 
-    def update(self, block: bytes) -> None:
-        view = memoryview(block)
-        while view:
-            if self._filled == self._size:
-                self._close_part()
-            step = min(len(view), self._size - self._filled)
-            self._part.update(view[:step])
-            self._filled += step
-            view = view[step:]
-
-    def _close_part(self) -> None:
-        self._digests.append(self._part.digest())
-        self._part, self._filled = hashlib.md5(usedforsecurity=False), 0
-
-    def hexdigest(self) -> str:
-        if self._filled or not self._digests:
-            self._close_part()
-        total = hashlib.md5(b"".join(self._digests), usedforsecurity=False)
-        return f"{total.hexdigest()}-{len(self._digests)}"
+def _joined(md5s: list, in_parts: bool) -> str:
+    """The ETag of a file, from the md5 of its parts."""
+    md5s = md5s or [hashlib.md5(usedforsecurity=False)]
+    if not in_parts:
+        return md5s[0].hexdigest()
+    total = hashlib.md5(b"".join(one.digest() for one in md5s), usedforsecurity=False)
+    return f"{total.hexdigest()}-{len(md5s)}"
 
 
 class Manifest:
@@ -184,15 +173,5 @@ class Manifest:
 
     def _write(self) -> None:
         files = dict(sorted(self.files.items()))
-        text = json.dumps({"version": 1, "files": files}, indent=1) + "\n"
-        write_whole(self.root / MANIFEST, text.encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file beside and rename it, so that it is never seen in part."""
-    part = path.with_name(f".{path.name.lstrip('.')}.new")
-    with open(part, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+        with replacing(self.root / MANIFEST) as part:
+            part.write_text(json.dumps({"version": 1, "files": files}, indent=1) + "\n")

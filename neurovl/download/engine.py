@@ -10,13 +10,16 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 from neurovl.download.checksums import Finding, Manifest, examine
-from neurovl.download.crew import Crew
 from neurovl.download.partfile import PartFile, bytes_on_disk
 from neurovl.download.servers import (
     Broken,
@@ -25,21 +28,20 @@ from neurovl.download.servers import (
     Refused,
     Remote,
     Settings,
+    Stopped,
     Web,
     insist,
 )
 from neurovl.errors import ConfigError, DataError, MissingError, NeurovlError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock: there two transfers into one folder are the user's care
-    fcntl = None
+from neurovl.locks import exclusive
 
 logger = logging.getLogger(__name__)
 
 AGAIN = "run the same command again, it goes on where it stopped"
 TRIES = 2  # times that a file is fetched whole before a wrong checksum is an error
 FULL = (errno.ENOSPC, errno.EDQUOT)
+PAUSE = 0.05  # seconds between two looks at whether all is done
+PATIENCE = 2.0  # seconds that a thread gets to end by itself
 
 
 @dataclass(frozen=True)
@@ -140,24 +142,51 @@ def sole_writer(root: Path) -> Iterator[None]:
     """Make `root` and keep other transfers out of it meanwhile."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(root, os.O_RDONLY)
     except OSError as problem:
         raise ConfigError(
             f"{root} cannot be made or opened as a folder ({problem.strerror}): name another"
         ) from problem
-    try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as problem:
-                raise ConfigError(
-                    f"another download is writing to {root}: wait until it ends, or end it"
-                ) from problem
-            except OSError:  # some network disks lock no folder
-                logger.debug("%s cannot be locked", root)
+    busy = ConfigError(f"another download is writing to {root}: wait until it ends, or end it")
+    with exclusive(root / "download", str(root), busy):
         yield
-    finally:
-        os.close(handle)
+
+
+def work_off(tasks: list[Callable[[], None]], jobs: int, stop: threading.Event) -> None:
+    """Do tasks in a few threads; the first error, or Ctrl-C, ends all within seconds.
+
+    The threads of this pool are daemons, those of `concurrent.futures` are not: one that waits for a
+    server which does not answer is left behind and does not keep the process alive.
+
+    Parameters
+    ----------
+    tasks : list of callable
+    jobs : int
+    stop : threading.Event
+        Set when no task is to go on; tasks look at it and raise `Stopped`.
+    """
+    problems: list[BaseException] = []
+
+    def do(task: Callable[[], None]) -> None:
+        try:
+            if not stop.is_set():
+                task()
+        except Stopped:
+            pass
+        except BaseException as problem:
+            problems.append(problem)
+            stop.set()
+
+    with ThreadPool(jobs) as pool:
+        done = pool.map_async(do, tasks, chunksize=1)
+        try:
+            # Asleep, not waiting for a lock: Ctrl-C while a lock is taken again would leave it untaken.
+            while not (done.ready() or stop.is_set()):
+                time.sleep(PAUSE)
+        finally:
+            stop.set()
+            done.wait(PATIENCE)
+    if problems:
+        raise problems[0]
 
 
 class Transfer:
@@ -173,22 +202,19 @@ class Transfer:
     def __init__(self, root: Path, manifest: Manifest, settings: Settings) -> None:
         self.root, self.manifest, self.settings = root, manifest, settings
         self.unchecked: list[str] = []  # names of files whose checksum could not be compared
-        self._failed: list[str] = []
-        self._tries: dict[str, int] = {}
-        self._parts: list[PartFile] = []
-        self._crew, self._bytes = Crew(settings.jobs), 0  # the bytes are shown, nothing more
+        self._refused: list[str] = []  # why files cannot be had
+        self._again: list[tuple[Item, str]] = []  # files that came wrong, and in what way
 
     def check(self, items: list[Item]) -> list[Item]:
         """Read the items whose state is ``check``; the broken ones come back as ``fetch``."""
-        broken: dict[str, Item] = {}
+        read: dict[str, Item] = {}
 
         def one(item: Item) -> None:
             path, expected = self.root / item.name, item.remote.checksum
-            finding = self._examine(item, path)
+            finding = self._examine(item, path, count=True)
             before = self.manifest.sha256(item.name, item.remote.etag)
             if finding.whole is None and before not in (None, finding.sha256):
-                finding = replace(finding, whole=False, came=finding.sha256)
-                expected = before
+                finding, expected = replace(finding, whole=False, came=finding.sha256), before
             if finding.whole is False:
                 logger.warning(
                     "%s is broken: its checksum is %s, expected %s; it is fetched again",
@@ -197,20 +223,17 @@ class Transfer:
                     expected,
                 )
                 left = bytes_on_disk(path, item.remote)
-                broken[item.name] = replace(item, state="fetch", on_disk=left)
+                read[item.name] = replace(item, state="fetch", on_disk=left)
             else:
                 self._record(item, finding)
+                read[item.name] = replace(item, state="there")
 
         todo = [item for item in items if item.state == "check"]
         self._run("checking", sum(i.remote.size for i in todo), [partial(one, i) for i in todo])
-        done = {item.name for item in todo} - set(broken)
-        return [
-            broken.get(item.name, replace(item, state="there") if item.name in done else item)
-            for item in items
-        ]
+        return [read.get(item.name, item) for item in items]
 
     def fetch(self, items: list[Item]) -> None:
-        """Fetch the items whose state is ``fetch``.
+        """Fetch the items whose state is ``fetch``; what comes wrong is fetched again after the others.
 
         Raises
         ------
@@ -220,135 +243,112 @@ class Transfer:
             If a file comes with a wrong checksum, or changes on the server, again and again.
         """
         todo = [item for item in items if item.state == "fetch"]
-        self._run("fetching", sum(i.missing for i in todo), [partial(self._begin, i) for i in todo])
-        if self._failed:
-            more = f" (and {len(self._failed) - 1} more files)" if len(self._failed) > 1 else ""
-            raise DataError(f"{self._failed[0]}{more}: {AGAIN}")
+        for _ in range(TRIES):
+            self._again = []
+            tasks = [task for item in todo for task in self._ranges(item)]
+            self._run("fetching", sum(item.missing for item in todo), tasks)
+            todo = [item for item, _ in self._again]
+        wrong = [f"{why}, {TRIES} times; nothing of it was kept" for _, why in self._again]
+        if failed := self._refused + wrong:
+            more = f" (and {len(failed) - 1} more files)" if len(failed) > 1 else ""
+            raise DataError(f"{failed[0]}{more}: {AGAIN}")
 
-    def _run(self, what: str, n_bytes: int, tasks: list) -> None:
+    def _run(self, what: str, n_bytes: int, tasks: list[Callable[[], None]]) -> None:
         from tqdm.auto import tqdm
 
         if not tasks:
             return
-        self._crew, self._bytes = Crew(self.settings.jobs), 0
-        self._crew.add(*tasks)
-        with tqdm(total=n_bytes, desc=what, unit="B", unit_scale=True, disable=None) as bar:
-            try:
-                self._crew.run(lambda: bar.update(self._bytes - bar.n))
-            except NeurovlError:
-                raise
-            except OSError as problem:  # the servers' own errors come as `Broken`
-                raise disk_error(problem, self.root) from problem
-            finally:
-                for part in self._parts:
-                    part.close()
-                self._parts.clear()
+        self._stop = threading.Event()
+        form = {"unit": "B", "unit_scale": True, "disable": None}
+        with tqdm(desc=what, total=n_bytes, **form) as self._bar, disk_errors(self.root):
+            work_off(tasks, self.settings.jobs, self._stop)
 
-    def _begin(self, item: Item) -> None:
+    def _ranges(self, item: Item) -> list[Callable[[], None]]:
+        """Tasks that bring a file; the last that ends checks it and gives it its name."""
         part = PartFile(self.root / item.name, item.remote, self.settings.chunk)
-        self._parts.append(part)
         ranges = [partial(self._range, item, part, number) for number in part.missing()]
-        self._crew.add(*ranges or [partial(self._finish, item, part)], first=True)
+        return ranges or [partial(self._finish, item, part)]
 
     def _range(self, item: Item, part: PartFile, number: int) -> None:
         """Fetch one range, and end the file if it was the last."""
-        (start, stop), have = part.span(number), 0
-        descriptor = part.descriptor()
+        (start, stop), descriptor = part.span(number), part.descriptor()
+        at = start
 
         def attempt() -> None:
-            nonlocal have
-            began = have
+            nonlocal at
+            began = at
             try:
-                for block in item.server.read(item.remote, start + have, stop):
-                    self._crew.check()
-                    _write(descriptor, block[: stop - start - have], start + have)
-                    step = min(len(block), stop - start - have)
-                    have += step
-                    self._bytes += step
-                if start + have < stop:
-                    raise Broken(f"the body ended after {have} of {stop - start} bytes")
+                for block in item.server.read(item.remote, at, stop):
+                    self._go_on(len(block))
+                    at = _write(descriptor, block[: stop - at], at)
+                if at < stop:
+                    raise Broken(f"the body ended after {at - start} of {stop - start} bytes")
             except Broken as problem:
-                problem.moved = have > began
+                problem.moved = at > began
                 raise
 
         try:
-            insist(attempt, item.name, self.settings, self._crew.stop)
-            last = part.complete(number, descriptor)
+            self._insist(item, attempt)
+            whole = part.complete(number, descriptor)
         except Changed:
-            self._restart(item, part)
-            return
+            if part.discard():  # no other thread has seen it yet
+                self._begin_anew(item)
         except Refused as problem:
-            self._give_up(part, f"{item.name} cannot be had from {item.server} ({problem})")
-            return
+            if part.close():
+                self._refuse(item, problem)
+        else:
+            if whole:
+                self._finish(item, part)
         finally:
             os.close(descriptor)
-        if last:
-            self._finish(item, part)
 
     def _finish(self, item: Item, part: PartFile) -> None:
         """Give a file that is all there its name if its checksum is right."""
-        finding = self._examine(item, part.path, count=False)
+        os.close(part.descriptor())  # begun, though it may have no byte
+        finding = self._examine(item, part.path)
         if finding.whole is not False:
             part.publish()
             self._record(item, finding)
             return
-        text = (
-            f"{item.name} came with the checksum {finding.came}, expected {item.remote.checksum} "
-            f"({item.server})"
-        )
         part.discard()
-        if self._spent(item):
-            self._give_up(part, f"{text}, {TRIES} times; nothing of it was kept")
-        else:
-            logger.warning("%s: it is fetched again", text)
-            self._bytes -= item.remote.size
-            self._crew.add(partial(self._begin, replace(item, on_disk=0)), first=True)
+        self._once_more(
+            replace(item, on_disk=0),
+            f"{item.name} came with the checksum {finding.came}, expected {item.remote.checksum} "
+            f"({item.server})",
+        )
 
-    def _restart(self, item: Item, part: PartFile) -> None:
-        """Begin anew with the version that is on the server now; only the first thread to see it."""
-        if not part.discard():
-            return
-        if self._spent(item):
-            self._give_up(part, f"{item.name} changes on {item.server} while it is fetched")
-            return
-        logger.warning("%s has changed on %s: it is begun anew", item.name, item.server)
-        head = partial(item.server.head, item.remote.key)
+    def _begin_anew(self, item: Item) -> None:
+        """Take the version that is on the server now."""
+        logger.warning("%s has changed on %s", item.name, item.server)
+        head = partial(item.server.head, item.remote.key, item.remote.checksum)
         try:
-            remote = insist(head, item.name, self.settings, self._crew.stop)
+            newest = replace(item, remote=self._insist(item, head), on_disk=0)
         except Refused as problem:
-            self._give_up(part, f"{item.name} cannot be had from {item.server} ({problem})")
-            return
-        remote = replace(remote, checksum=remote.checksum or item.remote.checksum)
-        self._crew.add(partial(self._begin, replace(item, remote=remote, on_disk=0)), first=True)
+            self._refuse(item, problem)
+        else:
+            self._once_more(newest, f"{item.name} changes on {item.server} while it is fetched")
 
-    def _spent(self, item: Item) -> bool:
-        self._tries[item.name] = self._tries.get(item.name, 0) + 1
-        return self._tries[item.name] >= TRIES
+    def _once_more(self, item: Item, why: str) -> None:
+        logger.warning("%s: nothing of it was kept", why)
+        self._again.append((item, why))
 
-    def _give_up(self, part: PartFile, why: str) -> None:
+    def _refuse(self, item: Item, problem: Refused) -> None:
         """One file cannot be had; the others go on."""
-        part.close()
-        if why not in self._failed:
-            logger.warning("%s", why)
-            self._failed.append(why)
+        self._refused.append(f"{item.name} cannot be had from {item.server} ({problem})")
+        logger.warning("%s", self._refused[-1])
 
-    def _examine(self, item: Item, path: Path, count: bool = True) -> Finding:
+    def _insist(self, item: Item, attempt: Callable) -> Any:
+        return insist(attempt, item.name, self.settings, self._stop)
+
+    def _examine(self, item: Item, path: Path, count: bool = False) -> Finding:
         def ask() -> int | None:
-            try:
-                return insist(
-                    partial(item.server.part_size, item.remote),
-                    item.name,
-                    self.settings,
-                    self._crew.stop,
-                )
-            except (Changed, Refused):  # without it, usual sizes are tried
-                return None
+            with contextlib.suppress(Changed, Refused):  # without it, usual sizes are tried
+                return self._insist(item, partial(item.server.part_size, item.remote))
 
-        def tick(n_bytes: int) -> None:
-            self._crew.check()
-            self._bytes += n_bytes * count
+        def read(n_bytes: int) -> None:
+            self._go_on(n_bytes * count)
 
-        return examine(path, item.remote.size, item.remote.checksum, ask, tick)
+        return examine(path, item.remote.size, item.remote.checksum, ask, read)
 
     def _record(self, item: Item, finding: Finding) -> None:
         self.manifest.record(
@@ -357,20 +357,35 @@ class Transfer:
         if finding.whole is None:
             self.unchecked.append(item.name)
 
+    def _go_on(self, n_bytes: int) -> None:
+        """Show bytes that are done, unless nothing is to go on."""
+        if self._stop.is_set():
+            raise Stopped
+        self._bar.update(n_bytes)  # by several threads: it is shown, nothing more
 
-def _write(descriptor: int, block: bytes, at: int) -> None:
-    view = memoryview(block)
-    while view:
-        written = os.pwrite(descriptor, view, at)
-        view, at = view[written:], at + written
+
+def _write(descriptor: int, block: bytes, at: int) -> int:
+    """Write all of a block; the position after it."""
+    while block:
+        written = os.pwrite(descriptor, block, at)
+        block, at = block[written:], at + written
+    return at
 
 
-def disk_error(problem: OSError, root: Path) -> NeurovlError:
-    """What to tell the user when a file could not be written or read."""
-    if problem.errno in FULL:
-        return MissingError(
-            f"the disk of {root} is full ({readable(free_bytes(root))} free): free some space and "
-            f"{AGAIN}"
-        )
-    where = problem.filename or root
-    return MissingError(f"{where} cannot be written or read ({problem.strerror}): {AGAIN}")
+@contextlib.contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Tell the user when a file could not be written or read; servers' own errors come as `Broken`."""
+    try:
+        yield
+    except NeurovlError:
+        raise
+    except OSError as problem:
+        if problem.errno in FULL:
+            raise MissingError(
+                f"the disk of {root} is full ({readable(free_bytes(root))} free): free some space and "
+                f"{AGAIN}"
+            ) from problem
+        where = problem.filename or root
+        raise MissingError(
+            f"{where} cannot be written or read ({problem.strerror}): {AGAIN}"
+        ) from problem

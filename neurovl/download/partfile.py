@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from neurovl.download.servers import Remote, Stopped
+from neurovl.files import flush
 
 
 def part_path(path: Path) -> Path:
@@ -43,17 +44,13 @@ def read_journal(path: Path, remote: Remote) -> tuple[int, set[int]] | None:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    n_ranges = -(-remote.size // chunk)
     done = {int(line) for line in lines if re.fullmatch(r"\d+\n", line)}  # the last may be torn
-    return chunk, {one for one in done if one < n_ranges}
+    return chunk, {one for one in done if one * chunk < remote.size}
 
 
 def bytes_on_disk(path: Path, remote: Remote) -> int:
     """Bytes of this version that an interrupted transfer left."""
-    found = read_journal(path, remote)
-    if found is None:
-        return 0
-    chunk, done = found
+    chunk, done = read_journal(path, remote) or (0, ())
     return sum(min(chunk, remote.size - number * chunk) for number in done)
 
 
@@ -74,22 +71,10 @@ class PartFile:
 
     def __init__(self, path: Path, remote: Remote, chunk: int) -> None:
         self.final, self.path, self.remote = path, part_path(path), remote
-        self._journal_path, self._lock = journal_path(path), threading.Lock()
-        found = read_journal(path, remote)
-        if found is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for old in (self._journal_path, self.path):
-                old.unlink(missing_ok=True)
-        self.chunk, self.done = found or (chunk, set())
-        self._data = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._journal = os.open(self._journal_path, flags, 0o644)
-        if found is None:
-            os.ftruncate(self._data, remote.size)
-            head = {"size": remote.size, "etag": remote.etag, "chunk": chunk}
-            os.write(self._journal, f"{json.dumps(head)}\n".encode())
-        else:  # without a line that was cut in the middle
-            os.ftruncate(self._journal, self._journal_path.read_bytes().rfind(b"\n") + 1)
+        self._journal, self._lock = journal_path(path), threading.Lock()
+        self._begun = self._closed = False
+        self._found = read_journal(path, remote)
+        self.chunk, self.done = self._found or (chunk, set())
 
     def missing(self) -> list[int]:
         """Numbers of the ranges that are not on disk yet."""
@@ -102,55 +87,57 @@ class PartFile:
         return start, min(start + self.chunk, self.remote.size)
 
     def descriptor(self) -> int:
-        """The file, open for one thread, which closes it."""
+        """The file, begun if need be and open for one thread, which closes it."""
         with self._lock:
-            if self._data is None:
+            if self._closed:
                 raise Stopped
-            return os.dup(self._data)
+            if not self._begun:
+                self._begin()
+            return os.open(self.path, os.O_WRONLY)
+
+    def _begin(self) -> None:
+        if self._found is None:
+            self.final.parent.mkdir(parents=True, exist_ok=True)
+            self._remove()
+            with open(self.path, "wb") as file:
+                file.truncate(self.remote.size)
+            head = {"size": self.remote.size, "etag": self.remote.etag, "chunk": self.chunk}
+            self._journal.write_text(f"{json.dumps(head)}\n")
+        else:  # without a line that was cut in the middle
+            os.truncate(self._journal, self._journal.read_bytes().rfind(b"\n") + 1)
+        self._begun = True
 
     def complete(self, number: int, descriptor: int) -> bool:
         """Set down that a range is written; whether it was the last."""
         os.fsync(descriptor)
         with self._lock:
-            if self._data is None:
+            if self._closed:
                 raise Stopped
-            os.write(self._journal, f"{number}\n".encode())
+            with open(self._journal, "a") as file:
+                file.write(f"{number}\n")
             self.done.add(number)
-            return len(self.done) == -(-self.remote.size // self.chunk)
+            return not self.missing()
 
     def publish(self) -> None:
         """Give the file its final name."""
-        descriptor = self.descriptor()
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         self.close()
         os.replace(self.path, self.final)
-        self._journal_path.unlink(missing_ok=True)
-        folder = os.open(self.final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self._journal.unlink(missing_ok=True)
+        flush(self.final.parent)
 
     def discard(self) -> bool:
         """Remove all of it; False if another thread has done so, or closed it."""
-        with self._lock:
-            if self._data is None:
-                return False
-            self._close()
-            self._journal_path.unlink(missing_ok=True)
-            self.path.unlink(missing_ok=True)
-            return True
+        first = self.close()
+        if first:
+            self._remove()
+        return first
 
-    def close(self) -> None:
-        """Keep what is on disk for the next time."""
+    def close(self) -> bool:
+        """Keep what is on disk for the next time; False if another thread has closed it."""
         with self._lock:
-            self._close()
+            first, self._closed = not self._closed, True
+            return first
 
-    def _close(self) -> None:
-        for one in (self._data, self._journal):
-            if one is not None:
-                os.close(one)
-        self._data = self._journal = None
+    def _remove(self) -> None:
+        for path in (self._journal, self.path):
+            path.unlink(missing_ok=True)

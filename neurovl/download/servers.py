@@ -1,36 +1,26 @@
-"""Where files come from: a public S3 bucket without credentials, or a plain web server.
+"""Where files come from: a plain web server, or a public S3 bucket, which is one with a list.
 
-Both give the same three things: what a file is (`Remote`), its bytes from one position to another,
-and one of three errors: `Broken` (try again), `Changed` (another version is there now), `Refused`
-(trying again is useless). Nothing here writes to disk or knows a data set.
+Both say what a file is (`Remote`) and give its bytes from one position to another, or one of three
+errors: `Broken` (try again), `Changed` (another version is there now), `Refused` (trying again is
+useless). No credentials are looked for. Nothing here writes to disk or knows a data set.
 """
 
 import contextlib
-import os
 import random
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
-from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import requests
 
 from neurovl.errors import ConfigError, MissingError
 
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
-
 BLOCK = 1 << 18
-AGAIN = {
-    "RequestTimeout",
-    "SlowDown",
-    "RequestTimeTooSkewed",
-    "InternalError",
-    "ServiceUnavailable",
-}
 
 
 @dataclass(frozen=True)
@@ -86,15 +76,9 @@ class Remote:
 
 
 class Broken(Exception):
-    """The connection or the server failed: the same request may work later.
+    """The connection or the server failed: the same request may work later."""
 
-    Attributes
-    ----------
-    moved : bool
-        Whether bytes came before it broke.
-    """
-
-    moved = False
+    moved = False  # whether bytes came before it broke
 
 
 class Changed(Exception):
@@ -133,8 +117,70 @@ def insist(attempt: Callable, what: str, settings: Settings, stop: threading.Eve
                 raise Stopped from problem
 
 
-class Bucket:
-    """A public S3 bucket, read without credentials.
+class Web:
+    """Files of a web server that answers byte ranges; a file's key is its address."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._session = requests.Session()
+        self._session.auth = lambda request: request  # else ~/.netrc is looked into
+        self._session.headers["Accept-Encoding"] = "identity"
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=settings.jobs))
+
+    def __str__(self) -> str:
+        return "its web server"
+
+    def address(self, key: str) -> str:
+        """Where a file is."""
+        return key
+
+    def head(self, key: str, checksum: str = "") -> Remote:
+        """The version that the server has now; its checksum must come from elsewhere."""
+        with self._ask("HEAD", self.address(key)) as answer:
+            size, etag = answer.headers.get("Content-Length"), answer.headers.get("ETag", "")
+        if size is None:
+            raise Refused("the server does not tell its size")
+        return Remote(key, int(size), "" if etag.startswith("W/") else _bare(etag), checksum)
+
+    def part_size(self, remote: Remote) -> int | None:
+        """Bytes of the first part of a file uploaded in parts; None where the server does not say."""
+        return None
+
+    def read(self, remote: Remote, start: int, stop: int) -> Iterator[bytes]:
+        """Bytes `start` to `stop` (excluded) of just this version, as they come."""
+        headers = {"Range": f"bytes={start}-{stop - 1}"}
+        if remote.etag:
+            headers["If-Match"] = f'"{remote.etag}"'
+        with self._ask("GET", self.address(remote.key), headers=headers) as answer:
+            if answer.status_code != 206:
+                raise Refused(f"answers {answer.status_code} to a byte range, expected 206")
+            _check_answer(remote, start, stop, answer.headers)
+            yield from _blocks(answer.raw.read1, self.settings)
+
+    @contextlib.contextmanager
+    def _ask(self, method: str, url: str, **options: Any) -> Iterator[requests.Response]:
+        """An answer below 400; whatever else comes is `Broken`, `Changed` or `Refused`."""
+        timeout = (self.settings.connect_timeout, self.settings.read_timeout)
+        try:
+            with self._session.request(
+                method, url, stream=True, timeout=timeout, **options
+            ) as answer:
+                status, words = answer.status_code, f"{answer.status_code} {answer.reason}"
+                if status in (412, 416):
+                    raise Changed(words)
+                if status >= 500 or status in (408, 429):
+                    raise Broken(f"the server answers {words}")
+                if status >= 400:
+                    raise Refused(f"the server answers {words}")
+                yield answer
+        except requests.RequestException as problem:
+            kind = Refused if isinstance(problem, ValueError) else Broken  # ValueError: no address
+            raise kind(str(problem) or type(problem).__name__) from problem
+
+
+class Bucket(Web):
+    """A public S3 bucket.
 
     Parameters
     ----------
@@ -142,150 +188,65 @@ class Bucket:
     endpoint : str, optional
         Address of a mirror that speaks S3.
     settings : Settings
-
-    Raises
-    ------
-    MissingError
-        The packages that speak S3 are not installed.
     """
 
     def __init__(self, name: str, region: str, endpoint: str | None, settings: Settings) -> None:
-        self.name, self.settings = name, settings
-        try:
-            self._client = _anonymous_client(region, endpoint, settings)
-        except ValueError as problem:
-            raise ConfigError(
-                f"the endpoint {endpoint!r} is no address of an S3 server ({problem}), expected "
-                "something like https://host:port"
-            ) from problem
+        super().__init__(settings)
+        self.name, self._root = name, f"https://{name}.s3.{region}.amazonaws.com"
+        if endpoint is not None:
+            if not re.match(r"https?://[\w.\[]", endpoint):
+                raise ConfigError(
+                    f"the endpoint {endpoint!r} is no address of an S3 server, expected something "
+                    "like https://host:port"
+                )
+            self._root = f"{endpoint.rstrip('/')}/{name}"
 
     def __str__(self) -> str:
         return f"s3://{self.name}"
 
+    def address(self, key: str) -> str:
+        """Where a file is."""
+        return f"{self._root}/{quote(key)}"
+
     def list(self, folder: str) -> dict[str, Remote]:
         """The files of one folder (``a/b/``), by key; folders within it are left out."""
-        with _s3_as_ours():
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.name, Prefix=folder, Delimiter="/"
-            )
-            entries = [entry for page in pages for entry in page.get("Contents", [])]
-        return {one["Key"]: _remote(one["Key"], one["Size"], one["ETag"]) for one in entries}
+        found: dict[str, Remote] = {}
+        query = {"list-type": "2", "prefix": folder, "delimiter": "/"}
+        while True:
+            with self._ask("GET", self._root, params=query) as answer:
+                try:
+                    page = ElementTree.fromstring(answer.content)
+                except ElementTree.ParseError as problem:
+                    raise Broken(f"the server's list cannot be read: {problem}") from problem
+            for one in page.iterfind("{*}Contents"):
+                key, size, etag = (one.findtext(f"{{*}}{tag}") for tag in ("Key", "Size", "ETag"))
+                found[key] = Remote(key, int(size), _bare(etag), _bare(etag))
+            if not (more := page.findtext("{*}NextContinuationToken")):
+                return found
+            query["continuation-token"] = more
 
-    def head(self, key: str) -> Remote:
-        """The version that the bucket has now."""
-        with _s3_as_ours():
-            answer = self._client.head_object(Bucket=self.name, Key=key)
-        return _remote(key, answer["ContentLength"], answer["ETag"])
+    def head(self, key: str, checksum: str = "") -> Remote:
+        """The version that the bucket has now; its name is its checksum."""
+        remote = super().head(key)
+        return Remote(key, remote.size, remote.etag, remote.etag)
 
     def part_size(self, remote: Remote) -> int | None:
         """Bytes of the first part of a file uploaded in parts; None where the server does not say."""
-        with _s3_as_ours():
-            answer = self._client.head_object(Bucket=self.name, Key=remote.key, PartNumber=1)
-        return answer["ContentLength"] if answer.get("PartsCount") else None
-
-    def read(self, remote: Remote, start: int, stop: int) -> Iterator[bytes]:
-        """Bytes `start` to `stop` (excluded) of just this version, as they come."""
-        with _s3_as_ours():
-            answer = self._client.get_object(
-                Bucket=self.name,
-                Key=remote.key,
-                Range=f"bytes={start}-{stop - 1}",
-                IfMatch=f'"{remote.etag}"',
-            )
-        _check_answer(remote, start, stop, answer.get("ETag"), answer.get("ContentRange"))
-        with answer["Body"] as stream:
-            yield from _blocks(getattr(stream, "read1", stream.read), self.settings)
+        with self._ask("HEAD", self.address(remote.key), params={"partNumber": "1"}) as answer:
+            told = "x-amz-mp-parts-count" in answer.headers
+            return int(answer.headers["Content-Length"]) if told else None
 
 
-class Web:
-    """Files of a web server that answers byte ranges."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def head(self, url: str, checksum: str = "") -> Remote:
-        """The version that the server has now; its checksum must come from elsewhere."""
-        with self._open(url, "HEAD", {}) as answer:
-            size, etag = answer.headers["Content-Length"], answer.headers["ETag"] or ""
-        if size is None:
-            raise Refused("the server does not tell its size")
-        return Remote(url, int(size), "" if etag.startswith("W/") else _bare(etag), checksum)
-
-    def part_size(self, remote: Remote) -> None:
-        """Not known to web servers."""
-
-    def read(self, remote: Remote, start: int, stop: int) -> Iterator[bytes]:
-        """Bytes `start` to `stop` (excluded) of just this version, as they come."""
-        headers = {"Range": f"bytes={start}-{stop - 1}"}
-        if remote.etag:
-            headers["If-Match"] = f'"{remote.etag}"'
-        with self._open(remote.key, "GET", headers) as answer:
-            if answer.status != 206:
-                raise Refused(f"answers {answer.status} to a byte range, expected 206")
-            etag = answer.headers["ETag"] if remote.etag else None
-            _check_answer(remote, start, stop, etag, answer.headers["Content-Range"])
-            yield from _blocks(answer.read1, self.settings)
-
-    def _open(self, url: str, method: str, headers: dict[str, str]) -> "HTTPResponse":
-        with _as_ours():
-            request = Request(url, method=method, headers=headers)
-            return urlopen(request, timeout=self.settings.read_timeout)
-
-
-@contextlib.contextmanager
-def _as_ours() -> Iterator[None]:
-    """Turn what urllib raises into `Broken`, `Changed` or `Refused`."""
-    try:
-        yield
-    except HTTPError as problem:
-        raise _by_status(problem.code, problem.reason) from problem
-    except (OSError, HTTPException) as problem:
-        raise Broken(str(problem) or type(problem).__name__) from problem
-    except ValueError as problem:
-        raise Refused(str(problem)) from problem  # no address at all
-
-
-@contextlib.contextmanager
-def _s3_as_ours() -> Iterator[None]:
-    """The same for what boto3 raises."""
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.parsers import ResponseParserError
-
-    with _as_ours():
-        try:
-            yield
-        except ClientError as problem:
-            status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            error = problem.response.get("Error", {})
-            code = error.get("Code", "")
-            raise _by_status(
-                status, error.get("Message", "") if code.isdigit() else code
-            ) from problem
-        except (BotoCoreError, ResponseParserError) as problem:
-            raise Broken(str(problem) or type(problem).__name__) from problem
-
-
-def _by_status(status: int, reason: str) -> Exception:
-    if status in (412, 416):
-        return Changed(reason)
-    if status >= 500 or status in (0, 408, 429) or reason in AGAIN:
-        return Broken(f"the server answers {status} {reason}")
-    return Refused(f"the server answers {status} {reason}")
-
-
-def _check_answer(
-    remote: Remote, start: int, stop: int, etag: str | None, content_range: str | None
-) -> None:
+def _check_answer(remote: Remote, start: int, stop: int, headers: dict[str, str]) -> None:
     """Refuse a body that is of another version or another place; some servers ignore If-Match."""
-    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", content_range or "")
-    if etag is not None and _bare(etag) != remote.etag:
+    came = headers.get("Content-Range", "nothing")
+    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", came)
+    if remote.etag and _bare(headers.get("ETag", remote.etag)) != remote.etag:
         raise Changed(remote.key)
-    if not found:
-        raise Broken(f"the server answers a byte range with {content_range!r}")
-    if found[3] not in (str(remote.size), "*"):
+    if found and found[3] not in (str(remote.size), "*"):
         raise Changed(remote.key)
-    if (int(found[1]), int(found[2])) != (start, stop - 1):
-        raise Broken(f"the server answers bytes {start} to {stop - 1} with {content_range!r}")
+    if not found or (int(found[1]), int(found[2])) != (start, stop - 1):
+        raise Broken(f"the server answers bytes {start} to {stop - 1} with {came!r}")
 
 
 def _blocks(read: Callable[[int], bytes], settings: Settings) -> Iterator[bytes]:
@@ -306,52 +267,5 @@ def _blocks(read: Callable[[int], bytes], settings: Settings) -> Iterator[bytes]
             since, received = time.monotonic(), 0
 
 
-def _remote(key: str, size: int, etag: str) -> Remote:
-    return Remote(key, size, _bare(etag), _bare(etag))
-
-
 def _bare(etag: str) -> str:
     return etag.strip().strip('"')
-
-
-def _anonymous_client(region: str, endpoint: str | None, settings: Settings) -> "BaseClient":
-    """An S3 client that looks for no credentials, reads no file of the user's, and retries nothing."""
-    try:
-        import boto3
-        from botocore import UNSIGNED
-        from botocore.config import Config
-        from botocore.credentials import CredentialResolver
-        from botocore.session import Session
-        from botocore.tokens import TokenProviderChain
-    except ImportError as problem:
-        raise MissingError(
-            f"{problem.name} is not installed, expected it for downloads from S3: "
-            "pip install 'neurovl[download]'"
-        ) from problem
-
-    nothing = (None, None, os.devnull, None)  # neither key, nor environment variable
-    core = Session(
-        session_vars={
-            "profile": (None, None, None, None),
-            "config_file": nothing,
-            "credentials_file": nothing,
-        }
-    )
-    core.register_component("credential_provider", CredentialResolver(providers=[]))
-    core.register_component("token_provider", TokenProviderChain())
-    config = Config(
-        signature_version=UNSIGNED,
-        retries={"mode": "standard", "total_max_attempts": 1},  # `insist` tries again
-        # S3's flexible checksums are not given for byte ranges; files are checked when whole
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        defaults_mode="legacy",  # `auto` would ask a cloud machine's metadata service
-        ignore_configured_endpoint_urls=True,
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-        max_pool_connections=settings.jobs + 2,
-        s3={"addressing_style": "path" if endpoint else "virtual"},
-    )
-    return boto3.Session(botocore_session=core).client(
-        "s3", region_name=region, endpoint_url=endpoint, config=config
-    )

@@ -78,6 +78,20 @@ def expand(names: Iterable[str], store: Layouts) -> list[str]:
     return [one for name in names for one in several.get(name, [name])]
 
 
+def system_name(variant: str) -> str:
+    """What results.csv calls a variant: one system, whose encoders may be several, one a subject.
+
+    Examples
+    --------
+    >>> from neurovl.encoder.variants import system_name
+    >>> [system_name(name) for name in ("main", "per-subject-subj01", "p4")]
+    ['neurovl', 'per-subject', 'p4']
+    """
+    if variant.startswith("per-subject-"):
+        return "per-subject"
+    return "neurovl" if variant == "main" else variant
+
+
 def describe(name: str, profile: Profile, store: Layouts) -> Variant:
     """The variant of a name.
 

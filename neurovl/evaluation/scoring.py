@@ -6,6 +6,7 @@ import pandas as pd
 from neurovl.baselines.ridge import RidgeDecoder
 from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
+from neurovl.encoder.variants import system_name
 from neurovl.evaluation.answering import score_text
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.embeddings import derangement, fit_ridge, held_out, linear_part
@@ -97,11 +98,8 @@ def _alignment(run: Run, table: Table) -> None:
             for system in run.variants():
                 if system.startswith("per-subject-") and system != f"per-subject-{subject}":
                     continue
-                name = {"main": "neurovl"}.get(
-                    system, "per-subject" if system.startswith("per-subject") else system
-                )
                 ids, z = held_out(run, system, subject, proto)
-                predicted[name] = {"clip": z.clip, "vae": z.vae}
+                predicted[system_name(system)] = {"clip": z.clip, "vae": z.vae}
                 if system == "main" and (linear := linear_part(run, z)) is not None:
                     predicted["linear-readout"] = linear
             predicted["ridge"] = run.targets.parts(ridge.predict(voxels))

@@ -4,7 +4,6 @@ The streams 'foundation' and 'foundation-heldout' share no scene with the pictur
 """
 
 import json
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurovl.files import replacing
 from neurovl.foundation.pixels import SIZE, pixels_to_tensor
 from neurovl.smallworld import scenes
 
@@ -45,21 +45,18 @@ class Pictures:
         from joblib import Parallel, delayed
         from tqdm.auto import tqdm
 
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial.npy")
-        out = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.uint8, shape=(self.n, SIZE, SIZE, 3)
-        )
         starts = range(0, self.n, _CHUNK)
         work = Parallel(n_jobs=n_jobs, return_as="generator")(
             delayed(_render_range)(self.stream, s, min(s + _CHUNK, self.n)) for s in starts
         )
-        for s, block in zip(
-            starts, tqdm(work, total=len(starts), desc="rendering", disable=None), strict=True
-        ):
-            out[s : s + len(block)] = block
-        out.flush()
-        os.replace(partial, self.path)
+        blocks = tqdm(work, total=len(starts), desc="rendering", disable=None)
+        with replacing(self.path) as part:
+            out = np.lib.format.open_memmap(
+                part, mode="w+", dtype=np.uint8, shape=(self.n, SIZE, SIZE, 3)
+            )
+            for s, block in zip(starts, blocks, strict=True):
+                out[s : s + len(block)] = block
+            out.flush()
 
     @cached_property
     def scenes(self) -> list[scenes.Scene]:

@@ -4,6 +4,7 @@ Every number comes from the run's tables; chance is a dashed line or mark, the c
 """
 
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -139,30 +140,33 @@ def scores(
     known = results[results.value.notna() & results.metric.isin(metrics)]
     shown = [m for m in metrics if m in set(known.metric)]
     order = [s for s in systems if s in set(known.system)]
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
+    height = (0.95 + 0.34 * len(order), 0.35)
     with theme():
-        figure, axes = plt.subplots(
-            rows,
-            columns,
-            figsize=(WIDTH, rows * (0.95 + 0.34 * len(order)) + 0.35),
-            squeeze=False,
-            sharey=True,
-            layout="constrained",
-        )
-        for axis in axes.flat[len(shown) :]:
-            axis.set_visible(False)
+        figure, axes = _panels([metrics[m] for m in shown], min(3, len(shown)), height, sharey=True)
         for axis, metric in zip(axes.flat, shown, strict=False):
             part = known[known.metric == metric]
             for place, system in enumerate(reversed(order)):
                 _score(axis, part[part.system == system], place, colour(system))
-            axis.set_title(metrics[metric])
             axis.set_yticks(range(len(order)), [name(s) for s in reversed(order)])
             axis.set_ylim(-0.6, len(order) - 0.4)
             axis.margins(x=0.12)
             axis.locator_params(axis="x", nbins=4)
         _score_key(figure, known)
         return finish(figure, source)
+
+
+def _panels(
+    titles: list[str], columns: int, height: tuple[float, float], **shared: bool
+) -> tuple[Figure, np.ndarray]:
+    """Empty panels with titles, `height` of a row and beside the rows in inches; places left over are hidden."""
+    rows = -(-len(titles) // columns)
+    size = (WIDTH, rows * height[0] + height[1])
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, squeeze=False, layout="constrained", **shared
+    )
+    for axis, title in zip_longest(axes.flat, titles):
+        axis.set(title=title or "", visible=title is not None)
+    return figure, axes
 
 
 def _score(axis: "Axes", rows: pd.DataFrame, place: int, shade: str) -> None:
@@ -201,16 +205,7 @@ def beta_curves(rows: pd.DataFrame, metrics: dict[str, str], source: str = "") -
     """Scores over the noise strength beta, with and without the language model; the band is the 95 % interval."""
     shown = [m for m in metrics if m in set(rows[rows.value.notna()].metric)]
     with theme():
-        figure, axes = plt.subplots(
-            -(-len(shown) // 2),
-            2,
-            figsize=(WIDTH, 2.7 * -(-len(shown) // 2) + 0.3),
-            squeeze=False,
-            sharex=True,
-            layout="constrained",
-        )
-        for axis in axes.flat[len(shown) :]:
-            axis.set_visible(False)
+        figure, axes = _panels([metrics[m] for m in shown], 2, (2.7, 0.3), sharex=True)
         for axis, metric in zip(axes.flat, shown, strict=False):
             part = rows[rows.metric == metric]
             for system, line in part.groupby("system", sort=False):
@@ -227,7 +222,6 @@ def beta_curves(rows: pd.DataFrame, metrics: dict[str, str], source: str = "") -
                 lw=1.2,
                 label="chance",
             )
-            axis.set_title(metrics[metric])
             axis.xaxis.set_tick_params(labelbottom=True)
         for axis in axes[-1]:
             axis.set_xlabel("noise strength β")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import nibabel
 
+from neurovl.encoder.variants import system_name
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.results import read_results
 from neurovl.run import read_record
@@ -134,9 +135,8 @@ class TrainedEncoder:
         """Rows of results.csv on this encoder and on the references, empty where there are none."""
         from pandas import DataFrame
 
-        name, subject = {"main": "neurovl"}.get(self.folder.name, self.folder.name), "all"
-        if name.startswith("per-subject-"):
-            name, subject = "per-subject", self.subjects[0]
+        name = system_name(self.folder.name)
+        subject = self.subjects[0] if name == "per-subject" else "all"
         if self.results is None:
             return DataFrame(columns=["system", "task"])
         rows = self.results[(self.results.subject == subject) & (self.results.condition == "")]

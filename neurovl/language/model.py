@@ -8,7 +8,6 @@ Left out: how h is made (`neurovl.encoder.vit3d`), what the dialogues say (`neur
 import inspect
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.files import replacing
 from neurovl.language.chat import Chat
 from neurovl.language.dialogues import (
     Dialogue,
@@ -314,9 +314,8 @@ class BrainLLM(nn.Module):
             "brain_width": self.projector.first.in_features,
             "llm_width": self.projector.second.out_features,
         }
-        partial = directory / ".config.json.partial"
-        partial.write_text(json.dumps(config, indent=2) + "\n")
-        os.replace(partial, directory / "config.json")
+        with replacing(directory / "config.json") as part:
+            part.write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(

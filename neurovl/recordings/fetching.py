@@ -6,6 +6,7 @@ accepted its terms only: see naturalscenesdataset.org.
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,6 @@ from typing import Any
 from urllib.error import URLError
 
 from neurovl.download.checksums import Manifest
-from neurovl.download.crew import Crew
 from neurovl.download.engine import (
     Item,
     Transfer,
@@ -23,6 +23,7 @@ from neurovl.download.engine import (
     require_space,
     sole_writer,
     survey,
+    work_off,
 )
 from neurovl.download.servers import Bucket, Refused, Remote, Settings, insist
 from neurovl.errors import ConfigError, MissingError
@@ -300,20 +301,19 @@ def download_nsd(
 
 def _list(bucket: Bucket, folders: set[str], settings: Settings) -> dict[str, Remote]:
     listed: dict[str, Remote] = {}
-    crew = Crew(settings.jobs)
+    stop = threading.Event()
 
     def one(folder: str) -> None:
         what = f"the list of {bucket}/{folder}"
         try:
-            listed.update(insist(partial(bucket.list, f"{folder}/"), what, settings, crew.stop))
+            listed.update(insist(partial(bucket.list, f"{folder}/"), what, settings, stop))
         except Refused as problem:
             raise MissingError(
                 f"{what} could not be fetched ({problem}): see naturalscenesdataset.org whether "
                 "the bucket has moved"
             ) from problem
 
-    crew.add(*(partial(one, folder) for folder in sorted(folders)))
-    crew.run()
+    work_off([partial(one, folder) for folder in sorted(folders)], settings.jobs, stop)
     return listed
 
 

@@ -1,13 +1,13 @@
 """Bringing a mask or an atlas to the grid of the data: nearest voxel in millimetres, labels kept."""
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neurovl.errors import DataError
+from neurovl.files import replacing
 from neurovl.recordings.betas.nifti_volumes import open_volumes
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def resample_mask(mask: Path, like: Path, out: Path) -> tuple[int, int]:
     from nilearn.image import resample_img
 
     mask, like, out = Path(mask), Path(like), Path(out)
-    ending = next((end for end in (".nii.gz", ".nii") if out.name.endswith(end)), None)
-    if ending is None:
+    if not out.name.endswith((".nii.gz", ".nii")):
         raise DataError(f"--out is {out.name}, expected a name that ends in .nii or .nii.gz")
     source, grid = open_volumes(mask, str(mask)), open_volumes(like, str(like))
     if source.shape[3] != 1:
@@ -88,7 +87,7 @@ def resample_mask(mask: Path, like: Path, out: Path) -> tuple[int, int]:
     if lost:
         names = ", ".join(f"{label:g}" for label in sorted(lost)[:5])
         logger.warning("%d labels have no voxel on the new grid, such as %s", len(lost), names)
-    _save(moved, out, ending)
+    _save(moved, out)
     return before, after
 
 
@@ -101,17 +100,11 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _save(image: "SpatialImage", out: Path, ending: str) -> None:
+def _save(image: "SpatialImage", out: Path) -> None:
     import nibabel
 
-    beside = out.with_name(f".{out.name.removesuffix(ending)}.partial{ending}")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        nibabel.save(image, beside)
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, out)
+        with replacing(out) as part:
+            nibabel.save(image, part)
     except OSError as problem:
         raise DataError(f"{out} could not be written ({problem}): name another place") from problem
-    finally:
-        beside.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from neurovl.errors import ConfigError, MissingError
+from neurovl.files import replacing
 from neurovl.settings.profile_files import profile_from_dict
 from neurovl.settings.sections import Profile
 
@@ -30,7 +31,6 @@ def write_record(run: Path, profile: Profile, data_folder: str, facts: dict) -> 
         raise ConfigError(
             f"--out {run} cannot be a run folder ({problem.strerror}), expected a folder or a new name: choose another"
         ) from problem
-    partial = run / ".run.json.partial"
     content = {
         "format": FORMAT,
         "profile": profile.name,
@@ -39,8 +39,8 @@ def write_record(run: Path, profile: Profile, data_folder: str, facts: dict) -> 
         "data_folder": data_folder,
         **facts,
     }
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(run / "run.json")
+    with replacing(run / "run.json") as part:
+        part.write_text(json.dumps(content, indent=1))
 
 
 def read_record(run: Path | str) -> dict:

@@ -16,7 +16,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 NAME = PACKAGE.name
 # Errors and messages, the keeping of stages, and the reading of settings: their values are in a key, their code is not.
-NO_PART = ("errors", "settings", "stages", "locks")
+NO_PART = ("errors", "settings", "stages", "files", "locks")
 RUN = (f"{NAME}.run.run", "Run")
 
 Definition = tuple[

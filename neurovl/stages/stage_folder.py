@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.files import replacing
 from neurovl.locks import exclusive
 from neurovl.stages.code import code_hash
 
@@ -120,12 +121,8 @@ def _read(path: Path) -> dict:
 
 
 def _write(path: Path, content: dict) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def _files(folder: Path) -> dict[str, int]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from neurovl.errors import ConfigError, DataError
+from neurovl.files import replacing
 from neurovl.recordings.base import Recordings, digest
 from neurovl.recordings.opening import open_recordings
 from neurovl.stages import code_hash
@@ -107,7 +108,7 @@ def write_store(
         )
         place = folder / subject
         place.mkdir(exist_ok=True)
-        for leftover in place.glob(".*.part"):
+        for leftover in place.glob(".part-*"):
             leftover.unlink(missing_ok=True)
         fixed = digest(
             target, region.tobytes(), inside.tobytes(), masks[subject].tobytes(), moments, code
@@ -263,9 +264,8 @@ def _write_session(
     scale, mean = standardisation(values, is_train, moments)
     shape = (len(values), len(inside))
     rows = max(1, BLOCK_VALUES // max(values.shape[1], shape[1]))
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     checksum = hashlib.sha256()
-    with open(part, "wb") as out:
+    with replacing(file) as part, open(part, "wb") as out:
         about = {"descr": "<f2", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(out, about)
         for start in range(0, len(values), rows):
@@ -279,9 +279,6 @@ def _write_session(
             data = packed.tobytes()
             checksum.update(data)
             out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(part, file)
     _write_json(_record(file), {"key": key, "sha256": checksum.hexdigest(), "shape": shape})
 
 
@@ -362,9 +359,8 @@ def _take_over(previous: Path | None, file: Path, key: str, shape: Sequence[int]
         try:
             os.link(source, goal)
         except OSError:  # another file system, or one without links
-            part = goal.with_name(f".{goal.name}.{os.getpid()}.part")
-            shutil.copyfile(source, part)
-            os.replace(part, goal)
+            with replacing(goal) as part:
+                shutil.copyfile(source, part)
     return True
 
 
@@ -379,6 +375,5 @@ def is_intact(file: Path) -> bool:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=1))
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1))

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+
+from neurovl.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,6 @@ class TrainingState:
     def save(self, folder: Path, step: int) -> None:
         """Write a checkpoint, which takes the place of the one before when it is whole."""
         start = time.monotonic()
-        folder.mkdir(parents=True, exist_ok=True)
         content = {
             "model": self._changing(),
             "optimizer": self.optimizer.state_dict(),
@@ -120,8 +120,8 @@ class TrainingState:
             "steps": self.steps,
             "step": step,
         }
-        torch.save(content, folder / "checkpoint.pt.partial")
-        os.replace(folder / "checkpoint.pt.partial", folder / "checkpoint.pt")
+        with replacing(folder / "checkpoint.pt") as part:
+            torch.save(content, part)
         self.saved = time.monotonic()
         self.seconds = self.saved - start
 

@@ -6,7 +6,6 @@ and instances of 2017 are kept.
 """
 
 import logging
-import os
 import shutil
 import threading
 import zipfile
@@ -15,9 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from neurovl.download.checksums import Manifest, examine
-from neurovl.download.engine import AGAIN, Item, disk_error
+from neurovl.download.engine import AGAIN, Item, disk_errors
 from neurovl.download.servers import Refused, Settings, Web, insist
 from neurovl.errors import DataError, MissingError
+from neurovl.files import replacing
 from neurovl.recordings.nsd.stimuli import STIMULI
 
 logger = logging.getLogger(__name__)
@@ -85,10 +85,12 @@ def unpack_coco(item: Item, root: Path, manifest: Manifest) -> None:
     """
     archive = root / item.name
     try:
-        with zipfile.ZipFile(archive) as content:
+        with disk_errors(root), zipfile.ZipFile(archive) as content:
             for name in FILES:
                 target = archive.with_name(name)
-                _extract(content, content.getinfo(f"annotations/{name}"), target)
+                source = content.open(f"annotations/{name}")
+                with source, replacing(target) as part, open(part, "wb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)  # raises BadZipFile at a wrong CRC
                 finding = examine(target, target.stat().st_size, "")
                 manifest.record(
                     (FOLDER / name).as_posix(), item.remote.key, finding.sha256, checked=True
@@ -100,20 +102,5 @@ def unpack_coco(item: Item, root: Path, manifest: Manifest) -> None:
             f"{archive} is not COCO's archive of annotations, or broken ({problem}): nothing of it "
             f"was kept; {AGAIN}"
         ) from problem
-    except OSError as problem:
-        raise disk_error(problem, root) from problem
     archive.unlink()
     manifest.forget(item.name)
-
-
-def _extract(content: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    """Write a member beside, compare its CRC, and give it its name."""
-    part = target.with_name(f".{target.name}.part")
-    try:
-        with content.open(member) as source, open(part, "wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)  # raises BadZipFile if the CRC is another
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)

@@ -6,14 +6,14 @@ slots); slots of pictures that nobody saw stay unwritten. Responses to the memor
 """
 
 import json
-import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from neurovl.files import replacing
 from neurovl.smallworld import scenes
 
 N_IMAGES, N_SUBJECTS, N_SHARED, N_SLOTS = 73_000, 8, 1000, 10_000
@@ -26,17 +26,6 @@ CROP = (0.0, 0.0, 0.125, 0.125)  # top, bottom, left, right: the middle square o
 COCO_SIZE = (640, 480)
 EXPERIMENT = Path("nsddata/experiments/nsd")
 STIMULI = Path("nsddata_stimuli/stimuli/nsd")
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write(temporary)`` and move the whole file to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def make_design(sessions: int, seed: int) -> dict[str, np.ndarray]:
@@ -104,14 +93,14 @@ def write_experiment(root: Path, design: dict[str, np.ndarray]) -> None:
     from scipy.io import savemat
 
     folder = root / EXPERIMENT
-    write_atomically(
-        folder / "nsd_expdesign.mat",
-        lambda path: savemat(path, design, appendmat=False, do_compression=True),
-    )
+    with replacing(folder / "nsd_expdesign.mat") as part:
+        savemat(part, design, appendmat=False, do_compression=True)
     table = _picture_table(design)
-    write_atomically(folder / "nsd_stim_info_merged.csv", lambda path: table.to_csv(path))
+    with replacing(folder / "nsd_stim_info_merged.csv") as part:
+        table.to_csv(part)
     table["cropBox"] = [CROP] * len(table)
-    write_atomically(folder / "nsd_stim_info_merged.pkl", lambda path: table.to_pickle(path))
+    with replacing(folder / "nsd_stim_info_merged.pkl") as part:
+        table.to_pickle(part)
 
 
 def _picture_table(design: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -153,23 +142,20 @@ def write_stimuli(root: Path, ids: Sequence[int] | np.ndarray, n_jobs: int) -> N
         return
     parts = np.array_split(np.asarray(ids), max(1, len(ids) // 25))
 
-    def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w") as file:
-            brick = file.create_dataset(
-                "imgBrick",
-                (N_IMAGES, SIZE, SIZE, 3),
-                np.uint8,
-                chunks=(1, SIZE, SIZE, 3),
-                compression="gzip",
-                compression_opts=1,
-            )
-            tasks = Parallel(n_jobs, return_as="generator")(delayed(_render)(p) for p in parts)
-            rendered = zip(parts, tasks, strict=True)
-            for part, chunks in tqdm(rendered, "pictures", len(parts), disable=None):
-                for nsd_id, chunk in zip(part, chunks, strict=True):
-                    brick.id.write_direct_chunk((int(nsd_id), 0, 0, 0), chunk)
-
-    write_atomically(path, write)
+    with replacing(path) as beside, h5py.File(beside, "w") as file:
+        brick = file.create_dataset(
+            "imgBrick",
+            (N_IMAGES, SIZE, SIZE, 3),
+            np.uint8,
+            chunks=(1, SIZE, SIZE, 3),
+            compression="gzip",
+            compression_opts=1,
+        )
+        tasks = Parallel(n_jobs, return_as="generator")(delayed(_render)(p) for p in parts)
+        rendered = zip(parts, tasks, strict=True)
+        for part, chunks in tqdm(rendered, "pictures", len(parts), disable=None):
+            for nsd_id, chunk in zip(part, chunks, strict=True):
+                brick.id.write_direct_chunk((int(nsd_id), 0, 0, 0), chunk)
 
 
 def _render(ids: Sequence[int] | np.ndarray) -> list[bytes]:
@@ -218,10 +204,8 @@ def write_annotations(root: Path, ids: Sequence[int] | np.ndarray) -> None:
             "captions": {**common, "annotations": captions},
             "instances": {**common, "annotations": instances, "categories": categories},
         }.items():
-            path = root / STIMULI / "annotations" / f"{name}_{split}.json"
-            write_atomically(
-                path, lambda part, content=content: part.write_text(json.dumps(content))
-            )
+            with replacing(root / STIMULI / "annotations" / f"{name}_{split}.json") as part:
+                part.write_text(json.dumps(content))
 
 
 def _instance(
@@ -285,5 +269,5 @@ def write_behaviour(
             "MISSINGDATA": missing.astype(int),
         }
     )
-    path = root / f"nsddata/ppdata/subj{subject:02d}/behav/responses.tsv"
-    write_atomically(path, lambda part: responses.to_csv(part, sep="\t", index=False, na_rep="NaN"))
+    with replacing(root / f"nsddata/ppdata/subj{subject:02d}/behav/responses.tsv") as part:
+        responses.to_csv(part, sep="\t", index=False, na_rep="NaN")

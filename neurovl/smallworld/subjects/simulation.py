@@ -9,13 +9,13 @@ an encoding model (``voxel_model.py``) with spatially correlated noise and drift
 import functools
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from neurovl.errors import ConfigError, MissingError
+from neurovl.files import replacing
 from neurovl.recordings.base import subject_label
 from neurovl.recordings.nsd.atlases import ATLASES
 from neurovl.smallworld import scenes
@@ -101,8 +101,8 @@ def simulate(
     for name, labels in ATLASES.items():
         lines = [f"{number} {label}" for number, label in enumerate(("Unknown", *labels))]
         for folder in ("fsaverage", *(f"subj{s:02d}" for s in numbers)):
-            path = root / f"nsddata/freesurfer/{folder}/label/{name}.mgz.ctab"
-            _write_text(path, "\n".join(lines) + "\n")
+            with replacing(root / f"nsddata/freesurfer/{folder}/label/{name}.mgz.ctab") as part:
+                part.write_text("\n".join(lines) + "\n")
     Parallel(n_jobs)(delayed(_write_alone)(root, design, s, sessions, scale, seed) for s in numbers)
     _mark(root, settings, complete=True)
     return root
@@ -215,11 +215,8 @@ def _mark(root: Path, settings: dict, complete: bool) -> None:
         "settings": settings,
         "complete": complete,
     }
-    _write_text(root / MARK, json.dumps(content, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    experiment.write_atomically(path, lambda part: part.write_text(text))
+    with replacing(root / MARK) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _write_alone(*arguments: object) -> None:
@@ -234,6 +231,8 @@ def _write_subject(
     root: Path, design: dict[str, np.ndarray], subject: int, sessions: int, scale: float, seed: int
 ) -> None:
     """Write anatomy, regions, behaviour, betas and truth of one subject; ncsnr.nii.gz comes last."""
+    import h5py
+
     name = f"subj{subject:02d}"
     betas_folder = root / f"nsddata_betas/ppdata/{name}/func1pt8mm/{BETAS}"
     if (betas_folder / "ncsnr.nii.gz").is_file():
@@ -259,8 +258,8 @@ def _write_subject(
     for column, concept in enumerate(voxel_model.concept_names()):
         concepts[concept] = np.zeros(anatomy.brain.shape, np.float32)
         concepts[concept][anatomy.nsdgeneral] = tuning.concepts[:, column] * gain
-    truth_path = root / "truth" / f"{name}_concepts.npz"
-    experiment.write_atomically(truth_path, lambda part: _save_npz(part, concepts))
+    with replacing(root / "truth" / f"{name}_concepts.npz") as part:
+        np.savez_compressed(part, **concepts)
 
     brain = anatomy.brain.T
     kept = np.empty((len(trials), np.count_nonzero(brain)), np.int16)
@@ -271,9 +270,9 @@ def _write_subject(
         kept[rows] = betas[:, brain]
         stem = f"betas_session{session:02d}"
         _save_nifti(betas_folder / f"{stem}.nii.gz", betas.T, anatomy.affine)
-        experiment.write_atomically(
-            betas_folder / f"{stem}.hdf5", functools.partial(_save_hdf5, betas=betas)
-        )
+        with replacing(betas_folder / f"{stem}.hdf5") as part, h5py.File(part, "w") as file:
+            # as NSD: all trials of one voxel lie together
+            file.create_dataset("betas", data=betas, chunks=(len(betas), 1, 1, 1))
     mean = np.zeros(brain.shape, np.float32)
     mean[brain] = kept.mean(0) / UNIT
     _save_nifti(betas_folder / "meanbeta.nii.gz", mean.T, anatomy.affine)
@@ -359,19 +358,5 @@ def _save_nifti(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
 
     image = nibabel.Nifti1Image(data, affine)
     image.header.set_xyzt_units("mm")
-    experiment.write_atomically(path, lambda part: nibabel.save(image, part))
-
-
-def _save_hdf5(path: Path, betas: np.ndarray) -> None:
-    import h5py
-
-    with h5py.File(path, "w") as file:
-        # as NSD: all trials of one voxel lie together
-        file.create_dataset("betas", data=betas, chunks=(len(betas), 1, 1, 1))
-
-
-def _save_npz(path: Path, arrays: dict) -> None:
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as part:
+        nibabel.save(image, part)
