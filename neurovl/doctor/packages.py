@@ -17,6 +17,7 @@ EXTRAS = {
     "download": "neurovl download nsd",
     "java": "METEOR and SPICE where the machine has no Java",
     "trackers": "trackers: [tensorboard] of a profile",
+    "lora": "language.method: lora of a profile",
 }  # what each is for
 
 

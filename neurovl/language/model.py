@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.language.adapters import save_llm
 from neurovl.language.chat import Chat
 from neurovl.language.dialogues import (
     Dialogue,
@@ -28,7 +29,7 @@ from neurovl.language.dialogues import (
 from neurovl.language.dialogues.encoding import IGNORED
 
 if TYPE_CHECKING:
-    from transformers import Cache, PreTrainedTokenizerBase
+    from transformers import Cache, GenerationConfig, PreTrainedTokenizerBase
 
     from neurovl.encoder.vit3d import BrainEmbedding
 
@@ -104,6 +105,7 @@ class BrainLLM(nn.Module):
             tokenizer.pad_token = tokenizer.eos_token
         _fit_embeddings(llm, len(tokenizer))
         self.end_ids = _end_ids(llm, tokenizer)
+        llm.generation_config = _greedy(self.end_ids, tokenizer.pad_token_id)
 
     @property
     def device(self) -> torch.device:
@@ -244,11 +246,6 @@ class BrainLLM(nn.Module):
                 inputs_embeds=self.embed(ids, hidden[part]),
                 attention_mask=mask,
                 max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-                pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=self.end_ids,
                 suppress_tokens=[self.image_id],
             )
             texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
@@ -299,7 +296,7 @@ class BrainLLM(nn.Module):
         return Chat(self, hidden)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `projector.safetensors`, `config.json` and the language model in `llm/`.
+        """Write `projector.safetensors`, `config.json` and the language model in `llm/`; of one with adapters these alone.
 
         The config comes last: a folder that holds one is whole.
         """
@@ -307,7 +304,7 @@ class BrainLLM(nn.Module):
 
         directory = Path(directory)
         (directory / "config.json").unlink(missing_ok=True)
-        self.llm.save_pretrained(directory / "llm")
+        save_llm(self.llm, directory / "llm")
         self.tokenizer.save_pretrained(directory / "llm")
         state = {k: v.detach().cpu().contiguous() for k, v in self.projector.state_dict().items()}
         save_file(state, directory / "projector.safetensors")
@@ -397,6 +394,17 @@ def _fit_embeddings(llm: nn.Module, n: int) -> None:
     with torch.no_grad():
         for layer in {llm.get_input_embeddings(), llm.get_output_embeddings()}:
             layer.weight[rows:] = layer.weight[:rows].mean(0)
+
+
+def _greedy(end_ids: list[int], pad_id: int) -> "GenerationConfig":
+    """The likeliest token at each step. What a model of the hub brings along (penalties of repetition, temperatures) would
+    change answers, or where it contradicts itself could not be saved again.
+    """
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=False, num_beams=1, use_cache=True, eos_token_id=end_ids, pad_token_id=pad_id
+    )
 
 
 def _end_ids(llm: nn.Module, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
