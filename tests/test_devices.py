@@ -24,24 +24,27 @@ compute: {{device: cpu}}
 preprocessing: {{patches: [5], off_mask: own}}
 encoder: {{width: 32, layers: 2, heads: 2, head_hidden: 32, readout: 16}}
 alignment: {{epochs: {epochs}, batch_size: 32, lr: 1.0e-3, synthetic: 0.5, precision: "no", ema: 0.9, variants: [main]}}
-language: {{steps: [{steps}], batch_size: [4, 4], lr: [2.0e-3, 1.0e-3], precision: "no"}}
+language: {{steps: [{steps}], batch_size: [4, 4], lr: [2.0e-3, 1.0e-3], precision: "no", method: {method}}}
+lora: {{rank: 4, alpha: 8, dropout: 0.1, lr: 1.0e-2, base: float32}}
 """
 EPOCHS = 12  # 450 steps, a checkpoint every 200
 
 
-def prepared(tiny_nsd, out, epochs=EPOCHS, steps="20, 20"):
+def prepared(tiny_nsd, out, epochs=EPOCHS, steps="20, 20", method="full"):
     profile = out.with_name(f"{epochs}.yaml")
-    profile.write_text(PROFILE.format(epochs=epochs, steps=steps))
+    profile.write_text(PROFILE.format(epochs=epochs, steps=steps, method=method))
     run = pipeline.start(tiny_nsd, out, load_profile(str(profile)))
     pipeline.write_tokens(run)
     pipeline.embed_targets(run)
     return run
 
 
-def with_encoder(tiny_nsd, folder, names, steps):
+def with_encoder(tiny_nsd, folder, names, **settings):
     """Runs that are ready for the language model, with the same encoder."""
+    if settings["method"] == "lora":
+        pytest.importorskip("peft")
     first, *others = (folder / name for name in names)
-    pipeline.train_encoder(prepared(tiny_nsd, first, epochs=1, steps=steps), "main")
+    pipeline.train_encoder(prepared(tiny_nsd, first, epochs=1, **settings), "main")
     for other in others:
         shutil.copytree(first, other)
     return [open_run(folder / name) for name in names]
@@ -104,9 +107,16 @@ def test_two_processes_have_the_losses_of_one(tiny_nsd, tmp_path):
     torch.testing.assert_close(a.vae, b.vae, rtol=1e-3, atol=1e-4)
 
 
+METHODS = pytest.mark.parametrize("method", ["full", "lora"])
+
+
 @pytest.mark.slow
-def test_a_language_model_killed_in_its_second_stage_ends_with_the_same_weights(tiny_nsd, tmp_path):
-    whole, killed = with_encoder(tiny_nsd, tmp_path, ("whole", "killed"), steps="20, 300")
+@METHODS
+def test_a_language_model_killed_in_its_second_stage_ends_with_the_same_weights(
+    tiny_nsd, tmp_path, method
+):
+    names = ("whole", "killed")
+    whole, killed = with_encoder(tiny_nsd, tmp_path, names, steps="20, 300", method=method)
     checkpoint = killed.folder / ".llm.partial/checkpoint/stage2/checkpoint.pt"
     kill_at(checkpoint, killed, verb=("train", "llm"))
     pipeline.train_language(whole)
@@ -117,8 +127,9 @@ def test_a_language_model_killed_in_its_second_stage_ends_with_the_same_weights(
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_language_model_of_one(tiny_nsd, tmp_path):
-    one, two = with_encoder(tiny_nsd, tmp_path, ("one", "two"), steps="20, 20")
+@METHODS
+def test_two_processes_have_the_language_model_of_one(tiny_nsd, tmp_path, method):
+    one, two = with_encoder(tiny_nsd, tmp_path, ("one", "two"), steps="20, 20", method=method)
     pipeline.train_language(one)
     both = start(*launcher(2), run=two, verb=("train", "llm"))
     said = both.communicate(timeout=300)[0]
