@@ -7,7 +7,6 @@ Left out: how h is made (`neurovl.encoder.vit3d`), what the dialogues say (`neur
 
 import inspect
 import json
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,13 +26,12 @@ from neurovl.language.dialogues import (
     prompt_ids,
 )
 from neurovl.language.dialogues.encoding import IGNORED
+from neurovl.language.preparing import find_end_ids, fit_embeddings, greedy
 
 if TYPE_CHECKING:
-    from transformers import Cache, GenerationConfig, PreTrainedTokenizerBase
+    from transformers import Cache, PreTrainedTokenizerBase
 
     from neurovl.encoder.vit3d import BrainEmbedding
-
-logger = logging.getLogger(__name__)
 
 GENERATION_BATCH = 64
 ROWS_TOGETHER = 8  # dialogues of a batch that are padded to one length while training
@@ -103,9 +101,9 @@ class BrainLLM(nn.Module):
         self.image_id = add_placeholder(tokenizer)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        _fit_embeddings(llm, len(tokenizer))
-        self.end_ids = _end_ids(llm, tokenizer)
-        llm.generation_config = _greedy(self.end_ids, tokenizer.pad_token_id)
+        fit_embeddings(llm, len(tokenizer))
+        self.end_ids = find_end_ids(llm, tokenizer)
+        llm.generation_config = greedy(self.end_ids, tokenizer.pad_token_id)
 
     @property
     def device(self) -> torch.device:
@@ -382,37 +380,3 @@ class BrainLLM(nn.Module):
                 f"the brain tokens have shape {tuple(shape)}, expected ({n}, N + 1, {width}) "
                 f"for {n} {what}; pass BrainEmbedding.hidden of the encoder this model was trained with"
             )
-
-
-def _fit_embeddings(llm: nn.Module, n: int) -> None:
-    """Rows for tokens that the model has not: the mean of its own, so that nothing is random."""
-    rows = llm.get_input_embeddings().num_embeddings
-    if rows >= n:
-        return
-    logger.info("the language model's vocabulary grows from %d to %d", rows, n)
-    llm.resize_token_embeddings(n, mean_resizing=False)
-    with torch.no_grad():
-        for layer in {llm.get_input_embeddings(), llm.get_output_embeddings()}:
-            layer.weight[rows:] = layer.weight[:rows].mean(0)
-
-
-def _greedy(end_ids: list[int], pad_id: int) -> "GenerationConfig":
-    """The likeliest token at each step. What a model of the hub brings along (penalties of repetition, temperatures) would
-    change answers, or where it contradicts itself could not be saved again.
-    """
-    from transformers import GenerationConfig
-
-    return GenerationConfig(
-        do_sample=False, num_beams=1, use_cache=True, eos_token_id=end_ids, pad_token_id=pad_id
-    )
-
-
-def _end_ids(llm: nn.Module, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """Ids that end an answer: the tokenizer's, those of the model's generation config, and the template's."""
-    ends = getattr(llm.generation_config, "eos_token_id", None)
-    ends = ends if isinstance(ends, list) else [ends]
-    # Two turns, so that a template that cannot be used is found here and not amid the training.
-    probe = Dialogue("conversation", 0, (("a", "b"), ("c", "d")), False)
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    answer = [i for i in encode_dialogue(tokenizer, probe)[1] if i in special]
-    return sorted({i for i in [*ends, tokenizer.eos_token_id, *answer[:1]] if i is not None})
