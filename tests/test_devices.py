@@ -15,7 +15,6 @@ from neurovl import pipeline
 from neurovl.encoder.alignment import predict
 from neurovl.errors import ConfigError, MissingError
 from neurovl.language import BrainLLM
-from neurovl.run import open_run
 from neurovl.settings.profile_files import load_profile
 from neurovl.training.devices import accelerator_for
 
@@ -24,27 +23,39 @@ compute: {{device: cpu}}
 preprocessing: {{patches: [5], off_mask: own}}
 encoder: {{width: 32, layers: 2, heads: 2, head_hidden: 32, readout: 16}}
 alignment: {{epochs: {epochs}, batch_size: 32, lr: 1.0e-3, synthetic: 0.5, precision: "no", ema: 0.9, variants: [main]}}
-language: {{steps: [{steps}], batch_size: [4, 4], lr: [2.0e-3, 1.0e-3], precision: "no"}}
+language: {{steps: [{steps}], batch_size: [4, 4], lr: [2.0e-3, 1.0e-3], precision: "no", method: {method}}}
+lora: {{rank: 4, alpha: 8, dropout: {dropout}, lr: 1.0e-2, base: float32}}
 """
 EPOCHS = 12  # 450 steps, a checkpoint every 200
 
 
-def prepared(tiny_nsd, out, epochs=EPOCHS, steps="20, 20"):
-    profile = out.with_name(f"{epochs}.yaml")
-    profile.write_text(PROFILE.format(epochs=epochs, steps=steps))
-    run = pipeline.start(tiny_nsd, out, load_profile(str(profile)))
+def profile_at(path, epochs=EPOCHS, steps="20, 20", method="full", dropout=0.0):
+    path.write_text(PROFILE.format(epochs=epochs, steps=steps, method=method, dropout=dropout))
+    return load_profile(str(path))
+
+
+def prepared(tiny_nsd, out, epochs=EPOCHS):
+    run = pipeline.start(tiny_nsd, out, profile_at(out.with_name("mine.yaml"), epochs))
     pipeline.write_tokens(run)
     pipeline.embed_targets(run)
     return run
 
 
-def with_encoder(tiny_nsd, folder, names, steps):
-    """Runs that are ready for the language model, with the same encoder."""
-    first, *others = (folder / name for name in names)
-    pipeline.train_encoder(prepared(tiny_nsd, first, epochs=1, steps=steps), "main")
-    for other in others:
-        shutil.copytree(first, other)
-    return [open_run(folder / name) for name in names]
+@pytest.fixture(scope="module")
+def with_encoder(tiny_nsd, tmp_path_factory):
+    """Makes runs that are ready for the language model, with the same encoder."""
+    first = prepared(tiny_nsd, tmp_path_factory.mktemp("first") / "run", epochs=1)
+    pipeline.train_encoder(first, "main")
+
+    def make(folder, names, **settings):
+        if settings["method"] == "lora":
+            pytest.importorskip("peft")
+        profile = profile_at(folder / "mine.yaml", epochs=1, **settings)
+        for name in names:
+            shutil.copytree(first.folder, folder / name)
+        return [pipeline.start(tiny_nsd, folder / name, profile) for name in names]
+
+    return make
 
 
 def start(*launcher, run, verb=("train", "encoder"), **more):
@@ -104,9 +115,16 @@ def test_two_processes_have_the_losses_of_one(tiny_nsd, tmp_path):
     torch.testing.assert_close(a.vae, b.vae, rtol=1e-3, atol=1e-4)
 
 
+METHODS = pytest.mark.parametrize("method", ["full", "lora"])
+
+
 @pytest.mark.slow
-def test_a_language_model_killed_in_its_second_stage_ends_with_the_same_weights(tiny_nsd, tmp_path):
-    whole, killed = with_encoder(tiny_nsd, tmp_path, ("whole", "killed"), steps="20, 300")
+@METHODS
+def test_a_language_model_killed_in_its_second_stage_ends_with_the_same_weights(
+    with_encoder, tmp_path, method
+):
+    settings = {"steps": "10, 240", "method": method, "dropout": 0.1}
+    whole, killed = with_encoder(tmp_path, ("whole", "killed"), **settings)
     checkpoint = killed.folder / ".llm.partial/checkpoint/stage2/checkpoint.pt"
     kill_at(checkpoint, killed, verb=("train", "llm"))
     pipeline.train_language(whole)
@@ -117,8 +135,9 @@ def test_a_language_model_killed_in_its_second_stage_ends_with_the_same_weights(
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_language_model_of_one(tiny_nsd, tmp_path):
-    one, two = with_encoder(tiny_nsd, tmp_path, ("one", "two"), steps="20, 20")
+@METHODS
+def test_two_processes_have_the_language_model_of_one(with_encoder, tmp_path, method):
+    one, two = with_encoder(tmp_path, ("one", "two"), method=method)
     pipeline.train_language(one)
     both = start(*launcher(2), run=two, verb=("train", "llm"))
     said = both.communicate(timeout=300)[0]

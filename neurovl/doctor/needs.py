@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 F32, F16 = 4, 2
 ADAMW = 16  # bytes a trained parameter in float32: weight, gradient, two moments
+FOUR_BIT = 0.516  # bytes a weight: nf4, and its scales, which are quantized themselves
+ROWS_TOGETHER = 8  # dialogues that are computed at the same time, of the code
 TEXT = 128  # tokens of a dialogue beside the brain's, about
 SHOWN = 3  # times that a picture is shown, about
 BATCHES = {"targets": 64, "sampling": 64, "answers": 64}  # of the code, where no setting says
@@ -249,6 +251,29 @@ def llm_bytes(config: dict, trained: bool, half: bool) -> float:
     return full * (0.57 if half else 1)
 
 
+def adapter_parameters(config: dict, rank: int) -> int:
+    """Parameters of adapters beside the seven matrices of each of a Llama's layers."""
+    return rank * config["num_hidden_layers"] * sum(a + b for a, b in _matrices(config))
+
+
+def _matrices(config: dict) -> list[tuple[int, int]]:
+    """Inputs and outputs of the matrices of a Llama's layer."""
+    h, inner, heads = (
+        config[k] for k in ("hidden_size", "intermediate_size", "num_attention_heads")
+    )
+    size = config.get("head_dim") or h // heads
+    kv = (config.get("num_key_value_heads") or heads) * size
+    return [(h, heads * size), (h, kv), (h, kv), (heads * size, h), *2 * [(h, inner)], (inner, h)]
+
+
+def _held_bytes(profile: Profile, config: dict, n: int) -> float:
+    """Bytes of the weights beside adapters. In 4 bits: the matrices of the layers, with a scale for each 64 weights."""
+    if profile.lora.base != "4bit":
+        return (F32 if profile.lora.base == "float32" else F16) * n
+    matrices = config["num_hidden_layers"] * sum(a * b for a, b in _matrices(config))
+    return FOUR_BIT * matrices + F16 * (n - matrices)
+
+
 def _annotators(profile: Profile, half: bool) -> list[Need]:
     """Captioner and detector, both loaded while training pictures are annotated; nothing where a profile lacks one."""
     sizes = {}
@@ -281,27 +306,42 @@ def _language(profile: Profile, s: Sizes, half: bool) -> list[Need]:
         raise MissingError(
             f"the size of the language model {spec} is not known, expected weights in safetensors or a published one"
         )
-    half = half and F16 * n >= LARGE
-    weight = F16 if half else F32
+    adapted = settings.method == "lora"
+    large = half and F16 * n >= LARGE  # loaded in 16 bits, and so are the answers given
+    weight = F16 if large else F32
+    half = large or adapted and profile.lora.base != "float32"
     h, layers, vocabulary = (config[k] for k in ("hidden_size", "num_hidden_layers", "vocab_size"))
     width = profile.encoder.width + profile.encoder.readout
     projector = ADAMW * (width * h + h * h + 2 * h)
     length = s.tokens + 1 + TEXT
-    hidden = 2 * F16 * s.train * (s.tokens + 1) * width
+    held = _held_bytes(profile, config, n) if adapted else weight * n
     found = []
     parts = zip(settings.batch_size, settings.accumulate, strict=True)
     for stage, batch in enumerate((whole // count for whole, count in parts), 1):
-        kept = batch * length * layers * llm_bytes(config, stage == 2, half)
+        full = stage == 2 and not adapted
+        a_layer = batch * length * llm_bytes(config, full, half)
+        kept = a_layer * layers
+        if (
+            profile.compute.checkpointing
+        ):  # what goes into a layer, and one layer of dialogues that are padded together
+            kept = batch * length * layers * h * (F16 if half else F32)
+            kept += a_layer * min(1, ROWS_TOGETHER / batch)
         logits = batch * length * vocabulary * (12 if half else 16)
-        states = (weight * 4 if stage == 2 else weight) * n
-        words = "weights, gradients and two moments" if stage == 2 else "weights"
+        # Under autocast each weight has a copy in 16 bits besides.
+        states, words = held, "weights"
+        if full:
+            states = (ADAMW + F16 * half) * n
+            words = "weights, gradients and two moments in float32"
+        elif stage == 2:
+            states += ADAMW * adapter_parameters(config, profile.lora.rank)
+            words = f"weights as {profile.lora.base}, adapters of rank {profile.lora.rank}"
         found.append(
             Need(
                 f"train llm {stage}",
                 device=states + projector + kept + logits,
-                memory=hidden,
-                disk=F32 * n if stage == 2 else 0,
-                how=f"{n / 1e9:,.2f} G parameters: {words} at {weight} bytes; batch {batch} x {length} tokens",
+                memory=F32 * n if stage == 2 and adapted else 0,
+                disk=F32 * n + F16 * s.train * (s.tokens + 1) * width if stage == 2 else 0,
+                how=f"{n / 1e9:,.2f} G parameters: {words}; batch {batch} x {length} tokens",
             )
         )
     heads = config["num_attention_heads"]

@@ -16,6 +16,7 @@ EXTRAS = {
     "explore": "neurovl explore",
     "java": "METEOR and SPICE where the machine has no Java",
     "trackers": "trackers: [tensorboard] of a profile",
+    "lora": "language.method: lora of a profile",
 }  # what each is for
 
 

@@ -1,9 +1,13 @@
 """The language model (LlamaForCausalLM or any causal model of the hub)."""
 
+import importlib.util
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
+from neurovl.errors import MissingError
 from neurovl.foundation.source import (
     device_for,
     dtype_for,
@@ -26,7 +30,7 @@ VICUNA_TEMPLATE = (
 
 
 def load_llm(
-    spec: str | Sequence[str] = "tiny", device: str = "auto"
+    spec: str | Sequence[str] = "tiny", device: str = "auto", weights: str = "auto"
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a causal language model and its tokenizer from files that are here.
 
@@ -36,18 +40,21 @@ def load_llm(
     Parameters
     ----------
     spec : str or sequence of str
-        'tiny', a folder or a hub id; of several, the first that is here.
+        'tiny', a folder or a hub id; of several, the first that is here. A folder of adapters is read together with the
+        model that it names, in 4 bits.
+    weights : str
+        'float32', 'bf16', '4bit', or 'auto': float32, and bf16 for a model of 2 GB of weights or more where the device
+        computes in it.
 
     Returns
     -------
     model : transformers.PreTrainedModel
-        In float32; in bf16 where it has 2 GB of weights or more and the device computes in bf16.
     tokenizer : transformers.PreTrainedTokenizerBase
 
     Raises
     ------
     MissingError
-        The model is not here; the message holds the command that fetches it.
+        The model is not here, and the message holds the command that fetches it; or what 4 bits or adapters need is not.
 
     Examples
     --------
@@ -60,11 +67,66 @@ def load_llm(
 
     name, source = first_here(spec, lambda one: (one, resolve(one, "llm")))
     device = device_for(device, f"LLM {name}")
-    dtype = dtype_for(device, source, f"LLM {name}")
     tokenizer = load_or_explain(lambda: AutoTokenizer.from_pretrained(source), name, "LLM")
     if tokenizer.chat_template is None and "vicuna" in Path(name).name.lower():
         tokenizer.chat_template = VICUNA_TEMPLATE
+    adapters = Path(source) / "adapter_config.json"
+    if adapters.is_file():
+        peft = require_peft(f"the language model in {name}")
+        base, _ = load_llm(
+            json.loads(adapters.read_text())["base_model_name_or_path"], device, "4bit"
+        )
+        adapted = load_or_explain(lambda: peft.PeftModel.from_pretrained(base, source), name, "LLM")
+        return adapted.get_base_model(), tokenizer
+    options = _options(weights, device, source, f"LLM {name}")
     model = load_or_explain(
-        lambda: AutoModelForCausalLM.from_pretrained(source, dtype=dtype), name, "LLM"
+        lambda: AutoModelForCausalLM.from_pretrained(source, **options), name, "LLM"
     )
-    return model.to(device), tokenizer
+    # What adapters name as their base: a hub id stays one.
+    model.name_or_path = str(Path(name).resolve()) if Path(name).is_dir() else name
+    return (model if weights == "4bit" else model.to(device)), tokenizer
+
+
+def _options(weights: str, device: str, source: str, what: str) -> dict:
+    """How transformers is to hold a model's weights."""
+    import torch
+
+    if weights != "4bit":
+        named = {"bf16": torch.bfloat16, "float32": torch.float32}
+        return {"dtype": named.get(weights) or dtype_for(device, source, what)}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingError(
+            f"{what} is wanted in 4 bits, which needs the package bitsandbytes; install it: "
+            "pip install bitsandbytes, or set lora.base: bf16"
+        )
+    from transformers import BitsAndBytesConfig
+
+    # As QLoRA has it.
+    quantized = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {
+        "dtype": torch.bfloat16,
+        "quantization_config": quantized,
+        "device_map": {"": device},
+    }
+
+
+def require_peft(what: str) -> ModuleType:
+    """The package peft.
+
+    Raises
+    ------
+    MissingError
+        It is not installed.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingError(
+            f"{what} needs the package peft; install it: pip install 'neurovl[lora]', or set language.method: full"
+        ) from error
+    return peft

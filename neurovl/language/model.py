@@ -7,7 +7,6 @@ Left out: how h is made (`neurovl.encoder.vit3d`), what the dialogues say (`neur
 
 import inspect
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.files import replacing
+from neurovl.language.adapters import save_llm
 from neurovl.language.chat import Chat
 from neurovl.language.dialogues import (
     Dialogue,
@@ -26,13 +26,12 @@ from neurovl.language.dialogues import (
     prompt_ids,
 )
 from neurovl.language.dialogues.encoding import IGNORED
+from neurovl.language.preparing import find_end_ids, fit_embeddings, greedy
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedTokenizerBase
 
     from neurovl.encoder.vit3d import BrainEmbedding
-
-logger = logging.getLogger(__name__)
 
 GENERATION_BATCH = 64
 ROWS_TOGETHER = 8  # dialogues of a batch that are padded to one length while training
@@ -102,8 +101,9 @@ class BrainLLM(nn.Module):
         self.image_id = add_placeholder(tokenizer)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        _fit_embeddings(llm, len(tokenizer))
-        self.end_ids = _end_ids(llm, tokenizer)
+        fit_embeddings(llm, len(tokenizer))
+        self.end_ids = find_end_ids(llm, tokenizer)
+        llm.generation_config = greedy(self.end_ids, tokenizer.pad_token_id)
 
     @property
     def device(self) -> torch.device:
@@ -242,11 +242,6 @@ class BrainLLM(nn.Module):
                 inputs_embeds=self.embed(ids, hidden[part]),
                 attention_mask=mask,
                 max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-                pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=self.end_ids,
                 suppress_tokens=[self.image_id],
             )
             texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
@@ -297,7 +292,7 @@ class BrainLLM(nn.Module):
         return Chat(self, hidden)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `projector.safetensors`, `config.json` and the language model in `llm/`.
+        """Write `projector.safetensors`, `config.json` and the language model in `llm/`; of one with adapters these alone.
 
         The config comes last: a folder that holds one is whole.
         """
@@ -305,7 +300,7 @@ class BrainLLM(nn.Module):
 
         directory = Path(directory)
         (directory / "config.json").unlink(missing_ok=True)
-        self.llm.save_pretrained(directory / "llm")
+        save_llm(self.llm, directory / "llm")
         self.tokenizer.save_pretrained(directory / "llm")
         state = {k: v.detach().cpu().contiguous() for k, v in self.projector.state_dict().items()}
         save_file(state, directory / "projector.safetensors")
@@ -374,26 +369,3 @@ class BrainLLM(nn.Module):
                 f"the brain tokens have shape {tuple(shape)}, expected ({n}, N + 1, {width}) "
                 f"for {n} {what}; pass BrainEmbedding.hidden of the encoder this model was trained with"
             )
-
-
-def _fit_embeddings(llm: nn.Module, n: int) -> None:
-    """Rows for tokens that the model has not: the mean of its own, so that nothing is random."""
-    rows = llm.get_input_embeddings().num_embeddings
-    if rows >= n:
-        return
-    logger.info("the language model's vocabulary grows from %d to %d", rows, n)
-    llm.resize_token_embeddings(n, mean_resizing=False)
-    with torch.no_grad():
-        for layer in {llm.get_input_embeddings(), llm.get_output_embeddings()}:
-            layer.weight[rows:] = layer.weight[:rows].mean(0)
-
-
-def _end_ids(llm: nn.Module, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """Ids that end an answer: the tokenizer's, those of the model's generation config, and the template's."""
-    ends = getattr(llm.generation_config, "eos_token_id", None)
-    ends = ends if isinstance(ends, list) else [ends]
-    # Two turns, so that a template that cannot be used is found here and not amid the training.
-    probe = Dialogue("conversation", 0, (("a", "b"), ("c", "d")), False)
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    answer = [i for i in encode_dialogue(tokenizer, probe)[1] if i in special]
-    return sorted({i for i in [*ends, tokenizer.eos_token_id, *answer[:1]] if i is not None})

@@ -1,8 +1,9 @@
 """Training of the brain language model in the paper's two stages (section 3), on the one training loop.
 
-Left out: LoRA (the paper trains all weights of the language model).
+The paper trains all weights of the language model in stage 2; adapters (LoRA) in their place are our addition.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from neurovl.errors import ConfigError, DataError
+from neurovl.language.adapters import add_adapters, recomputed
 from neurovl.language.dialogues import Dialogue, collate, encode_dialogue
 from neurovl.language.dialogues.encoding import IGNORED
 from neurovl.language.model import BrainLLM
-from neurovl.settings.sections import Language
+from neurovl.settings.sections import Language, Lora
 from neurovl.training.loop import Part, Schedule, Validation, batch_rows, fit
 from neurovl.training.validation import split_pictures
 
@@ -30,14 +32,20 @@ def fit_language(
     dialogues: Mapping[object, Sequence[Dialogue]],
     settings: Language,
     *,
+    lora: Lora = Lora(),
     stages: Sequence[int] = (1, 2),
     seed: int = 0,
     checkpoint: Path | None = None,
+    checkpointing: bool = False,
     device: str = "auto",
     trackers: tuple[str, ...] = (),
     logs: Path | None = None,
 ) -> list[dict]:
     """Train in place: in stage 1 the projector alone, in stage 2 projector and language model.
+
+    In stage 2 what is trained is float32, whatever it was loaded in: a step of 2e-5 is lost in the rounding of bf16. Computed
+    is in `settings.precision`. With `settings.method` 'lora' adapters are trained in the language model's place and left
+    beside its weights, see `adapters.merge_adapters`.
 
     A training that was interrupted continues from the checkpoint, in the stage where it was.
 
@@ -51,6 +59,8 @@ def fit_language(
         For each trial the key of its picture in `dialogues`.
     dialogues : mapping of picture key to list of Dialogue
     settings : Language
+    lora : Lora
+        Of the adapters, where `settings.method` is 'lora'.
     stages : sequence of int
         Which of the two, in their order.
     seed : int
@@ -58,6 +68,8 @@ def fit_language(
         same seed and share.
     checkpoint : Path, optional
         Folder of the checkpoints, one a stage below it.
+    checkpointing : bool
+        Compute the language model's layers again on the way back instead of keeping what they computed.
     device, trackers, logs
         See `training.loop.fit`.
 
@@ -101,33 +113,44 @@ def fit_language(
     )
     curve = []
     for stage in stages:
-        brain_llm.projector.requires_grad_(True)
-        brain_llm.llm.requires_grad_(stage == 2)
+        adapted = stage == 2 and settings.method == "lora"
+        _choose_trained(brain_llm, stage, lora if adapted else None, seed)
         batch_size, own_seed = settings.batch_size[stage - 1], seed + stage
         validation = None
         if len(watched):
             loss = lessons.watched_loss(watched, batch_size, seed)
             validation = Validation(loss, max(1, len(seen) // batch_size), settings.patience)
-        points = fit(
-            brain_llm,
-            lessons.loss_at(seen, batch_size, own_seed),
-            Schedule(
-                settings.steps[stage - 1],
-                settings.lr[stage - 1],
-                weight_decay=0.0,
-                precision=settings.precision,
-                accumulate=settings.accumulate[stage - 1],
-            ),
-            seed=own_seed,
-            checkpoint=None if checkpoint is None else checkpoint / f"stage{stage}",
-            device=device,
-            describe=f"language stage {stage}",
-            validation=validation,
-            trackers=trackers,
-            logs=logs,
-        )
+        with recomputed(brain_llm.llm) if checkpointing else contextlib.nullcontext():
+            points = fit(
+                brain_llm,
+                lessons.loss_at(seen, batch_size, own_seed),
+                Schedule(
+                    settings.steps[stage - 1],
+                    lora.lr if adapted else settings.lr[stage - 1],
+                    weight_decay=0.0,
+                    precision=settings.precision,
+                    accumulate=settings.accumulate[stage - 1],
+                ),
+                seed=own_seed,
+                checkpoint=None if checkpoint is None else checkpoint / f"stage{stage}",
+                device=device,
+                describe=f"language stage {stage}",
+                validation=validation,
+                trackers=trackers,
+                logs=logs,
+            )
         curve += [{"stage": stage, **point} for point in points]
     return curve
+
+
+def _choose_trained(brain_llm: BrainLLM, stage: int, lora: Lora | None, seed: int) -> None:
+    """Give a gradient to the projector, and in stage 2 to the language model or its adapters, then in float32."""
+    brain_llm.projector.requires_grad_(True)
+    brain_llm.llm.requires_grad_(stage == 2 and lora is None)
+    if lora is not None:
+        add_adapters(brain_llm.llm, lora, seed)
+    elif stage == 2:
+        brain_llm.llm.float()
 
 
 class Lessons:

@@ -6,10 +6,10 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
+from neurovl.pipeline.hidden_states import hidden_states
 from neurovl.pipeline.starting import profile_for, start
 from neurovl.recordings import Recordings
 from neurovl.run import Run
@@ -126,11 +126,14 @@ def train_language(run: Run) -> None:
 
     from neurovl.foundation.llm import load_llm
     from neurovl.language import BrainLLM, Projector, fit_language
+    from neurovl.language.adapters import merge_adapters
     from neurovl.language.talks import talks
 
     p = run.profile
-    settings = asdict(p.language)
+    settings, adapted = asdict(p.language), p.language.method == "lora"
     del settings["max_new_tokens"]  # of answers
+    if adapted:
+        settings["lora"] = asdict(p.lora)
     with leader_first(p.compute.device):
         annotations = annotate_pictures(run)
     inputs = ("tokens", "targets", "encoders/main", *(["annotations"] if annotations else []))
@@ -140,8 +143,11 @@ def train_language(run: Run) -> None:
         if folder is None:
             return
         trials = run.store.trials[run.store.trials.split == "train"]
-        pictures, hidden = list(trials.image_id), _hidden_states(run, trials.index.to_numpy())
-        llm, tokenizer = load_llm(p.models.llm, p.compute.device)
+        pictures, file = list(trials.image_id), folder / "checkpoint" / "hidden.npy"
+        with leader_first(p.compute.device):
+            hidden = hidden_states(run, trials.index.to_numpy(), file)
+        held = p.lora.base if adapted else "auto"
+        llm, tokenizer = load_llm(p.models.llm, p.compute.device, held)
         torch.manual_seed(p.seed)
         width = llm.get_input_embeddings().embedding_dim
         model = BrainLLM(llm, tokenizer, Projector(hidden.shape[-1], width))
@@ -151,27 +157,20 @@ def train_language(run: Run) -> None:
             pictures,
             talks(run.recordings, pictures, annotations, p.seed),
             p.language,
+            lora=p.lora,
             seed=p.seed,
             checkpoint=folder / "checkpoint",
+            checkpointing=p.compute.checkpointing,
             device=p.compute.device,
             trackers=p.compute.trackers,
             logs=run.folder / "logs",
         )
         if s is not None:
-            model.float().save_pretrained(s.dir)
+            model = model.cpu().float()  # where merging has room
+            merge_adapters(model.llm)
+            model.save_pretrained(s.dir)
             pd.DataFrame(curve).to_csv(s.dir / "curve.csv", index=False)
             _drop_checkpoint(s.dir)
-
-
-def _hidden_states(run: Run, rows: np.ndarray) -> torch.Tensor:
-    """The main encoder's penultimate layer of rows of the store, float16 tensor (n, N + 1, D)."""
-
-    from neurovl.encoder.alignment import predict
-
-    store, encoder = run.store, run.encoder("main")
-    blocks = np.array_split(rows, max(1, len(rows) // 1024))
-    tokens = (store.cut(store.voxels_at(block), encoder.layout) for block in blocks)
-    return torch.cat([predict(encoder, block).hidden.half() for block in tokens])
 
 
 def _drop_checkpoint(folder: Path) -> None:

@@ -7,6 +7,8 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
+from neurovl.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -148,8 +150,13 @@ class Language:
 
     Parameters
     ----------
+    steps : tuple of int
+        An epoch is `trials / batch_size` of them: each trial comes once, with one of its picture's dialogues (about nine in
+        NSD), which is drawn anew each time. All pairs of trial and dialogue are as many such epochs as a picture has dialogues.
+    method : str
+        How stage 2 trains the language model: 'full', all its weights, or 'lora', adapters as in the section `lora`.
     lr : tuple of float
-        Peak learning rates; no weight decay.
+        Peak learning rates; no weight decay. Of stage 2 with adapters: `lora.lr`.
     accumulate : tuple of int
         Parts that a batch is computed in, one after the other, before an optimizer step; for small memories.
     validation : float
@@ -170,6 +177,39 @@ class Language:
     patience: int = 0
     max_new_tokens: int = 64
     precision: str = "bf16"
+    method: str = "full"
+
+    def __post_init__(self) -> None:
+        _require_one_of("language.method", self.method, ("full", "lora"))
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Adapters of the language model (`language.method: lora`): x W + (alpha / rank) x A B beside linear layers W that stay.
+
+    The paper has none; rank, alpha, dropout and rate are LLaVA-1.5's, whose projector is the paper's too.
+
+    Parameters
+    ----------
+    targets : tuple of str
+        Names of the layers, such as 'q_proj'; none given: all linear ones but the output.
+    lr : float
+        Peak learning rate of stage 2, of adapters and projector.
+    base : str
+        How the weights that stay are held: 'bf16', 'float32', or '4bit' (needs bitsandbytes). Adapters are float32.
+    """
+
+    rank: int = 128
+    alpha: float = 256.0
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ()
+    lr: float = 2e-4
+    base: str = "bf16"
+
+    def __post_init__(self) -> None:
+        _require_one_of("lora.base", self.base, ("bf16", "float32", "4bit"))
+        if self.rank < 1:
+            raise ConfigError(f"lora.rank is {self.rank}, expected 1 or more; correct the profile")
 
 
 @dataclass(frozen=True)
@@ -235,6 +275,9 @@ class Compute:
         Threads that read training batches ahead.
     compile : bool
         Use `torch.compile` on a CUDA device; the result is the same up to rounding.
+    checkpointing : bool
+        Compute the language model's layers a second time on the way back instead of keeping what they computed: a third more
+        time, for a fraction of that memory.
     trackers : tuple of str
         Trackers of Accelerate that training is logged to, such as 'tensorboard'.
     """
@@ -243,6 +286,7 @@ class Compute:
     processes: int | None = None
     workers: int = 0
     compile: bool = False
+    checkpointing: bool = False
     trackers: tuple[str, ...] = ()
 
     def at_a_time(self) -> int:
@@ -265,6 +309,7 @@ class Profile:
     encoder: EncoderShape = field(default_factory=EncoderShape)
     alignment: Alignment = field(default_factory=Alignment)
     language: Language = field(default_factory=Language)
+    lora: Lora = field(default_factory=Lora)
     reconstruction: Reconstruction = field(default_factory=Reconstruction)
     localization: Localization = field(default_factory=Localization)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -281,3 +326,10 @@ class Profile:
     def to_dict(self) -> dict:
         """Plain nested dict, as JSON holds it."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(
+            f"{name} is {value!r}, expected one of {', '.join(known)}; correct it in the profile"
+        )

@@ -103,8 +103,9 @@ class TrainingState:
     def _changing(self) -> dict[str, torch.Tensor]:
         """Weights that are trained, and buffers; a frozen language model would be most of a checkpoint."""
         named = self.model.named_parameters(remove_duplicate=False)
-        frozen = {name for name, p in named if not p.requires_grad}
-        return {n: value for n, value in self.model.state_dict().items() if n not in frozen}
+        kept = {name for name, p in named if p.requires_grad}
+        kept |= {name for name, _ in self.model.named_buffers()}
+        return {n: value for n, value in self.model.state_dict().items() if n in kept}
 
     def save(self, folder: Path, step: int) -> None:
         """Write a checkpoint, which takes the place of the one before when it is whole."""
@@ -131,7 +132,8 @@ class TrainingState:
             return 0
         device = next(self.model.parameters()).device
         state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
-        self.model.load_state_dict(self.model.state_dict() | state["model"])
+        # Not strict: what is frozen is not in it, and in 4 bits it could not even be written over itself.
+        self.model.load_state_dict(state["model"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = {n: w.to(device) for n, w in state["average"].items()}
         weights = {n: w.to(device) for n, w in state["best"]["weights"].items()}

@@ -1,0 +1,54 @@
+"""What the language model reads of each trial, computed once by the main encoder and kept on the disk while it is trained."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+from neurovl.encoder.alignment import predict
+from neurovl.run import Run
+from neurovl.training.devices import choose_device
+
+BLOCK = 1024  # trials, about
+
+
+def hidden_states(run: Run, rows: np.ndarray, file: Path) -> np.ndarray:
+    """The main encoder's penultimate layer of rows of the store, float16 array (n, N + 1, D) that is read from `file`.
+
+    It is written block by block; what an interrupted call has written is not computed again.
+    """
+    if not file.exists():
+        _write(run, rows, file)
+    return np.load(file, mmap_mode="r")
+
+
+def _write(run: Run, rows: np.ndarray, file: Path) -> None:
+    encoder = run.encoder("main").to(choose_device(run.profile.compute.device))
+
+    def compute(block: np.ndarray) -> np.ndarray:
+        tokens = run.store.cut(run.store.voxels_at(block), encoder.layout)
+        return predict(encoder, tokens).hidden.half().numpy()
+
+    blocks = np.array_split(rows, max(1, len(rows) // BLOCK))
+    one = compute(rows[:1])
+    header = _header((len(rows), *one.shape[1:]))
+    ends = len(header) + one.nbytes * np.cumsum([len(block) for block in blocks])
+    partial = file.with_name(f"{file.name}.partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.touch()
+    done = int((ends <= partial.stat().st_size).sum())
+    with open(partial, "r+b") as out:
+        out.write(header)
+        out.truncate(out.seek(ends[done - 1] if done else len(header)))
+        for block in blocks[done:]:
+            out.write(compute(block).tobytes())
+    os.replace(partial, file)
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The beginning of a npy file of float16."""
+    out = io.BytesIO()
+    about = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "shape": shape}
+    np.lib.format.write_array_header_1_0(out, about | {"fortran_order": False})
+    return out.getvalue()
