@@ -124,7 +124,10 @@ def test_without_a_run_every_row_has_a_reason(place, tmp_path):
     own = made[made.numbers == "this run (simulated)"]
     assert len(own) == sum(r.place == place for r in PAPER_ROWS)
     assert own.note.str.len().gt(15).all() and own.row.is_unique
-    assert own[list(SCORES[place].values())].isna().all(axis=None)
+    values = made[list(SCORES[place].values())]
+    assert set(map(str, values.dtypes)) == {"float64"} and values.loc[own.index].isna().all(
+        axis=None
+    )
 
 
 def test_numbers_come_from_the_tables_alone(tmp_path):

@@ -178,7 +178,8 @@ def paper_table(results: pd.DataFrame, place: str, simulated: bool) -> pd.DataFr
             several = condition != row.condition and condition
             label = f"{row.label}, β = {condition.partition('=')[2]}" if several else row.label
             lines.append({"row": label, "numbers": whose} | _line(part, scores, row.without))
-    return pd.DataFrame(lines, columns=["row", "numbers", *scores.values(), "note"])
+    table = pd.DataFrame(lines, columns=["row", "numbers", *scores.values(), "note"])
+    return table.astype(dict.fromkeys(scores.values(), float)).fillna({"note": ""})
 
 
 def _of(table: pd.DataFrame, row: PaperRow) -> pd.DataFrame:
