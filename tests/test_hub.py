@@ -41,7 +41,7 @@ ROWS = [
         1041,
         0.5012,
         1.0,
-        note="split shared1000",
+        note="split shared1000; not comparable with the paper's: simulated",
     ),
     Row(
         "simulated-nsd",
@@ -343,6 +343,7 @@ def test_the_card_s_scores_are_those_of_results_csv(run, published):
         assert (low, high) == pytest.approx((row.ci_low, row.ci_high), rel=1e-3)
         assert int(n.replace(",", "")) == row.n and float(chance) == pytest.approx(row.chance)
         assert ceiling == ("" if np.isnan(row.ceiling) else f"{row.ceiling:.4g}")
+    assert "Named test set: split shared1000." in (published / "README.md").read_text()
     header = ModelCard.load(published / "README.md").data
     own = {r.metric_name: r.metric_value for r in header.eval_results}
     assert own == {"two_way_clip, average": 0.71234, "two_way_clip, single": 0.6125}

@@ -347,7 +347,7 @@ def test_the_whole_corpus_is_the_centre_of_blues_resamples(scored):
     for kind in scored:
         for metric in ("bleu1", "bleu2", "bleu3", "bleu4"):
             score = scored[kind][metric]
-            assert score.corpus(np.arange(4)) == pytest.approx(score.value, rel=1e-6)
+            assert score.resampled(np.ones((1, 4))) == pytest.approx(score.value, rel=1e-6)
     value, low, high = scored["bad"]["bleu1"].interval(seed=0, n=200)
     assert low < value < high
     for metric in ("meteor", "rouge", "cider"):
@@ -365,7 +365,7 @@ def test_tokens_survive_odd_sentences():
 def test_spice_without_its_jars_is_empty_with_a_reason(tmp_path):
     from neurovl.metrics.captions import _guarded, _spice
 
-    score = _guarded(_spice, ["a dog"], [["a dog"]], tmp_path)
+    (score,) = _guarded(_spice, ["a dog"], [["a dog"]], [np.array([0])], tmp_path)
     assert score.value is None and score.interval(seed=0) is None
     assert "stanford-corenlp-3.6.0.jar is not here" in score.reason
 
@@ -391,7 +391,7 @@ def test_a_java_that_breaks_is_a_reason_not_a_hang(monkeypatch):
     from neurovl.metrics.captions import _guarded, _meteor
 
     monkeypatch.setattr(MODULE, "find_java", lambda: "false")
-    score = _guarded(_meteor, ["a dog"], [["a dog"]])
+    (score,) = _guarded(_meteor, ["a dog"], [["a dog"]], [np.array([0])])
     assert score.value is None and "METEOR ended with an error" in score.reason
 
 

@@ -100,10 +100,12 @@ def test_shuffled_brains_fall_to_chance(results):
             & (results.metric == "meteor")
             & (results.protocol == "average")
         ]
-        .set_index("system")
+        .set_index(["system", "subject"])
         .value
     )
-    assert said["neurovl"] > said["shuffled"]
+    subjects = set(results.subject[results.task == "reconstruction"])
+    assert set(said["neurovl"].index) == subjects and {"all", "subj01"} < subjects
+    assert (said["neurovl"] > said["shuffled"]).all()
 
 
 def test_captions_are_above_what_is_said_without_a_brain(results):

@@ -10,7 +10,6 @@ from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shu
 from neurovl.evaluation.score_table import Table
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import Dialogue, evaluation_set
-from neurovl.results import Row
 from neurovl.run import Run
 
 TEXT_TASKS = {"brief": "caption", "detailed": "description", "reasoning": "reasoning"}
@@ -113,43 +112,46 @@ def read_answers(run_folder: Path) -> pd.DataFrame:
 
 
 def score_text(run: Run, table: Table) -> None:
-    """Caption metrics of open answers, accuracy of closed ones; chance is what is said without a brain."""
-    from neurovl.metrics import captions as score_captions
+    """Caption metrics of open answers, accuracy of closed ones; chance is what is said without a brain.
 
+    A corpus is what was said about the pictures of one subject.
+    """
     answers = read_answers(run.folder)
     references = {i: run.recordings.captions(i) for i in answers.image_id.unique()}
+    _score_open(answers, references, table)
+    _score_closed(answers, table)
 
-    def corpus(part: pd.DataFrame, task: str) -> dict:
-        refs = [
-            references[i] if task == "caption" else [t]
-            for i, t in zip(part.image_id, part.truth, strict=True)
-        ]
-        return score_captions(list(part.answer), refs)
 
-    for kind, task in TEXT_TASKS.items():
-        part = answers[(answers.type == kind) & (answers.turn == 0)]
-        blind = corpus(part[part.system == "no-brain"], task)
-        for (system, proto), own in part.groupby(["system", "protocol"], sort=False):
-            scores = blind if system == "no-brain" else corpus(own, task)
-            for metric, result in scores.items():
-                place = table.place(system, task, proto, "all", metric)
-                if result.value is None:
-                    table.rows.append(Row(**place, note=result.reason))
-                    continue
-                interval = result.interval(table.seed, table.resamples)
-                table.rows.append(
-                    Row(
-                        **place,
-                        value=result.value,
-                        ci_low=interval.low,
-                        ci_high=interval.high,
-                        n=len(own),
-                        chance=blind[metric].value,
-                    )
-                )
-                if result.per_image is not None:
-                    place |= {"metric": f"{metric}_sentence", "subject": own.subject.to_numpy()}
-                    table.keep(place, own.image_id, result.per_image)
+def _score_open(answers: pd.DataFrame, references: dict[str, list[str]], table: Table) -> None:
+    from neurovl.metrics import caption_corpora
+
+    answers = answers[answers.type.isin(list(TEXT_TASKS)) & (answers.turn == 0)]
+    answers = answers.assign(task=answers.type.map(TEXT_TASKS))
+    keys = ["task", "system", "protocol", "subject"]
+    parts = dict(iter(answers.groupby(keys, sort=False)))
+
+    def true(part: pd.DataFrame, task: str) -> list[list[str]]:
+        if task == "caption":
+            return [references[i] for i in part.image_id]
+        return [[one] for one in part.truth]
+
+    scored = caption_corpora(
+        [(list(part.answer), true(part, key[0])) for key, part in parts.items()]
+    )
+    corpora: dict[tuple, dict] = {}
+    for (task, system, proto, subject), part, scores in zip(
+        parts, parts.values(), scored, strict=True
+    ):
+        for metric, score in scores.items():
+            place = (system, task, proto, metric)
+            corpora.setdefault(place, {})[subject] = (part.image_id, score)
+    for (system, task, proto, metric), own in corpora.items():
+        blind = corpora.get(("no-brain", task, "average", metric), {})
+        chance = {subject: score.value for subject, (_, score) in blind.items()}
+        table.add_corpora(system, task, proto, metric, own, chance)
+
+
+def _score_closed(answers: pd.DataFrame, table: Table) -> None:
     for kind, task in (("conversation", "dialogue"), ("localization", "localization")):
         part = answers[(answers.type == kind) & (answers.closed.astype(str) == "True")]
         right = (

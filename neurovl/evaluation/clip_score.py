@@ -36,7 +36,7 @@ def score_clip_s(run: Run, table: Table) -> None:
     )
     true = [run.recordings.captions(i)[0] for i in ids]
     ceiling = {"caption": float(clip_s(clip, images, true).mean())}
-    blind = answers[answers.system == "no-brain"].groupby("type").score.mean()
+    blind = answers[answers.system == "no-brain"].groupby(["type", "subject"]).score.mean()
     keys = ["type", "system", "protocol", "subject"]
     for (kind, system, proto, subject), own in answers.groupby(keys, sort=False):
         task = TEXT_TASKS[kind]
@@ -48,6 +48,6 @@ def score_clip_s(run: Run, table: Table) -> None:
             "clip_s",
             own.image_id,
             own.score,
-            float(blind[kind]),
+            float(blind[kind, subject]),
             ceiling.get(task),
         )

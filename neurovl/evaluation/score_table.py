@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from neurovl.encoder.targets import Targets
-from neurovl.metrics import protocol
+from neurovl.metrics import CaptionScore, protocol
 from neurovl.results import Row
 
 PLACE = ["data", "system", "condition", "task", "protocol", "subject", "metric"]
@@ -85,18 +85,82 @@ class Table:
                 scores = protocol.two_way(a, b)
                 self.add(system, task, proto, subject, f"two_way_{part}", ids, scores, chance, 1.0)
 
+    def add_corpora(
+        self,
+        system: str,
+        task: str,
+        proto: str,
+        metric: str,
+        corpora: dict[str, tuple[Sequence[str], CaptionScore]],
+        chance: dict[str, float | None],
+    ) -> None:
+        """A text score of each subject's corpus, and for 'all' the mean over subjects, resampled by picture.
+
+        Its sentence scores are kept for the claims, as `metric` with the ending ``_sentence``.
+
+        Parameters
+        ----------
+        corpora : dict of str to (image_ids, CaptionScore)
+            For each subject.
+        chance : dict of str to float
+            For each subject, the score of what is said without a brain.
+        """
+        for _, score in corpora.values():
+            if score.value is None:
+                place = self.place(system, task, proto, "all", metric)
+                self.rows.append(Row(**place, note=score.reason))
+                return
+        for subject, (images, score) in corpora.items():
+            place = self.place(system, task, proto, subject, metric)
+            self.keep(place | {"metric": f"{metric}_sentence"}, images, score.per_image)
+            self._corpus_row(place, {subject: corpora[subject]}, chance.get(subject))
+        known = _mean([chance.get(subject) for subject in corpora])
+        self._corpus_row(self.place(system, task, proto, "all", metric), corpora, known)
+
+    def _corpus_row(
+        self,
+        place: dict,
+        corpora: dict[str, tuple[Sequence[str], CaptionScore]],
+        chance: float | None,
+    ) -> None:
+        images = pd.Index(sorted({i for ids, _ in corpora.values() for i in ids}))
+        parts = [(images.get_indexer(ids), score) for ids, score in corpora.values()]
+
+        def mean_over_subjects(drawn: np.ndarray) -> np.ndarray:
+            scores = np.full((len(parts), len(drawn)), np.nan)
+            for own, (columns, score) in zip(scores, parts, strict=True):
+                some = drawn[:, columns].any(axis=1)  # pictures of this subject
+                own[some] = score.resampled(drawn[np.ix_(some, columns)])
+            return np.nanmean(scores, axis=0)
+
+        interval = protocol.bootstrap_corpus(
+            mean_over_subjects, len(images), self.seed, self.resamples
+        )
+        self._append(place, interval, len(images), chance)
+
     def _row(
         self, place: dict, values: np.ndarray, chance: float | None, ceiling: float | None
     ) -> None:
-        mean, low, high = protocol.bootstrap(values, self.seed, self.resamples)
+        interval = protocol.bootstrap(values, self.seed, self.resamples)
+        self._append(place, interval, len(values), chance, ceiling)
+
+    def _append(
+        self,
+        place: dict,
+        interval: protocol.Interval,
+        n: int,
+        chance: float | None,
+        ceiling: float | None = None,
+    ) -> None:
+        value, low, high = interval
         note = f"split {self.split}" if self.split else ""
         self.rows.append(
             Row(
                 **place,
-                value=mean,
+                value=value,
                 ci_low=low,
                 ci_high=high,
-                n=len(values),
+                n=n,
                 chance=chance,
                 ceiling=ceiling,
                 note=note,

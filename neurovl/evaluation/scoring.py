@@ -8,6 +8,7 @@ from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
 from neurovl.encoder.variants import system_name
 from neurovl.evaluation.answering import score_text
+from neurovl.evaluation.beside_paper import Basis, with_paper
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.embeddings import derangement, fit_ridge, held_out, linear_part
 from neurovl.evaluation.locating import concepts, score_maps
@@ -17,7 +18,7 @@ from neurovl.evaluation.region_importance import regions, score_importance, with
 from neurovl.evaluation.repeats import score_repeats
 from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
-from neurovl.results import Row, paper_value, write_claims, write_results
+from neurovl.results import write_claims, write_results
 from neurovl.run import Run
 from neurovl.stages import provenance_key
 
@@ -73,18 +74,11 @@ def score(runs: list[Run]) -> None:
         images = table.frame()
         images.to_csv(s.dir / "per_image.csv", index=False)
         rows = with_p(table.rows, first) if weighed else table.rows
-        write_results([_with_paper(r) for r in rows], s.dir / "results.csv")
+        basis = Basis.of(first)
+        write_results([with_paper(r, basis) for r in rows], s.dir / "results.csv")
         write_claims(
             claims(images, table.data, p.seed, p.evaluation.bootstrap), s.dir / "claims.csv"
         )
-
-
-def _with_paper(row: Row) -> Row:
-    from dataclasses import replace
-
-    if row.subject != "all" or row.condition:
-        return row
-    return replace(row, paper=paper_value(row.system, row.task, row.protocol, row.metric))
 
 
 def _alignment(run: Run, table: Table) -> None:

@@ -18,6 +18,7 @@ from neurovl.figures.inputs import (
 )
 from neurovl.figures.learning_curve import adaptation_curve
 from neurovl.figures.page_tables import absent, real_brains, show_table
+from neurovl.figures.paper_tables import paper_table
 from neurovl.figures.reconstructions import grid, seen, seen_and_made, similarity
 from neurovl.figures.slices import heat_slices, hottest_slice, roi_heat, truth_and_zeroing
 from neurovl.figures.systems import (
@@ -52,6 +53,7 @@ __all__ = [
     "hottest_slice",
     "importance_slices",
     "language_curve",
+    "paper_table",
     "patches",
     "real_brains",
     "region_importance",

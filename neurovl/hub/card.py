@@ -171,13 +171,13 @@ def _scores(facts: TrainedEncoder) -> str:
         )
     protocol = (
         "On test pictures that no training saw. `average`: the z-scores of a picture's repeats are averaged; `single`: the first "
-        "trial alone. `two_way`: share of the other test pictures that the true one beats, by correlation. n: test pictures (for words and maps: answers, concepts); intervals: "
+        "trial alone. `two_way`: share of the other test pictures that the true one beats, by correlation. n: test pictures (for maps: concepts); intervals: "
         "95 % bootstrap, which says nothing about other people; chance: computed without the pairing of brain and "
         "picture; ceiling: the same metric given the true embedding. `ridge`: a linear model a subject on the same trials; `shuffled`: "
         "the main encoder's predictions, dealt out to other pictures."
     )
     own = rows.task.isin(OWN_TASKS)
-    notes = sorted({note for note in rows.note if note.startswith("split ")})
+    notes = sorted({note.partition(";")[0] for note in rows.note if note.startswith("split ")})
     text = f"## Scores\n\n{protocol}" + (f" Named test set: {', '.join(notes)}." if notes else "")
     if own.any():
         text += f"\n\n{_score_table(rows[own])}"

@@ -3,7 +3,7 @@
 `captions` is both a module and the function in it: the name here is the function.
 """
 
-from neurovl.metrics.captions import CaptionScore, captions
+from neurovl.metrics.captions import CaptionScore, caption_corpora, captions
 from neurovl.metrics.images import Likeness, pixcorr, ssim
 from neurovl.metrics.protocol import (
     Interval,
@@ -23,6 +23,7 @@ __all__ = [
     "accuracy",
     "bootstrap",
     "bootstrap_corpus",
+    "caption_corpora",
     "captions",
     "correlation_distance",
     "nearest_label",

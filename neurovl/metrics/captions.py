@@ -6,7 +6,6 @@ pycocoevalcap's wrappers, which write into their own package and print.
 Leaves out CLIP-S (it needs a network) and any substitute for a scorer that is not there.
 """
 
-import atexit
 import contextlib
 import functools
 import io
@@ -24,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from neurovl.errors import DataError, MissingError
-from neurovl.metrics.protocol import Interval, bootstrap, bootstrap_corpus
+from neurovl.metrics.meteor import Meteor
+from neurovl.metrics.protocol import Interval, bootstrap_corpus
 
 logger = logging.getLogger(__name__)
 
@@ -50,20 +50,35 @@ class CaptionScore:
     value: float | None
     per_image: np.ndarray | None = None
     reason: str = ""
-    corpus: Callable[[np.ndarray], float] | None = field(default=None, repr=False, compare=False)
+    corpus: Callable[[np.ndarray], np.ndarray] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    def resampled(self, drawn: np.ndarray) -> np.ndarray:
+        """The score of resamples of the corpus, references and CIDEr's weights held fixed.
+
+        BLEU is pooled anew in each resample. METEOR's is its mean sentence score, shifted so that
+        the whole corpus has its corpus value.
+
+        Parameters
+        ----------
+        drawn : array, shape (n, n_images)
+            How often each image is in each resample, one or more in all.
+
+        Returns
+        -------
+        array, shape (n,)
+        """
+        if self.corpus is not None:
+            return self.corpus(drawn)
+        means = drawn @ self.per_image / drawn.sum(axis=1)
+        return np.maximum(0.0, means + (self.value - self.per_image.mean()))
 
     def interval(self, seed: int, n: int = 2000, level: float = 0.95) -> Interval | None:
-        """Percentile bootstrap interval over images, references and CIDEr's weights held fixed.
-
-        BLEU is pooled anew in each resample. METEOR's interval is that of its mean sentence score,
-        shifted to the corpus value.
-        """
+        """Percentile bootstrap interval over images, see `resampled`."""
         if self.value is None:
             return None
-        if self.corpus is not None:
-            return bootstrap_corpus(self.corpus, len(self.per_image), seed, n, level)
-        mean, low, high = bootstrap(self.per_image, seed, n, level)
-        return Interval(self.value, max(0.0, low + self.value - mean), high + self.value - mean)
+        return bootstrap_corpus(self.resampled, len(self.per_image), seed, n, level)
 
 
 def find_java() -> str:
@@ -180,6 +195,70 @@ def captions(
     >>> sorted(scores)
     ['bleu1', 'bleu2', 'bleu3', 'bleu4', 'cider', 'meteor', 'rouge', 'spice']
     """
+    return caption_corpora([(hypotheses, references)], spice_jars)[0]
+
+
+def caption_corpora(
+    corpora: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]],
+    spice_jars: Path | str | None = None,
+) -> list[dict[str, CaptionScore]]:
+    """Score several corpora, each as `captions` does.
+
+    Corpora that share sentences cost less than one by one: each sentence is tokenized once, and
+    with the same references scored once. CIDEr's document frequencies are each corpus's own.
+
+    Parameters
+    ----------
+    corpora : sequence of (hypotheses, references)
+    spice_jars : path, optional
+
+    Returns
+    -------
+    list of dict of str to CaptionScore
+
+    Examples
+    --------
+    >>> written = [["a dog sleeps on green grass"]]
+    >>> corpora = [(["a dog sleeps on the grass"], written), (["a cat"], written)]
+    >>> [len(scores) for scores in neurovl.metrics.caption_corpora(corpora)]
+    [8, 8]
+    """
+    for hypotheses, references in corpora:
+        _check(hypotheses, references)
+    sentences = dict.fromkeys(
+        text
+        for hypotheses, references in corpora
+        for group in (hypotheses, *references)
+        for text in group
+    )
+    try:
+        tokens = tokenize(list(sentences))
+    except MissingError as error:
+        return [{name: CaptionScore(None, reason=str(error)) for name in METRICS} for _ in corpora]
+    # METEOR's separator is no word.
+    tokens = [text.replace("|||", " ").strip() for text in tokens]
+    words = dict(zip(sentences, tokens, strict=True))
+    pairs: dict[tuple[str, tuple[str, ...]], int] = {}
+    rows = []
+    for hypotheses, references in corpora:
+        own = []
+        for i, (said, group) in enumerate(zip(hypotheses, references, strict=True)):
+            true = tuple(words[text] for text in group if words[text])
+            if not true:
+                raise DataError(f"image {i} has no reference with words, expected one or more")
+            own.append(pairs.setdefault((words[said] or EMPTY, true), len(pairs)))
+        rows.append(np.asarray(own))
+    hyps, refs = [pair[0] for pair in pairs], [list(pair[1]) for pair in pairs]
+
+    scores = _bleu(hyps, refs, rows)
+    scores["meteor"] = _guarded(_meteor, hyps, refs, rows)
+    scores["rouge"] = _rouge(hyps, refs, rows)
+    scores["cider"] = _cider(hyps, refs, rows)
+    scores["spice"] = _guarded(_spice, hyps, refs, rows, spice_jars)
+    return [{name: scores[name][k] for name in METRICS} for k in range(len(rows))]
+
+
+def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if len(hypotheses) != len(references) or len(hypotheses) == 0:
         raise DataError(
             f"{len(hypotheses)} hypotheses came with {len(references)} lists of references, "
@@ -187,151 +266,104 @@ def captions(
         )
     if any(isinstance(group, str) for group in references):
         raise DataError("references of an image are one string, expected a list of strings")
-    counts = [len(group) for group in references]
+
+
+# Scorers take distinct pairs of a hypothesis and its references, and for each corpus the numbers of
+# its pairs; they return a score for each corpus.
+Rows = list[np.ndarray]
+
+
+def _guarded(
+    scorer: Callable[..., list[CaptionScore]],
+    hyps: list[str],
+    refs: list[list[str]],
+    rows: Rows,
+    *more: Any,
+) -> list[CaptionScore]:
     try:
-        tokens = tokenize([*hypotheses, *(text for group in references for text in group)])
-    except MissingError as error:
-        return {name: CaptionScore(None, reason=str(error)) for name in METRICS}
-    tokens = [text.replace("|||", " ") for text in tokens]  # METEOR's separator
-    hyps = [text.strip() or EMPTY for text in tokens[: len(hypotheses)]]
-    ends = len(hyps) + np.cumsum(counts)
-    refs = [
-        [text.strip() for text in tokens[end - k : end] if text.strip()]
-        for end, k in zip(ends, counts, strict=True)
-    ]
-    for i, group in enumerate(refs):
-        if not group:
-            raise DataError(f"image {i} has no reference with words, expected one or more")
-
-    scores = _bleu(hyps, refs)
-    scores["meteor"] = _guarded(_meteor, hyps, refs)
-    scores["rouge"] = _mean_of_sentences("rouge", "Rouge", hyps, refs)
-    scores["cider"] = _mean_of_sentences("cider", "Cider", hyps, refs)
-    scores["spice"] = _guarded(_spice, hyps, refs, spice_jars)
-    return {name: scores[name] for name in METRICS}
-
-
-def _guarded(scorer: Callable[..., CaptionScore], *arguments: Any) -> CaptionScore:
-    try:
-        return scorer(*arguments)
+        return scorer(hyps, refs, rows, *more)
     except MissingError as error:
         logger.info("%s", error)
-        return CaptionScore(None, reason=str(error))
+        return [CaptionScore(None, reason=str(error))] * len(rows)
 
 
-def _as_coco(hyps: list[str], refs: list[list[str]]) -> tuple[dict, dict]:
-    return dict(enumerate(refs)), {i: [text] for i, text in enumerate(hyps)}
+def _means(per_pair: np.ndarray, rows: Rows) -> list[CaptionScore]:
+    return [CaptionScore(float(per_pair[own].mean()), per_pair[own]) for own in rows]
 
 
-def _mean_of_sentences(
-    module: str, name: str, hyps: list[str], refs: list[list[str]]
-) -> CaptionScore:
-    import importlib
+def _rouge(hyps: list[str], refs: list[list[str]], rows: Rows) -> list[CaptionScore]:
+    from pycocoevalcap.rouge.rouge import Rouge
 
-    scorer = getattr(importlib.import_module(f"pycocoevalcap.{module}.{module}"), name)()
-    value, per_image = scorer.compute_score(*_as_coco(hyps, refs))
-    return CaptionScore(float(value), np.asarray(per_image, dtype=np.float64))
+    score = Rouge().calc_score
+    pairs = zip(hyps, refs, strict=True)
+    return _means(np.asarray([score([said], group) for said, group in pairs]), rows)
 
 
-def _bleu(hyps: list[str], refs: list[list[str]]) -> dict[str, CaptionScore]:
+def _cider(hyps: list[str], refs: list[list[str]], rows: Rows) -> list[CaptionScore]:
+    from pycocoevalcap.cider.cider import Cider
+
+    scores = []
+    for own in rows:
+        said = {k: [hyps[pair]] for k, pair in enumerate(own)}
+        true = {k: refs[pair] for k, pair in enumerate(own)}
+        value, per_image = Cider().compute_score(true, said)
+        scores.append(CaptionScore(float(value), np.asarray(per_image, dtype=np.float64)))
+    return scores
+
+
+def _bleu(hyps: list[str], refs: list[list[str]], rows: Rows) -> dict[str, list[CaptionScore]]:
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
     scorer = BleuScorer(n=4)
     for hypothesis, group in zip(hyps, refs, strict=True):
         scorer += (hypothesis, group)
     with contextlib.redirect_stdout(io.StringIO()):
-        values, per_image = scorer.compute_score(option="closest", verbose=0)
-    correct = np.asarray([c["correct"] for c in scorer.ctest], dtype=np.float64)
-    guess = np.asarray([c["guess"] for c in scorer.ctest], dtype=np.float64)
-    length = np.asarray([c["testlen"] for c in scorer.ctest], dtype=np.float64)
+        _, per_pair = scorer.compute_score(option="closest", verbose=0)
+    counts = scorer.ctest
+    correct, guess = (
+        np.asarray([c[what] for c in counts], dtype=np.float64) for what in ("correct", "guess")
+    )
+    length = np.asarray([c["testlen"] for c in counts], dtype=np.float64)
     closest = np.asarray(
-        [min((abs(r - c["testlen"]), r) for r in c["reflen"])[1] for c in scorer.ctest],
+        [min((abs(r - c["testlen"]), r) for r in c["reflen"])[1] for c in counts],
         dtype=np.float64,
     )
 
-    def corpus(k: int) -> Callable[[np.ndarray], float]:
-        def score(rows: np.ndarray) -> float:
-            precision = (correct[rows, :k].sum(0) + 1e-15) / (guess[rows, :k].sum(0) + 1e-9)
-            shortness = closest[rows].sum() / length[rows].sum()
-            return float(np.prod(precision) ** (1 / k) * np.exp(min(0.0, 1 - shortness)))
+    def pooled(own: np.ndarray, k: int) -> Callable[[np.ndarray], np.ndarray]:
+        def score(drawn: np.ndarray) -> np.ndarray:
+            precision = (drawn @ correct[own, :k] + 1e-15) / (drawn @ guess[own, :k] + 1e-9)
+            shortness = (drawn @ closest[own]) / (drawn @ length[own])
+            return precision.prod(axis=1) ** (1 / k) * np.exp(np.minimum(0.0, 1 - shortness))
 
         return score
 
-    return {
-        f"bleu{k}": CaptionScore(float(v), np.asarray(s, dtype=np.float64), corpus=corpus(k))
-        for k, v, s in zip(range(1, 5), values, per_image, strict=True)
-    }
+    def scored(own: np.ndarray, k: int) -> CaptionScore:
+        corpus = pooled(own, k)
+        per_image = np.asarray(per_pair[k - 1], dtype=np.float64)[own]
+        return CaptionScore(float(corpus(np.ones((1, len(own))))[0]), per_image, corpus=corpus)
+
+    return {f"bleu{k}": [scored(own, k) for own in rows] for k in range(1, 5)}
 
 
-def _meteor(hyps: list[str], refs: list[list[str]]) -> CaptionScore:
+def _meteor(hyps: list[str], refs: list[list[str]], rows: Rows) -> list[CaptionScore]:
     """METEOR 1.5 over its line protocol: SCORE gives a sentence's counts, EVAL the scores."""
-    process = _Meteor.running(find_java(), str(jar_folder("meteor") / "meteor-1.5.jar"))
+    process = Meteor.running(find_java(), str(jar_folder("meteor") / "meteor-1.5.jar"))
     groups = zip(hyps, refs, strict=True)
     stats = [process.ask(" ||| ".join(["SCORE", *group, hyp]))[0] for hyp, group in groups]
-    said = process.ask(" ||| ".join(["EVAL", *stats]), len(hyps) + 1)
-    try:
-        *per_image, value = map(float, said)
-    except ValueError:
-        raise process.failed() from None
-    return CaptionScore(value, np.asarray(per_image))
-
-
-class _Meteor:
-    """METEOR's process, which ends with this one: it takes seconds to read its tables, and keeps nothing of a question."""
-
-    _now: "_Meteor | None" = None
-
-    def __init__(self, java: str, jar: str) -> None:
-        self.started = (java, jar)
-        self.errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8")  # noqa: SIM115 (`stop`)
-        command = [java, "-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
-        self.process = subprocess.Popen(command, encoding="utf-8", **pipes)
-
-    @classmethod
-    def running(cls, java: str, jar: str) -> "_Meteor":
-        """The process that runs, or a new one."""
-        now = cls._now
-        if now is None or now.started != (java, jar) or now.process.poll() is not None:
-            cls.stop()
-            cls._now = cls(java, jar)
-        return cls._now
-
-    @classmethod
-    def stop(cls) -> None:
-        """End the process, if one runs."""
-        now, cls._now = cls._now, None
-        if now is not None:
-            with contextlib.suppress(OSError):
-                now.process.stdin.close()
-            now.process.kill()
-            now.process.wait()
-            now.process.stdout.close()
-            now.errors.close()
-
-    def ask(self, line: str, answers: int = 1) -> list[str]:
-        """The lines that a line is answered with."""
+    scores = []
+    for own in rows:
+        said = process.ask(" ||| ".join(["EVAL", *(stats[pair] for pair in own)]), len(own) + 1)
         try:
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
-            return [self.process.stdout.readline().strip() for _ in range(answers)]
-        except OSError:
-            raise self.failed() from None
-
-    def failed(self) -> MissingError:
-        """What went wrong, in a sentence; the process is ended."""
-        self.process.kill()
-        self.process.wait()
-        self.errors.seek(0)
-        last = (self.errors.read().strip().splitlines() or ["no message"])[-1]
-        self.stop()
-        return MissingError(f"METEOR ended with an error in Java: {last}")
+            *per_image, value = map(float, said)
+        except ValueError:
+            raise process.failed() from None
+        scores.append(CaptionScore(value, np.asarray(per_image)))
+    return scores
 
 
-atexit.register(_Meteor.stop)
-
-
-def _spice(hyps: list[str], refs: list[list[str]], spice_jars: Path | str | None) -> CaptionScore:
+def _spice(
+    hyps: list[str], refs: list[list[str]], rows: Rows, spice_jars: Path | str | None
+) -> list[CaptionScore]:
     folder = jar_folder("spice")
     jars = Path(spice_jars) if spice_jars is not None else folder / "lib"
     for kind in ("", "-models"):
@@ -355,9 +387,9 @@ def _spice(hyps: list[str], refs: list[list[str]], spice_jars: Path | str | None
         if not target.exists():
             raise MissingError("SPICE wrote no scores, expected one a sentence: try Java 8")
         items = json.loads(target.read_text(encoding="utf-8"))
-    per_image = np.full(len(hyps), np.nan)
+    per_pair = np.full(len(hyps), np.nan)
     for item in items:
-        per_image[int(item["image_id"])] = float(item["scores"]["All"]["f"])
-    if not np.isfinite(per_image).all():
+        per_pair[int(item["image_id"])] = float(item["scores"]["All"]["f"])
+    if not np.isfinite(per_pair).all():
         raise MissingError("SPICE left sentences without a score, expected one each: try Java 8")
-    return CaptionScore(float(per_image.mean()), per_image)
+    return _means(per_pair, rows)

@@ -244,7 +244,7 @@ def bootstrap(per_image: ArrayLike, seed: int, n: int = 2000, level: float = 0.9
 
 
 def bootstrap_corpus(
-    statistic: Callable[[np.ndarray], float],
+    statistic: Callable[[np.ndarray], np.ndarray],
     n_images: int,
     seed: int,
     n: int = 2000,
@@ -255,7 +255,7 @@ def bootstrap_corpus(
     Parameters
     ----------
     statistic : callable
-        Takes image numbers (n_images,), with repeats, and returns the score of that corpus.
+        Takes how often each image is in each resample (k, n_images), and returns the scores of those corpora (k,).
     n_images : int
     seed : int
     n : int
@@ -264,16 +264,25 @@ def bootstrap_corpus(
 
     Examples
     --------
-    >>> scores = np.array([1.0, 2, 3, 10])
-    >>> neurovl.metrics.bootstrap_corpus(lambda rows: float(np.median(scores[rows])), 4, seed=0)
-    Interval(value=2.5, low=1.0, high=10.0)
+    Answers that are right, of all answers about an image:
+
+    >>> right, asked = np.array([1, 2, 0, 3]), np.array([2, 2, 4, 4])
+    >>> share = lambda drawn: (drawn @ right) / (drawn @ asked)
+    >>> value, low, high = neurovl.metrics.bootstrap_corpus(share, 4, seed=0)
+    >>> low < value == 0.5 < high
+    True
     """
-    value = float(statistic(np.arange(n_images)))
+    value = float(statistic(np.ones((1, n_images)))[0])
     if n_images < 2:
         return Interval(value, float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
-    draws = [statistic(rng.integers(n_images, size=n_images)) for _ in range(n)]
-    return _interval(value, draws, level)
+    draws = []
+    for start in range(0, n, DRAWS):
+        rows = rng.integers(n_images, size=(min(DRAWS, n - start), n_images))
+        drawn = np.zeros(rows.shape)
+        np.add.at(drawn, (np.arange(len(rows))[:, None], rows), 1)
+        draws.append(statistic(drawn))
+    return _interval(value, np.concatenate(draws), level)
 
 
 def _interval(value: float, draws: Sequence[float], level: float) -> Interval:

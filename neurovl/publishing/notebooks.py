@@ -39,6 +39,7 @@ NOTEBOOKS = (
     "10_numbers",
     "11_models",
     "12_new_subject",
+    "13_paper_tables",
 )
 
 _PACKAGE = Path(__file__).parents[1]
