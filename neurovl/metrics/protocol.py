@@ -234,13 +234,8 @@ def bootstrap(per_image: ArrayLike, seed: int, n: int = 2000, level: float = 0.9
         raise DataError(
             f"per-image scores have shape {scores.shape} or hold NaN, expected finite (n_images,)"
         )
-    value = float(scores.mean())
-    if len(scores) < 2:
-        return Interval(value, float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    sizes = [min(DRAWS, n - start) for start in range(0, n, DRAWS)]
-    drawn = (rng.integers(len(scores), size=(size, len(scores))) for size in sizes)
-    return _interval(value, np.concatenate([scores[rows].mean(axis=1) for rows in drawn]), level)
+    n_images = len(scores)
+    return bootstrap_corpus(lambda drawn: drawn @ scores / n_images, n_images, seed, n, level)
 
 
 def bootstrap_corpus(
@@ -282,9 +277,5 @@ def bootstrap_corpus(
         drawn = np.zeros(rows.shape)
         np.add.at(drawn, (np.arange(len(rows))[:, None], rows), 1)
         draws.append(statistic(drawn))
-    return _interval(value, np.concatenate(draws), level)
-
-
-def _interval(value: float, draws: Sequence[float], level: float) -> Interval:
     tail = (1 - level) / 2
-    return Interval(value, *map(float, np.quantile(draws, [tail, 1 - tail])))
+    return Interval(value, *map(float, np.quantile(np.concatenate(draws), [tail, 1 - tail])))
