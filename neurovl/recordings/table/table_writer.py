@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from neurovl.errors import DataError, NeurovlError
+from neurovl.files import flush
 from neurovl.recordings.table.table_folder import TableRecordings
 
 COLUMNS = ["subject", "session", "volume", "index", "image_id", "repeat", "split"]
@@ -40,7 +41,7 @@ def new_table(out: Path) -> Iterator[Path]:
         TableRecordings(folder)
         _flush(folder)
         os.replace(folder, out)
-        _flush_folder(out.parent)
+        flush(out.parent)
     except NeurovlError:
         raise
     except OSError as problem:
@@ -101,17 +102,6 @@ def _write(path: Path, columns: list[str], rows: Iterable[Mapping]) -> None:
 def _flush(folder: Path) -> None:
     """Bring to the disk what was written; links lead to files that are there already."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.stat().st_nlink == 1:
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-        elif path.is_dir():
-            _flush_folder(path)
-    _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        if path.is_dir() or (path.is_file() and path.stat().st_nlink == 1):
+            flush(path)
+    flush(folder)
