@@ -104,8 +104,12 @@ def test_answers_are_greedy_whatever_the_model_brings_along(tmp_path):
 ADAPTERS = Lora(rank=4, alpha=8.0, dropout=0.1, lr=1e-2)
 
 
-def adapted_settings(steps, batch_size=8, **more):
-    return replace(settings(steps, batch_size, **more), method="lora")
+def adapt(model, steps, batch_size=8, talks=TALK, **more):
+    """Train with adapters; the curve."""
+    wanted = replace(settings(steps, batch_size), method="lora")
+    return fit_language(
+        model, brains(8), range(8), talks, wanted, lora=ADAPTERS, device="cpu", **more
+    )
 
 
 @pytest.fixture
@@ -117,15 +121,7 @@ def test_adapters_are_float32_beside_a_base_that_stays(peft):
     model = make_model()
     model.llm.to(torch.bfloat16)
     before = {name: w.clone() for name, w in model.llm.named_parameters()}
-    curve = fit_language(
-        model,
-        brains(8),
-        range(8),
-        TALK,
-        adapted_settings(60, lr=1e-3),
-        lora=ADAPTERS,
-        device="cpu",
-    )
+    curve = adapt(model, 60)
     second = losses(p for p in curve if p["stage"] == 2)
     assert second[-1] < second[0] - 0.2
     assert max(p["lr"] for p in curve if p["stage"] == 2) == ADAPTERS.lr
@@ -136,7 +132,7 @@ def test_adapters_are_float32_beside_a_base_that_stays(peft):
     now = {n.replace(".base_layer", ""): p for n, p in model.llm.named_parameters()}
     assert all(torch.equal(now[name], w) for name, w in before.items())
     # A second call goes on with the same ones.
-    fit_language(model, brains(8), range(8), TALK, adapted_settings(1), lora=ADAPTERS, device="cpu")
+    adapt(model, 1)
     again = {n for n, p in model.llm.named_parameters() if p.requires_grad}
     assert again == set(grads)
 
@@ -144,8 +140,7 @@ def test_adapters_are_float32_beside_a_base_that_stays(peft):
 def test_merged_adapters_are_the_weights_by_hand(peft, tmp_path):
     model = make_model()
     first = {name: w.clone() for name, w in model.llm.state_dict().items()}
-    wanted = adapted_settings(10)
-    fit_language(model, brains(8), range(8), TALK, wanted, lora=ADAPTERS, device="cpu")
+    adapt(model, 10)
     asked = (brains(8), ["What is in the picture?"] * 8)
     expected, loss = model.generate(*asked), float(model.loss(brains(8), DIALOGUES))
     learned = {n: p.detach().clone() for n, p in model.llm.named_parameters() if "lora_" in n}
@@ -190,12 +185,7 @@ def test_an_interrupted_training_of_adapters_ends_as_an_undisturbed_one(
 ):
     monkeypatch.setattr(TrainingState, "may_save", lambda self: True)
     monkeypatch.setattr("neurovl.language.train.Schedule", partial(Schedule, checkpoint_every=3))
-    wanted = adapted_settings(8, 4)
-
-    def train(model, **more):
-        return fit_language(
-            model, brains(8), range(8), UNEVEN, wanted, lora=ADAPTERS, device="cpu", **more
-        )
+    train = partial(adapt, steps=8, batch_size=4, talks=UNEVEN)
 
     whole = make_model()
     curve = train(whole)
@@ -220,15 +210,7 @@ def test_an_interrupted_training_of_adapters_ends_as_an_undisturbed_one(
 
 def test_a_new_word_of_the_vocabulary_goes_with_adapters(peft, tmp_path):
     model = make_model(template=None)  # its tokenizer lacks <image>
-    fit_language(
-        model,
-        brains(8),
-        range(8),
-        TALK,
-        adapted_settings(10, lr=1e-3),
-        lora=ADAPTERS,
-        device="cpu",
-    )
+    adapt(model, 10)
     expected = model.generate(brains(2), ["What?"] * 2, max_new_tokens=8)
     merge_adapters(model.llm)
     model.save_pretrained(tmp_path)
@@ -251,8 +233,7 @@ def test_adapters_alone_are_saved_beside_the_name_of_their_base(peft, tmp_path, 
     make_model().tokenizer.save_pretrained(base)
     llm, tokenizer = load_llm(str(base), "cpu", "float32")
     model = BrainLLM(llm, tokenizer, Projector(D, 32))
-    wanted = adapted_settings(10)
-    fit_language(model, brains(8), range(8), TALK, wanted, lora=ADAPTERS, device="cpu")
+    adapt(model, 10)
     model.llm.is_loaded_in_4bit = True
     merge_adapters(model.llm)
     model.save_pretrained(tmp_path / "out")

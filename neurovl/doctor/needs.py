@@ -321,9 +321,8 @@ def _language(profile: Profile, s: Sizes, half: bool) -> list[Need]:
         full = stage == 2 and not adapted
         a_layer = batch * length * llm_bytes(config, full, half)
         kept = a_layer * layers
-        if (
-            profile.compute.checkpointing
-        ):  # what goes into a layer, and one layer of dialogues that are padded together
+        if profile.compute.checkpointing:
+            # What goes into a layer, and one layer of dialogues that are padded together.
             kept = batch * length * layers * h * (F16 if half else F32)
             kept += a_layer * min(1, ROWS_TOGETHER / batch)
         logits = batch * length * vocabulary * (12 if half else 16)
