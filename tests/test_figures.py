@@ -1,6 +1,7 @@
 """Figures show what the tables hold: positions of marks against the numbers that were put in."""
 
 import json
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -146,6 +147,15 @@ def test_tables_leave_missing_values_empty():
     text = figures.show_table(frame, "A & B").data
     assert "0.123" in text and "<NA>" not in text and "nan" not in text.lower()
     assert "<figcaption>A &amp; B</figcaption>" in text
+
+
+def test_notes_stand_once_below_their_table():
+    notes = ["none & so on", None, "", "another", "none & so on"]
+    text = figures.show_table(pd.DataFrame({"row": list("abcde"), "note": notes}), "A").data
+    assert re.findall("<li>(.*?)</li>", text) == ["none &amp; so on", "another"]
+    cells = re.findall("<td>(.*?)</td>", text)
+    assert cells == ["a", "1", "b", "", "c", "", "d", "2", "e", "1"]
+    assert "<ol" not in figures.show_table(pd.DataFrame({"note": [""]}), "A").data
 
 
 def test_a_long_table_is_scrolled_below_its_head():

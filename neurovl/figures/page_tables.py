@@ -46,8 +46,13 @@ def absent(table: pd.DataFrame, expected: Iterable[str], column: str = "system")
 def show_table(table: pd.DataFrame, caption: str, digits: int = 3) -> Html:
     """A table for a page: rounded, missing values empty.
 
-    One that is too wide is scrolled, and one of more than `SHOWN_ROWS` rows too, below a head that stays.
+    One that is too wide is scrolled, and one of more than `SHOWN_ROWS` rows too, below a head that stays. Notes are
+    numbered, and each stands once below the table.
     """
+    notes = list(dict.fromkeys(filter(None, table["note"].fillna("")))) if "note" in table else []
+    if notes:
+        numbers = {note: str(k) for k, note in enumerate(notes, 1)}
+        table = table.assign(note=table["note"].map(numbers))
     whole = table.select_dtypes("Int64")  # pandas prints its own missing value as <NA>
     table = table.assign(**{c: whole[c].astype(object).where(whole[c].notna(), "") for c in whole})
     body = table.rename_axis(columns=None).to_html(
@@ -66,7 +71,9 @@ def show_table(table: pd.DataFrame, caption: str, digits: int = 3) -> Html:
     style = "overflow:auto" + ("; max-height:28rem" if long else "")
     if longest <= 30:
         style += "; white-space:nowrap"
+    below = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    below = f'<ol style="margin-top:.5rem" aria-label="notes">{below}</ol>' if notes else ""
     return Html(
         f'<figure style="margin:1rem 0; font-size:.85rem"><figcaption>{caption}</figcaption>'
-        f'<div style="{style}" tabindex="0" role="region" aria-label="table">{body}</div></figure>'
+        f'<div style="{style}" tabindex="0" role="region" aria-label="table">{body}</div>{below}</figure>'
     )
