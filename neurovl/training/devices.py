@@ -69,6 +69,8 @@ def accelerator_for(
 
     Parameters
     ----------
+    precision : str
+        'auto', 'bf16' or 'no', see `choose_precision`.
     trackers : tuple of str
         Trackers of Accelerate, such as 'tensorboard', which write into the folder `logs`.
 
@@ -84,6 +86,7 @@ def accelerator_for(
 
     # Accelerate keeps one precision a process; stages differ in theirs.
     AcceleratorState._reset_state(reset_partial_state=False)
+    precision = choose_precision(precision, device)
     accelerator = Accelerator(
         mixed_precision=precision,
         cpu=choose_device(device) == "cpu",
@@ -119,6 +122,21 @@ def choose_device(device: str = "auto") -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def choose_precision(precision: str, device: str = "auto") -> str:
+    """'bf16' or 'no' (float32), as Accelerate names them; for 'auto' bfloat16 where the device multiplies in it.
+
+    Elsewhere it would be computed in float32 after all, and converted back and forth besides.
+    """
+    if precision != "auto":
+        return precision
+    place = choose_device(device)
+    if place == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 does not say
+    here = place == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16"))
+    return "bf16" if here else "no"
 
 
 def places(compute: Compute) -> int:

@@ -39,7 +39,7 @@ class Schedule:
     ema : float
         Decay of the exponential moving average of the weights; 0 keeps the last weights.
     precision : str
-        'bf16' or 'no' (float32), as Accelerate names them.
+        'bf16', 'no' (float32) or 'auto', see `devices.choose_precision`.
     checkpoint_every : int
         Steps between checkpoints, or a multiple of it, so that writing them takes at most a twentieth of the time.
     clip_norm : float

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import torch
+
 from neurovl.training.loop import Part
 
 
@@ -28,7 +30,9 @@ class Prefetcher:
     def __call__(self, step: int, part: Part) -> Any:
         """What `compute` gives for a part of a step."""
         if self.threads is None:
-            return self.compute(step, part)
+            # As in a thread, which knows nothing of the step's autocast.
+            with torch.autocast("cpu", enabled=False):
+                return self.compute(step, part)
         for k in range(step, min(step + self.workers + 1, self.steps)):
             if (k, part) not in self.waiting:
                 self.waiting[k, part] = self.threads.submit(self.compute, k, part)
