@@ -45,6 +45,7 @@ from neurovl.encoder import alignment
 from neurovl.encoder.variants import Variant
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.settings.sections import Compute
+from neurovl.training.devices import choose_precision
 
 SCHEDULE = 99_920 * 30  # samples
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 by the makers' sheets, SXM
@@ -195,7 +196,7 @@ def measure(task: str, profile: str, batch: int, turns: int, arms: list[Arm], pe
 
 def compare_training(world: World, device: str, peaks) -> list[dict]:
     size, paper_way = world.size, world.paper_way
-    own = paper_way.settings.precision
+    own = choose_precision(paper_way.settings.precision, device)
     in_float32 = replace(paper_way, settings=replace(paper_way.settings, precision="no"))
     kept, ours = sum(world.flops()), f"ours, {world.n_tokens} tokens"
     run = partial(package_steps, world, device=device, steps=size.steps)

@@ -262,6 +262,26 @@ def test_a_killed_training_goes_on_to_the_same_weights(store, targets, tmp_path,
         assert torch.equal(value, again.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_drawn_in_float32_whatever_the_training_s_precision(
+    store, targets, workers, monkeypatch
+):
+    drawn, batch = {"no": [], "bf16": []}, TrainingTrials.batch
+    for precision, seen in drawn.items():
+
+        def kept(self, step, part, seen=seen):
+            seen.append(batch(self, step, part))
+            return seen[-1]
+
+        monkeypatch.setattr(TrainingTrials, "batch", kept)
+        system = replace(MAIN, settings=replace(STILL, precision=precision))
+        fit_encoder(store, targets, system, seed=0, compute=replace(CPU, workers=workers))
+    pairs = list(zip(drawn["no"], drawn["bf16"], strict=True))
+    assert len(pairs) > 5 and all(x.dtype == torch.float32 for (x, _), _ in pairs)
+    if workers == 0:  # threads end in any order
+        assert all(torch.equal(x, y) for (x, _), (y, _) in pairs)
+
+
 def test_the_shipped_layouts_tell_simulated_subjects_apart(tiny_nsd, tmp_path):
     """A store of simulated NSD: every volume is read with its own subject's weights, in every layout."""
     write_store(open_recordings(tiny_nsd), tmp_path, patches=[5, 4], off_mask="keep")

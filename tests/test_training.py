@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from neurovl.errors import ConfigError
+from neurovl.settings.sections import Alignment, Language
+from neurovl.training.devices import choose_precision
 from neurovl.training.loop import Part, Schedule, Validation, batch_rows, fit
 from neurovl.training.state import TrainingState
 
@@ -73,6 +75,35 @@ def test_a_model_trained_in_bf16_computes_in_float32_again():
     expected = (x @ first.weight.T + first.bias) @ last.weight.T + last.bias
     torch.testing.assert_close(model(x), expected)
     assert len(curve) == 3
+
+
+@pytest.mark.parametrize(
+    "device, able, expected",
+    [
+        ("cpu", {"avx512_bf16": True}, "bf16"),
+        ("cpu", {"amx_bf16": True, "avx512_bf16": False}, "bf16"),
+        ("cpu", {"avx2": True, "avx512_bf16": False}, "no"),
+        ("cpu", {}, "no"),
+        ("mps", {"avx512_bf16": True}, "no"),
+        ("cuda", {"avx512_bf16": False}, "bf16"),
+    ],
+)
+def test_auto_is_bfloat16_where_the_device_multiplies_in_it(monkeypatch, device, able, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert choose_precision("auto", device) == expected
+    assert choose_precision("no", device) == "no" and choose_precision("bf16", device) == "bf16"
+
+
+def test_a_torch_that_cannot_say_what_the_processor_has_trains_in_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert choose_precision("auto", "cpu") == "no"
+
+
+def test_an_unknown_precision_is_refused():
+    for section in (Alignment, Language):
+        with pytest.raises(ConfigError, match="precision is 'fp16', expected"):
+            section(precision="fp16")
 
 
 def test_a_checkpoint_holds_what_trains_and_no_more(tmp_path):

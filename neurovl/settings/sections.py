@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from neurovl.errors import ConfigError
 
+PRECISIONS = ("bf16", "no", "auto")
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -113,6 +115,8 @@ class Alignment:
         Share of a batch drawn from encoding models instead of measured trials; 0 in the paper.
     ema : float
         Decay of the moving average of the weights; 0 in the paper.
+    precision : str
+        'bf16', 'no' (float32), or 'auto': bfloat16 where the device multiplies in it. Weights are float32 in any case.
     accumulate : int
         Parts that a batch is read in, one after the other, before an optimizer step; for small memories.
     validation : float
@@ -141,6 +145,9 @@ class Alignment:
     patience: int = 0
     variants: tuple[str, ...] = ("main", "patches", "flat", "no-vae", "per-subject")
 
+    def __post_init__(self) -> None:
+        _require_one_of("alignment.precision", self.precision, PRECISIONS)
+
 
 @dataclass(frozen=True)
 class Language:
@@ -167,6 +174,8 @@ class Language:
         last epoch's, always.
     max_new_tokens : int
         Longest answer.
+    precision : str
+        As `alignment.precision`; on a CPU small language models are slower in bfloat16, so profiles for it say 'no'.
     """
 
     steps: tuple[int, int] = (300, 1200)
@@ -181,6 +190,7 @@ class Language:
 
     def __post_init__(self) -> None:
         _require_one_of("language.method", self.method, ("full", "lora"))
+        _require_one_of("language.precision", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)
