@@ -1,8 +1,9 @@
-"""Files that are whole or not there: written beside, brought to the disk, then given their name."""
+"""Files that are whole or not there: written beside, brought to the disk, then given their name; and lists that grow."""
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -40,3 +41,38 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class Journal:
+    """Records that long work appends as it goes, a line of JSON each, and finds again when it is started anew.
+
+    The file is made where it is not there; a last line that was cut short is taken off.
+
+    Attributes
+    ----------
+    records : list of dict
+
+    Examples
+    --------
+    >>> from neurovl.files import Journal
+    >>> Journal(folder / "done.jsonl").add([{"picture": "a"}])
+    >>> Journal(folder / "done.jsonl").records
+    [{'picture': 'a'}]
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            path.write_text(whole, encoding="utf-8")
+        self.records: list[dict] = [json.loads(line) for line in whole.splitlines()]
+
+    def add(self, records: Iterable[dict]) -> None:
+        """Append records and bring them to the disk."""
+        records = list(records)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(one) + "\n" for one in records)
+        flush(self.path)
+        self.records += records

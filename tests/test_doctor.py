@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
@@ -374,6 +375,17 @@ def test_adapters_need_little_beside_their_base(base, held):
     assert held < one.device < held + 2e9
 
 
+def test_painting_fits_a_card_of_24_gb_and_its_pictures_are_on_the_bill():
+    need = stage("paper", "reconstruct")
+    # Four subjects: averages by three systems, single trials, five betas with and without text; 982 of true embeddings.
+    assert "55,974 pictures of 512 x 512" in need.how
+    assert need.disk == pytest.approx(0.6 * 3 * 512**2 * 55_974)
+    assert need.device < 24e9 < stage("paper", "reconstruct", half=False).device
+    smoke = load_profile("smoke")
+    sizes = replace(needs.sizes_for(smoke), test=10)  # fewer than the profile asks for
+    assert needs.painted(smoke, sizes) == 10 * (3 * sizes.subjects + 1) + 8 * 2 * 3
+
+
 def test_parts_of_a_batch_take_less_memory_than_the_whole():
     paper = load_profile("paper")
     in_parts = replace(paper, language=replace(paper.language, accumulate=(1, 24)))
@@ -451,14 +463,12 @@ def test_the_verb_ends_with_1_where_something_is_missing(tmp_path):
 def test_batches_are_those_of_the_code():
     from neurovl.foundation.vae import LatentCodec
     from neurovl.language.model import GENERATION_BATCH, ROWS_TOGETHER
-    from neurovl.reconstruction.reconstructor import Reconstructor
 
     def batch(function):
         return inspect.signature(function).parameters["batch_size"].default
 
     assert needs.BATCHES["answers"] == GENERATION_BATCH
     assert needs.ROWS_TOGETHER == ROWS_TOGETHER
-    assert needs.BATCHES["sampling"] == batch(Reconstructor.batch)
     assert needs.BATCHES["targets"] == batch(LatentCodec.encode)
 
 
@@ -535,6 +545,29 @@ def test_vae_and_unet_keep_what_the_formulas_say():
                 class_labels=torch.empty(2, 1536, device="meta"),
             )
         assert alive.most / (2 * latent_map) == pytest.approx(needs.UNET_MAPS, rel=0.1)
+
+
+def test_under_autocast_the_unet_keeps_half():
+    def most(pictures, half):
+        with FakeTensorMode(), torch.device("cuda"), torch.no_grad():
+            unet = type(skeleton).from_config(skeleton.config)
+            inputs = torch.empty(pictures, 4, 64, 64), torch.tensor(3)
+            about = torch.empty(pictures, 77, 1024), torch.empty(pictures, 1536)
+            if half:
+                torch.set_autocast_enabled("cuda", True)
+                torch.set_autocast_dtype("cuda", torch.bfloat16)
+            try:
+                with Alive(unet) as alive, NoMaps():
+                    unet(*inputs, encoder_hidden_states=about[0], class_labels=about[1])
+            finally:
+                torch.set_autocast_enabled("cuda", False)
+                torch.clear_autocast_cache()
+        return alive.most
+
+    skeleton = unclip_skeleton(UNCLIP).unet
+    whole, half = (most(4, h) - most(2, h) for h in (False, True))
+    assert whole / half == pytest.approx(2, rel=0.1)
+    assert half / (2 * 320 * 64**2 * 2) == pytest.approx(needs.UNET_MAPS, rel=0.1)
 
 
 @pytest.mark.parametrize("spec", ["tiny", LLAMA, "lmsys/vicuna-13b-v1.5"])

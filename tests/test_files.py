@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from neurovl.files import replacing
+from neurovl.files import Journal, replacing
 
 KILLED = """
 import os, signal, sys
@@ -61,3 +61,14 @@ def test_bytes_are_on_the_disk_before_the_name(path, monkeypatch):
     with replacing(path) as part:
         part.write_text("new")
     assert order == ["fsync", "replace"]
+
+
+def test_a_journal_is_found_again_but_for_a_line_that_was_cut(tmp_path):
+    path, records = tmp_path / "done.jsonl", [{"a": "ä\u2028\n"}, {"a": 1}]
+    Journal(path).add(records)
+    with open(path, "a") as file:
+        file.write('{"a": 2')
+    again = Journal(path)
+    assert again.records == records
+    again.add(one for one in [{"a": 3}])
+    assert Journal(path).records == again.records == [*records, {"a": 3}]

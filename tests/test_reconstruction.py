@@ -1,5 +1,6 @@
 """Start latents by arithmetic, and the sampler on the shipped unCLIP."""
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,61 @@ def test_embedding_prompt_latent_and_seed_all_matter(sampler):
         sampler(z, "a dog on the beach", beta=0.6, seed=2),
     ):
         assert np.abs(np.asarray(changed, int) - base).max() > 2
+
+
+def test_bf16_gives_the_same_pictures_but_for_its_rounding(sampler):
+    z, sampler_in = embedding(), {"no": copy(sampler), "bf16": copy(sampler)}
+    for precision, one in sampler_in.items():
+        one.precision = precision
+    whole, rounded = (
+        one.pixels(z, ["a dog", "a red car"], 0.9, [4, 5]) for one in sampler_in.values()
+    )
+    assert whole.dtype == rounded.dtype == torch.float32
+    assert 0 < (whole - rounded).abs().mean() < 0.01
+    other = sampler_in["no"].pixels(z, ["a dog", "a red car"], 0.9, [5, 4])
+    assert (whole - other).abs().mean() > 0.05
+
+
+def test_pictures_decoded_in_slices_are_those_decoded_at_once(sampler, monkeypatch):
+    from diffusers import AutoencoderKL
+
+    latents, counts, decode = torch.randn(5, 4, 16, 16), [], AutoencoderKL.decode
+
+    def counted(self, z, *args, **kwargs):
+        counts.append(len(z))
+        return decode(self, z, *args, **kwargs)
+
+    monkeypatch.setattr(AutoencoderKL, "decode", counted)
+    with torch.no_grad():
+        whole = sampler._decode(latents)
+        monkeypatch.setattr("neurovl.reconstruction.reconstructor.DECODED", 2 * 64 * 64 + 5)
+        torch.testing.assert_close(sampler._decode(latents), whole, rtol=0, atol=1e-5)
+        vae = sampler.pipeline.vae
+        made = decode(vae, latents / vae.config.scaling_factor).sample
+    assert counts == [5, 2, 2, 1]
+    torch.testing.assert_close(whole, (made / 2 + 0.5).clamp(0, 1))
+
+
+def test_where_memory_is_short_fewer_pictures_are_painted_at_a_time(sampler, monkeypatch, caplog):
+    z, tried = embedding(7), []
+
+    def short(self, z, prompts, beta, seeds):
+        tried.append(len(z))
+        if len(z) > 2:
+            raise torch.OutOfMemoryError("full")
+        return torch.zeros(len(z), 3, 4, 4)
+
+    monkeypatch.setattr(Reconstructor, "pixels", short)
+    assert len(sampler.batch(z, batch_size=8)) == 7
+    assert tried == [7, 4, 2, 2, 2, 1]
+    assert "2 pictures at a time" in caplog.text
+
+    def full(*_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(Reconstructor, "pixels", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        sampler.batch(z, batch_size=2)
 
 
 def test_rescaling_sets_the_length():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neurovl.errors import ConfigError
-from neurovl.settings.sections import Alignment, Language
+from neurovl.settings.sections import Alignment, Language, Reconstruction
 from neurovl.training.devices import choose_precision
 from neurovl.training.loop import Part, Schedule, Validation, batch_rows, fit
 from neurovl.training.state import TrainingState
@@ -101,7 +101,7 @@ def test_a_torch_that_cannot_say_what_the_processor_has_trains_in_float32(monkey
 
 
 def test_an_unknown_precision_is_refused():
-    for section in (Alignment, Language):
+    for section in (Alignment, Language, Reconstruction):
         with pytest.raises(ConfigError, match="precision is 'fp16', expected"):
             section(precision="fp16")
 

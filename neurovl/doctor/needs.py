@@ -24,12 +24,13 @@ FOUR_BIT = 0.516  # bytes a weight: nf4, and its scales, which are quantized the
 ROWS_TOGETHER = 8  # dialogues that are computed at the same time, of the code
 TEXT = 128  # tokens of a dialogue beside the brain's, about
 SHOWN = 3  # times that a picture is shown, about
-BATCHES = {"targets": 64, "sampling": 64, "answers": 64}  # of the code, where no setting says
+BATCHES = {"targets": 64, "answers": 64}  # of the code, where no setting says
 ENCODER_MAPS, DECODER_MAPS = 5.1, 6.1  # of a VAE: first-level maps at full size, float32
 BASIS = 6  # arrays of all targets while their components are computed
 COVARIANCES = 16  # bytes a pair of voxels: two matrices in float64
 CAPTIONS = 0.44e9  # bytes of 8 captions in BLIP-2 (OPT 2.7B) as they are drawn, float32: more than DETR's maps
-UNET_MAPS = 27  # first-level maps at the latent's size, float32
+UNET_MAPS = 27  # first-level maps at the latent's size
+PNG = 0.6  # of a picture's bytes, about
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Sizes:
 
     Attributes
     ----------
-    trials, train, pictures : int
-        Trials in the store, trials to train with, different pictures.
+    trials, train, pictures, test : int
+        Trials in the store, trials to train with, different pictures, a subject's test pictures.
     region : int
         V, voxels stored of each trial.
     tokens, token_size : int
@@ -68,6 +69,7 @@ class Sizes:
     trials: int
     train: int
     pictures: int
+    test: int
     region: int
     tokens: int
     token_size: int
@@ -81,29 +83,31 @@ def sizes_for(profile: Profile, recordings: "Recordings | None" = None) -> Sizes
     masks, edges, _ = masks_for(profile, recordings)
     plans = plans_for(profile, masks, edges)
     main = next(iter(plans.values()))
-    trials, train, pictures = _trials(profile, recordings, len(masks))
+    counts = _counts(profile, recordings, len(masks))
     several = {"patches": len(plans) - 1, "per-subject": len(masks)}
     encoders = {name: several.get(name, 1) for name in profile.alignment.variants}
     size, region = int(np.prod(main.patch)), len(union_region(plans))
     has_images = recordings is None or recordings.has_images
-    return Sizes(
-        trials, train, pictures, region, main.n_tokens, size, len(masks), encoders, has_images
-    )
+    return Sizes(*counts, region, main.n_tokens, size, len(masks), encoders, has_images)
 
 
-def _trials(profile: Profile, recordings: "Recordings", n_subjects: int) -> tuple[int, int, int]:
+def _counts(
+    profile: Profile, recordings: "Recordings | None", n_subjects: int
+) -> tuple[int, int, int, int]:
+    """Trials, training trials, pictures, and a subject's test pictures."""
     from neurovl.recordings.nsd import TRIALS, last_session
 
     if recordings is not None:
         table = recordings.trials
-        return len(table), int((table.split == "train").sum()), table.image_id.nunique()
+        test = table[table.split == "test"].groupby("subject").image_id.nunique().max()
+        return len(table), int((table.split == "train").sum()), table.image_id.nunique(), int(test)
     if profile.simulation is not None:
         trials = n_subjects * profile.simulation.sessions * TRIALS
-        return trials, trials, trials // SHOWN
+        return trials, trials, trials // SHOWN, trials // n_subjects // SHOWN // 5
     split = profile.preprocessing.split or "shared1000"
     names = [f"subj{int(str(s).removeprefix('subj')):02d}" for s in profile.preprocessing.subjects]
     trials = TRIALS * sum(min(40, last_session(name, split)) for name in names)
-    return trials, round(0.9 * trials), trials // SHOWN
+    return trials, round(0.9 * trials), trials // SHOWN, int(split.removeprefix("shared"))
 
 
 def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int) -> list[Need]:
@@ -126,7 +130,7 @@ def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int) -> list[Need]:
     found.append(_encoder(profile, sizes))
     if sizes.has_images:
         found += _annotators(profile, half)
-        found += [*_language(profile, sizes, half), _sampling(profile)]
+        found += [*_language(profile, sizes, half), _sampling(profile, sizes, half)]
     return found
 
 
@@ -358,16 +362,32 @@ def _language(profile: Profile, s: Sizes, half: bool) -> list[Need]:
     ]
 
 
-def _sampling(profile: Profile) -> Need:
-    spec, guided = profile.models.unclip, profile.reconstruction.guidance > 1
-    n, config = sum(parameters(spec, "unclip").values()), configurations(spec, "unclip")["unet"]
+def painted(profile: Profile, s: Sizes) -> int:
+    """Pictures that a run paints: each system's, the ablation's, and those of true embeddings."""
+    r, no_vae = profile.reconstruction, "no-vae" in profile.alignment.variants
+    images = min(s.test, r.images or s.test)
+    ablated = min(images, r.ablation_images or images)
+    subjects = s.subjects if r.ablation_subjects is None else min(s.subjects, r.ablation_subjects)
+    return images * (s.subjects * (3 + no_vae) + 1) + subjects * ablated * 2 * len(r.betas)
+
+
+def _sampling(profile: Profile, s: Sizes, half: bool) -> Need:
+    from neurovl.reconstruction.reconstructor import BATCH, DECODED
+
+    settings, spec = profile.reconstruction, profile.models.unclip
+    parts, config = parameters(spec, "unclip"), configurations(spec, "unclip")["unet"]
     side, base, _ = _vae(profile)
     levels = len(configurations(spec, "unclip")["vae"]["block_out_channels"]) - 1
-    latent, batch = side // 2**levels, BATCHES["sampling"]
-    unet = batch * (1 + guided) * UNET_MAPS * config["block_out_channels"][0] * latent**2 * F32
-    decoder = batch * DECODER_MAPS * base * side**2 * F32
+    latent, halved = side // 2**levels, half and settings.precision != "no"
+    # Under autocast each weight has a copy in 16 bits besides.
+    weights = F32 * sum(parts.values()) + F16 * halved * (sum(parts.values()) - parts.get("vae", 0))
+    unet = BATCH * (1 + (settings.guidance > 1)) * UNET_MAPS
+    unet *= config["block_out_channels"][0] * latent**2 * (F16 if halved else F32)
+    decoder = DECODER_MAPS * base * max(DECODED, side**2) * F32
+    pictures = painted(profile, s)
     return Need(
         "reconstruct",
-        device=F32 * n + max(unet, decoder),
-        how=f"unCLIP {n / 1e6:,.1f} M parameters, {batch} pictures of {side} x {side} at a time",
+        device=weights + max(unet, decoder),
+        disk=pictures * PNG * 3 * side**2,
+        how=f"unCLIP {sum(parts.values()) / 1e6:,.1f} M parameters, {BATCH} of {pictures:,} pictures of {side} x {side} at a time",
     )

@@ -1,5 +1,6 @@
 """Captions, descriptions, dialogues and reasoning about the test pictures: RUN/captions/answers.csv."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import torch
 
 from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shuffled
 from neurovl.evaluation.score_table import Table
+from neurovl.files import Journal
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import Dialogue, evaluation_set
 from neurovl.run import Run
 
 TEXT_TASKS = {"brief": "caption", "detailed": "description", "reasoning": "reasoning"}
 
+ANSWERED = "answered.jsonl"  # while the stage is being made
+TOGETHER = 512  # dialogues that are asked before they are written down
 COLUMNS = [
     "system",
     "protocol",
@@ -53,27 +57,41 @@ def answer(run: Run) -> None:
     ) as s:
         if s.done:
             return
-        model = run.llm()
-        rows = []
-        for subject in run.store.subjects:
-            for protocol in ("average", "single"):
-                ids, z = held_out(run, "main", subject, protocol)
-                wanted = chosen_images(ids, p.evaluation.caption_images, p.seed)
-                z = z.take([ids.index(i) for i in wanted])
-                talk = evaluation_set(run.recordings, wanted, p.seed)
-                if protocol == "single":
-                    talk = [d for d in talk if d.type == "brief"]
-                systems = {"neurovl": z}
-                if protocol == "average":
-                    systems |= {"shuffled": shuffled(z, p.seed), "no-brain": no_brain(run, len(z))}
-                for system, brain in systems.items():
-                    for row in _converse(
-                        model, brain.hidden, wanted, talk, p.language.max_new_tokens
-                    ):
-                        rows.append(
-                            {"system": system, "protocol": protocol, "subject": subject, **row}
-                        )
+        journal = Journal(s.dir / ANSWERED)
+        for subject, kind in itertools.product(run.store.subjects, ("average", "single")):
+            ids, z = held_out(run, "main", subject, kind)
+            wanted = chosen_images(ids, p.evaluation.caption_images, p.seed)
+            z = z.take([ids.index(i) for i in wanted])
+            talk = evaluation_set(run.recordings, wanted, p.seed)
+            if kind == "single":
+                talk = [d for d in talk if d.type == "brief"]
+            systems = {"neurovl": z}
+            if kind == "average":
+                systems |= {"shuffled": shuffled(z, p.seed), "no-brain": no_brain(run, len(z))}
+            for system, brain in systems.items():
+                place = {"system": system, "protocol": kind, "subject": subject}
+                _write_answers(run, journal, place, brain.hidden, wanted, talk)
+        rows = [{k: v for k, v in row.items() if k in COLUMNS} for row in journal.records]
         pd.DataFrame(rows, columns=COLUMNS).to_csv(s.dir / "answers.csv", index=False)
+        journal.path.unlink()
+
+
+def _write_answers(
+    run: Run,
+    journal: Journal,
+    place: dict[str, str],
+    hidden: torch.Tensor,
+    ids: list[str],
+    dialogues: list[Dialogue],
+) -> None:
+    """Add one system's answers to the journal, some dialogues at a time; those that are in it are not asked again."""
+    done = {row["part"] for row in journal.records if place.items() <= row.items()}
+    for part, start in enumerate(range(0, len(dialogues), TOGETHER)):
+        if part in done:
+            continue
+        some = dialogues[start : start + TOGETHER]
+        said = _converse(run.llm(), hidden, ids, some, run.profile.language.max_new_tokens)
+        journal.add([place | row | {"part": part} for row in said])
 
 
 def _converse(

@@ -1,5 +1,6 @@
 """Reconstructed test pictures, with and without each part, and over beta: RUN/reconstructions/."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +13,21 @@ from neurovl.errors import DataError, MissingError
 from neurovl.evaluation.clip_score import score_clip_s
 from neurovl.evaluation.embeddings import chosen_images, derangement, held_out
 from neurovl.evaluation.score_table import Table
+from neurovl.files import Journal
 from neurovl.foundation.metric_networks import ClipFeatures, ImageNetwork
 from neurovl.foundation.scenenet import MetricNetwork
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import PROMPTS
 from neurovl.metrics import protocol
-from neurovl.reconstruction.reconstructor import Reconstructor
+from neurovl.reconstruction.reconstructor import BATCH, Reconstructor
 from neurovl.results import Row, condition
 from neurovl.run import Run
 from neurovl.settings.sections import Profile
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+PROMPTS_MADE, PAINTED = "prompts.jsonl", "painted.jsonl"  # while the stage is being made
 
 
 def reconstruct(run: Run) -> None:
@@ -56,32 +60,54 @@ def reconstruct(run: Run) -> None:
     ) as s:
         if s.done:
             return
-        llm = run.llm()
-        book = _Album(s.dir, run.reconstructor(), p.seed)
-        subjects = run.store.subjects
-        for k, subject in enumerate(subjects):
+        asked = _write_prompts(run, Journal(s.dir / PROMPTS_MADE), settings.images)
+        album = _Album(s.dir, run.reconstructor(), p.seed)
+        for k, subject in enumerate(run.store.subjects):
             for protocol in ("average", "single"):
-                ids, z = held_out(run, "main", subject, protocol)
-                few = chosen_images(ids, settings.images, p.seed)
-                z = z.take([ids.index(i) for i in few])
-                prompts = prompts_from(llm, z, p.language.max_new_tokens)
-                book.add("neurovl", protocol, subject, few, z, prompts, settings.beta)
+                prompts = asked[subject, protocol]
+                few, said = list(prompts), list(prompts.values())
+                z = _brains(run, "main", subject, protocol, few)
+                album.add("neurovl", protocol, subject, few, z, said, settings.beta)
                 if protocol == "single":
                     continue
-                book.add("no-llm", protocol, subject, few, z, [""] * len(few), settings.beta)
+                album.add("no-llm", protocol, subject, few, z, [""] * len(few), settings.beta)
                 if has_no_vae:
-                    all_ids, plain = held_out(run, "no-vae", subject, protocol)
-                    plain = plain.take([all_ids.index(i) for i in few])
-                    book.add("no-vae", protocol, subject, few, plain, prompts, 1.0)
+                    plain = _brains(run, "no-vae", subject, protocol, few)
+                    album.add("no-vae", protocol, subject, few, plain, said, 1.0)
                 if settings.ablation_subjects is None or k < settings.ablation_subjects:
                     some = slice(settings.ablation_images)
                     for beta in settings.betas:
                         part = BrainEmbedding(z.clip[some], z.vae[some], z.hidden[some])
                         about, varied = (protocol, subject, few[some], part), condition(beta=beta)
-                        book.add("neurovl", *about, prompts[some], beta, varied)
-                        book.add("no-llm", *about, [""] * len(part), beta, varied)
-        _add_ceiling(run, book, few)
-        pd.DataFrame(book.rows).to_csv(s.dir / "samples.csv", index=False)
+                        album.add("neurovl", *about, said[some], beta, varied)
+                        album.add("no-llm", *about, [""] * len(part), beta, varied)
+        _add_ceiling(run, album, few)
+        pd.DataFrame(album.journal.records).to_csv(s.dir / "samples.csv", index=False)
+        for name in (PROMPTS_MADE, PAINTED):
+            (s.dir / name).unlink()
+
+
+def _write_prompts(
+    run: Run, journal: Journal, n: int | None
+) -> dict[tuple[str, str], dict[str, str]]:
+    """The language model's prompts by subject and protocol, then by picture; it has left the memory when all are there."""
+    done = {(one["subject"], one["protocol"]) for one in journal.records}
+    for subject, kind in itertools.product(run.store.subjects, ("average", "single")):
+        if (subject, kind) in done:
+            continue
+        ids, z = held_out(run, "main", subject, kind)
+        few = chosen_images(ids, n, run.profile.seed)
+        z = z.take([ids.index(i) for i in few])
+        said = prompts_from(run.llm(), z, run.profile.language.max_new_tokens)
+        place = {"subject": subject, "protocol": kind}
+        journal.add([place | {"prompts": dict(zip(few, said, strict=True))}])
+    run.forget("llm")
+    return {(one["subject"], one["protocol"]): one["prompts"] for one in journal.records}
+
+
+def _brains(run: Run, variant: str, subject: str, protocol: str, ids: list[str]) -> BrainEmbedding:
+    all_ids, z = held_out(run, variant, subject, protocol)
+    return z.take([all_ids.index(i) for i in ids])
 
 
 def prompts_from(llm: BrainLLM, z: BrainEmbedding, max_new_tokens: int) -> list[str]:
@@ -91,11 +117,11 @@ def prompts_from(llm: BrainLLM, z: BrainEmbedding, max_new_tokens: int) -> list[
     )
 
 
-def _add_ceiling(run: Run, book: "_Album", ids: list[str]) -> None:
+def _add_ceiling(run: Run, album: "_Album", ids: list[str]) -> None:
     rows = run.targets.rows(ids)
     true = BrainEmbedding(run.targets.clip[rows], run.targets.vae[rows], run.targets.clip[rows])
     prompts = [run.recordings.captions(i)[0] for i in ids]
-    book.add(
+    album.add(
         "true-embedding", "average", "all", ids, true, prompts, run.profile.reconstruction.beta
     )
 
@@ -105,10 +131,12 @@ Groups = list[tuple[tuple[str, ...], pd.DataFrame]]
 
 
 class _Album:
-    """Writes pictures beside a list of what they are."""
+    """Writes pictures beside a list of what they are; those that an earlier start painted are left alone."""
 
     def __init__(self, folder: Path, sampler: Reconstructor, seed: int) -> None:
-        self.folder, self.sampler, self.seed, self.rows = folder, sampler, seed, []
+        self.folder, self.sampler, self.seed = folder, sampler, seed
+        self.journal = Journal(folder / PAINTED)
+        self.done = {one["file"] for one in self.journal.records}
 
     def add(
         self,
@@ -121,24 +149,28 @@ class _Album:
         beta: float,
         condition: str = "",
     ) -> None:
-        seeds = [self.seed * 100_003 + k for k in range(len(ids))]
-        place = self.folder / "-".join(filter(None, (system, protocol, condition))) / subject
-        place.mkdir(parents=True, exist_ok=True)
-        for image_id, prompt, picture in zip(
-            ids, prompts, self.sampler.batch(z, prompts, beta, seeds), strict=True
-        ):
-            picture.save(place / f"{image_id}.png")
-            self.rows.append(
+        place = f"{'-'.join(filter(None, (system, protocol, condition)))}/{subject}"
+        (self.folder / place).mkdir(parents=True, exist_ok=True)
+        about = {"system": system, "condition": condition, "protocol": protocol, "beta": beta}
+        # In the same batches each time: a picture may differ by a rounding from one batch to another.
+        for start in range(0, len(ids), BATCH):
+            part = range(start, min(start + BATCH, len(ids)))
+            files = [f"{place}/{ids[k]}.png" for k in part]
+            if self.done.issuperset(files):
+                continue
+            said, seeds = [prompts[k] for k in part], [self.seed * 100_003 + k for k in part]
+            pictures = self.sampler.batch(z.take(list(part)), said, beta, seeds)
+            for file, picture in zip(files, pictures, strict=True):
+                picture.save(self.folder / file)
+            self.journal.add(
                 {
-                    "system": system,
-                    "condition": condition,
-                    "protocol": protocol,
-                    "beta": beta,
+                    **about,
                     "subject": subject,
-                    "image_id": image_id,
-                    "file": (place / f"{image_id}.png").relative_to(self.folder).as_posix(),
-                    "prompt": prompt,
+                    "image_id": ids[k],
+                    "file": file,
+                    "prompt": prompts[k],
                 }
+                for k, file in zip(part, files, strict=True)
             )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from neurovl.errors import DataError
+from neurovl.files import Journal
 from neurovl.foundation.source import (
     device_for,
     dtype_for,
@@ -199,22 +200,18 @@ def annotate(
     out = Path(out)
     if out.exists():
         return out
-    partial = out.with_name(f".{out.name}.partial")
-    done = _whole_lines(partial)
-    with open(partial, "a", encoding="utf-8") as file:
-        for k, (image_id, image) in enumerate(tqdm(pictures, desc="annotating", disable=None)):
-            if image_id in done:
-                continue
-            image = image() if callable(image) else image
-            line = {
-                "image_id": image_id,
-                "captions": captioner.captions(image, n, seed * 1_000_003 + k),
-                "objects": detector.objects(image),
-            }
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, out)
+    journal = Journal(out.with_name(f".{out.name}.partial"))
+    done = {one["image_id"] for one in journal.records}
+    for k, (image_id, image) in enumerate(tqdm(pictures, desc="annotating", disable=None)):
+        if image_id in done:
+            continue
+        image = image() if callable(image) else image
+        made = {
+            "captions": captioner.captions(image, n, seed * 1_000_003 + k),
+            "objects": detector.objects(image),
+        }
+        journal.add([{"image_id": image_id, **made}])
+    os.replace(journal.path, out)
     return out
 
 
@@ -238,17 +235,6 @@ def read_annotations(path: Path | str) -> dict[str, dict]:
                 "in JSON; remove the file and annotate again"
             ) from problem
     return found
-
-
-def _whole_lines(partial: Path) -> set[str]:
-    """Pictures that a broken-off run has finished; a line that was cut short is taken off the file."""
-    if not partial.exists():
-        return set()
-    text = partial.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        partial.write_text(whole, encoding="utf-8")
-    return {json.loads(line)["image_id"] for line in whole.splitlines()}
 
 
 @cache

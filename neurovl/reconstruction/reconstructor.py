@@ -1,5 +1,7 @@
 """Pictures from brains: a start latent with noise strength beta, and unCLIP conditions (paper section 3.3, Eq. 4)."""
 
+import contextlib
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +11,18 @@ import torch
 from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.errors import ConfigError, DataError
 from neurovl.foundation.start_latents import start_latents
+from neurovl.training.devices import choose_precision
 
 if TYPE_CHECKING:
     from diffusers import StableUnCLIPImg2ImgPipeline
     from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64
+DECODED = (
+    2**20
+)  # pixels that are decoded together: the decoder keeps several hundred values of each
 
 
 class Reconstructor:
@@ -28,6 +38,9 @@ class Reconstructor:
         Length that predicted CLIP embeddings are brought to; regression shrinks them. None leaves them as they are.
     image_size : int, optional
         Side of a picture in pixels; by default the side that the unCLIP was trained for.
+    precision : str
+        Of the text encoder's and the UNet's matrix products: 'bf16', 'no' (float32) or 'auto', see
+        `training.devices.choose_precision`. Latents and the decoder are float32.
 
     Examples
     --------
@@ -45,6 +58,7 @@ class Reconstructor:
         noise_level: int = 0,
         clip_norm: float | None = None,
         image_size: int | None = None,
+        precision: str = "auto",
     ) -> None:
         self.pipeline, self.steps, self.guidance, self.noise_level, self.clip_norm = (
             pipeline,
@@ -53,7 +67,7 @@ class Reconstructor:
             noise_level,
             clip_norm,
         )
-        self.image_size = image_size
+        self.image_size, self.precision = image_size, precision
 
     @classmethod
     def from_pretrained(
@@ -68,7 +82,7 @@ class Reconstructor:
         device : str
             'auto', 'cpu', 'cuda' or 'mps'.
         **settings
-            `steps`, `guidance`, `noise_level`, `clip_norm` and `image_size`, see the class.
+            `steps`, `guidance`, `noise_level`, `clip_norm`, `image_size` and `precision`, see the class.
         """
         from neurovl.foundation.unclip import load_unclip
 
@@ -91,7 +105,7 @@ class Reconstructor:
         prompts: Sequence[str] | None = None,
         beta: float = 0.93,
         seeds: Sequence[int] | None = None,
-        batch_size: int = 64,
+        batch_size: int = BATCH,
     ) -> list:
         """Pictures from embeddings.
 
@@ -104,6 +118,8 @@ class Reconstructor:
             Noise strength in [0, 1]: 1 starts from pure noise and ignores the VAE latent.
         seeds : list of int, optional
             One a picture, so that a picture does not depend on its batch.
+        batch_size : int
+            Pictures at a time; halved, with a warning, where a GPU's memory does not hold them.
 
         Returns
         -------
@@ -112,9 +128,16 @@ class Reconstructor:
         prompts = list(prompts) if prompts is not None else [""] * len(z)
         seeds = list(range(len(z))) if seeds is None else list(seeds)
         processor, images = self.pipeline.image_processor, []
-        for i in range(0, len(z), batch_size):
+        while (i := len(images)) < len(z):
             part = slice(i, i + batch_size)
-            pixels = self.pixels(z.take(part), prompts[part], beta, seeds[part])
+            try:
+                pixels = self.pixels(z.take(part), prompts[part], beta, seeds[part])
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size //= 2
+                logger.warning("the device's memory is full: %d pictures at a time", batch_size)
+                continue
             images += processor.numpy_to_pil(processor.pt_to_numpy(pixels))
         return images
 
@@ -153,17 +176,27 @@ class Reconstructor:
         self, clip: torch.Tensor, latents: torch.Tensor, prompts: list[str], seeds: list[int]
     ) -> torch.Tensor:
         place = self.pipeline.device
-        return self.pipeline(
-            prompt=prompts,
-            image_embeds=clip.to(place),
-            latents=latents.to(place),
-            num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
-            noise_level=self.noise_level,
-            # One a picture, as the embedding is noised too.
-            generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds],
-            output_type="pt",
-        ).images
+        half = choose_precision(self.precision, place.type) == "bf16"
+        with torch.autocast(place.type, torch.bfloat16) if half else contextlib.nullcontext():
+            latents = self.pipeline(
+                prompt=prompts,
+                image_embeds=clip.to(place),
+                latents=latents.to(place),
+                num_inference_steps=self.steps,
+                guidance_scale=self.guidance,
+                noise_level=self.noise_level,
+                # One a picture, as the embedding is noised too.
+                generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds],
+                output_type="latent",
+            ).images
+        return self._decode(latents)
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures of latents, a few at a time: a large decoder's maps are larger than all else."""
+        vae, side = self.pipeline.vae, latents.shape[-1] * self.pipeline.vae_scale_factor
+        parts = latents.to(vae.dtype).split(max(1, DECODED // side**2))
+        made = [vae.decode(part / vae.config.scaling_factor).sample for part in parts]
+        return self.pipeline.image_processor.postprocess(torch.cat(made), output_type="pt")
 
 
 def contact_sheet(rows: list[list], size: int = 128, gap: int = 4) -> "Image":

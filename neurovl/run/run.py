@@ -204,6 +204,7 @@ class Run:
             noise_level=settings.noise_level,
             clip_norm=None if settings.rescale == "none" else self.training_clip_norm(),
             image_size=models.image_size,
+            precision=settings.precision,
         )
 
     def training_clip_norm(self) -> float:
@@ -275,6 +276,10 @@ class Run:
         if name not in self._found:
             self._found[name] = find()
         return self._found[name]
+
+    def forget(self, name: str) -> None:
+        """Let go of what `once` found, so that its memory is free."""
+        self._found.pop(name, None)
 
 
 def open_run(run: str | Path, fold: int = 0) -> Run:

@@ -224,7 +224,13 @@ class Lora:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Sampling, and what the beta ablation covers; `subjects_for_betas` of None means all."""
+    """Sampling, and what the beta ablation covers: `images` and `ablation_subjects` of None mean all.
+
+    Parameters
+    ----------
+    precision : str
+        As `alignment.precision`, of the text encoder and the UNet; the decoder computes in float32.
+    """
 
     beta: float = 0.93
     betas: tuple[float, ...] = (0.6, 0.75, 0.9, 0.98, 1.0)
@@ -235,6 +241,10 @@ class Reconstruction:
     images: int | None = None
     ablation_images: int | None = None
     ablation_subjects: int | None = None
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        _require_one_of("reconstruction.precision", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)
