@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.metadata
-import inspect
 import json
 import shutil
 import tracemalloc
@@ -461,15 +460,10 @@ def test_the_verb_ends_with_1_where_something_is_missing(tmp_path):
 
 
 def test_batches_are_those_of_the_code():
-    from neurovl.foundation.vae import LatentCodec
     from neurovl.language.model import GENERATION_BATCH, ROWS_TOGETHER
 
-    def batch(function):
-        return inspect.signature(function).parameters["batch_size"].default
-
-    assert needs.BATCHES["answers"] == GENERATION_BATCH
+    assert needs.ANSWERS == GENERATION_BATCH
     assert needs.ROWS_TOGETHER == ROWS_TOGETHER
-    assert needs.BATCHES["targets"] == batch(LatentCodec.encode)
 
 
 # What follows reads the constants of the needs off the networks: bytes alive at once on the meta device.

@@ -81,7 +81,7 @@ def test_pictures_decoded_in_slices_are_those_decoded_at_once(sampler, monkeypat
     monkeypatch.setattr(AutoencoderKL, "decode", counted)
     with torch.no_grad():
         whole = sampler._decode(latents)
-        monkeypatch.setattr("neurovl.reconstruction.reconstructor.DECODED", 2 * 64 * 64 + 5)
+        monkeypatch.setattr("neurovl.foundation.vae.AT_ONCE", 2 * 64 * 64 + 5)
         torch.testing.assert_close(sampler._decode(latents), whole, rtol=0, atol=1e-5)
         vae = sampler.pipeline.vae
         made = decode(vae, latents / vae.config.scaling_factor).sample

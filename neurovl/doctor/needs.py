@@ -13,6 +13,7 @@ from neurovl.doctor.heads import masks_for, plans_for, union_region
 from neurovl.errors import MissingError
 from neurovl.foundation.model_facts import configurations, parameters
 from neurovl.foundation.source import LARGE, alternatives
+from neurovl.foundation.vae import pictures_at_once
 from neurovl.settings.sections import EncoderShape, Profile
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ FOUR_BIT = 0.516  # bytes a weight: nf4, and its scales, which are quantized the
 ROWS_TOGETHER = 8  # dialogues that are computed at the same time, of the code
 TEXT = 128  # tokens of a dialogue beside the brain's, about
 SHOWN = 3  # times that a picture is shown, about
-BATCHES = {"targets": 64, "answers": 64}  # of the code, where no setting says
+ANSWERS = 64  # batch of the code
 ENCODER_MAPS, DECODER_MAPS = 5.1, 6.1  # of a VAE: first-level maps at full size, float32
 BASIS = 6  # arrays of all targets while their components are computed
 COVARIANCES = 16  # bytes a pair of voxels: two matrices in float64
@@ -152,7 +153,7 @@ def _targets(profile: Profile, s: Sizes) -> Need:
         return Need("targets", device=F32 * clip, how=f"CLIP {clip / 1e6:,.1f} M parameters, texts")
     vae = parameters(profile.models.unclip, "unclip").get("vae", 0)
     side, base, latent = _vae(profile)
-    batch = min(BATCHES["targets"], s.pictures)
+    batch = min(pictures_at_once(side), s.pictures)
     maps = batch * ENCODER_MAPS * base * side**2 * F32
     return Need(
         "targets",
@@ -349,7 +350,7 @@ def _language(profile: Profile, s: Sizes, half: bool) -> list[Need]:
         )
     heads = config["num_attention_heads"]
     kv = (config.get("num_key_value_heads") or heads) * (config.get("head_dim") or h // heads)
-    batch, room = BATCHES["answers"], length + settings.max_new_tokens
+    batch, room = ANSWERS, length + settings.max_new_tokens
     cache = 2 * batch * room * layers * kv * weight
     passing = 4 * batch * length * config["intermediate_size"] * weight
     return [
@@ -372,7 +373,7 @@ def painted(profile: Profile, s: Sizes) -> int:
 
 
 def _sampling(profile: Profile, s: Sizes, half: bool) -> Need:
-    from neurovl.reconstruction.reconstructor import BATCH, DECODED
+    from neurovl.reconstruction.reconstructor import BATCH
 
     settings, spec = profile.reconstruction, profile.models.unclip
     parts, config = parameters(spec, "unclip"), configurations(spec, "unclip")["unet"]
@@ -383,7 +384,7 @@ def _sampling(profile: Profile, s: Sizes, half: bool) -> Need:
     weights = F32 * sum(parts.values()) + F16 * halved * (sum(parts.values()) - parts.get("vae", 0))
     unet = BATCH * (1 + (settings.guidance > 1)) * UNET_MAPS
     unet *= config["block_out_channels"][0] * latent**2 * (F16 if halved else F32)
-    decoder = DECODER_MAPS * base * max(DECODED, side**2) * F32
+    decoder = DECODER_MAPS * base * pictures_at_once(side) * side**2 * F32
     pictures = painted(profile, s)
     return Need(
         "reconstruct",

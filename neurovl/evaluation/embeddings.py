@@ -33,7 +33,7 @@ def held_out(
     list of str, BrainEmbedding
         Image ids and their embeddings in the same order.
     """
-    encoder, store = run.encoder(system), run.store
+    encoder, store = run.encoder(system, run.profile.compute.device), run.store
     ids, voxels = held_out_voxels(store, subject, protocol)
     return ids, predict(encoder, store.cut(voxels, encoder.layout))
 
@@ -78,7 +78,7 @@ def shuffled(z: BrainEmbedding, seed: int) -> BrainEmbedding:
 
 def no_brain(run: Run, n: int) -> BrainEmbedding:
     """Embeddings of `n` volumes without any response, z-scores of 0: what is said or drawn without a brain."""
-    encoder, store = run.encoder("main"), run.store
+    encoder, store = run.encoder("main", run.profile.compute.device), run.store
     empty = torch.zeros(1, len(store.region))
     return predict(encoder, store.cut(empty, encoder.layout)).take([0] * n)
 

@@ -53,10 +53,11 @@ def localize(run: Run) -> None:
         shown = concepts(run)
         clip = load_clip(p.models.clip, p.compute.device)
         text = dict(zip(shown, clip.embed_texts([TEMPLATE.format(c) for c in shown]), strict=True))
+        encoders = [run.encoder(x, p.compute.device) for x in variants]
         for method in METHODS:
             folder = s.dir if method == "gradcam" else s.dir / method
             folder.mkdir(exist_ok=True)
-            _locate_all(run, method, folder, shown, text, [run.encoder(x) for x in variants])
+            _locate_all(run, method, folder, shown, text, encoders)
 
 
 def _locate_all(

@@ -116,7 +116,8 @@ def measure_importance(run: Run) -> None:
     ) as s:
         if s.done:
             return
-        encoder, means, found = run.encoder("main"), _means(run), regions(run)
+        encoder = run.encoder("main", p.compute.device)
+        means, found = _means(run), regions(run)
         images, nulls, sizes = [], {}, {}
         to = _places(run, found)
         for subject, columns in found.items():

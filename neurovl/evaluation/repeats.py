@@ -22,7 +22,8 @@ def score_repeats(run: Run, table: Table) -> None:
     `voxels` is the mean over voxels of the share of a response's variance that the picture explains,
     ncsnr^2 / (ncsnr^2 + 1 / n) (Allen et al. 2022).
     """
-    encoder, store, p = run.encoder("main"), run.store, run.profile
+    store, p = run.store, run.profile
+    encoder = run.encoder("main", p.compute.device)
     for subject in store.subjects:
         own = store.trials[store.trials.subject == subject].reset_index(drop=True)
         test = own[own.split == "test"].sort_values("repeat")

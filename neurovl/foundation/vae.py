@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
     from PIL import Image
 
+AT_ONCE = (
+    2**20
+)  # pixels of the pictures that are coded together: several hundred values are kept of each
+
+
+def pictures_at_once(side: int) -> int:
+    """How many pictures of a side are encoded or decoded together: a VAE's maps are larger than all else."""
+    return max(1, min(64, AT_ONCE // side**2))
+
 
 class LatentCodec:
     """Pictures to scaled latents and back, z = scaling_factor * mode of the posterior (paper section 3.1).
@@ -28,24 +37,22 @@ class LatentCodec:
         self.shape = (vae.config.latent_channels, size // factor, size // factor)
 
     @torch.no_grad()
-    def encode(
-        self, images: "Sequence[Image.Image] | torch.Tensor", batch_size: int = 64
-    ) -> torch.Tensor:
+    def encode(self, images: "Sequence[Image.Image] | torch.Tensor") -> torch.Tensor:
         """Scaled latents, float32 tensor, shape (n, channels, height, width), of PIL pictures or a tensor in [-1, 1]."""
         pixels = images if torch.is_tensor(images) else images_to_tensor(images, self.size)
         parts = []
-        for x in pixels.split(batch_size):
+        for x in pixels.split(pictures_at_once(pixels.shape[-1])):
             latent = self.vae.encode(x.to(self.device, self.vae.dtype)).latent_dist.mode()
             parts.append((latent * self.vae.config.scaling_factor).float().cpu())
         return torch.cat(parts) if parts else torch.zeros(0, *self.shape)
 
     @torch.no_grad()
-    def decode(self, latents: torch.Tensor, batch_size: int = 64) -> "list[Image.Image]":
+    def decode(self, latents: torch.Tensor) -> "list[Image.Image]":
         """PIL pictures from scaled latents, tensor, shape (n, channels, height, width)."""
         from PIL import Image
 
         images = []
-        for z in latents.split(batch_size):
+        for z in latents.split(pictures_at_once(self.size)):
             x = self.vae.decode(
                 z.to(self.device, self.vae.dtype) / self.vae.config.scaling_factor
             ).sample

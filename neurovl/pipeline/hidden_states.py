@@ -8,7 +8,6 @@ import numpy as np
 
 from neurovl.encoder.alignment import predict
 from neurovl.run import Run
-from neurovl.training.devices import choose_device
 
 BLOCK = 1024  # trials, about
 
@@ -24,7 +23,7 @@ def hidden_states(run: Run, rows: np.ndarray, file: Path) -> np.ndarray:
 
 
 def _write(run: Run, rows: np.ndarray, file: Path) -> None:
-    encoder = run.encoder("main").to(choose_device(run.profile.compute.device))
+    encoder = run.encoder("main", run.profile.compute.device)
 
     def compute(block: np.ndarray) -> np.ndarray:
         tokens = run.store.cut(run.store.voxels_at(block), encoder.layout)

@@ -11,6 +11,7 @@ import torch
 from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.errors import ConfigError, DataError
 from neurovl.foundation.start_latents import start_latents
+from neurovl.foundation.vae import pictures_at_once
 from neurovl.training.devices import choose_precision
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class Reconstructor:
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pictures of latents, a few at a time: a large decoder's maps are larger than all else."""
         vae, side = self.pipeline.vae, latents.shape[-1] * self.pipeline.vae_scale_factor
-        parts = latents.to(vae.dtype).split(max(1, DECODED // side**2))
+        parts = latents.to(vae.dtype).split(pictures_at_once(side))
         made = [vae.decode(part / vae.config.scaling_factor).sample for part in parts]
         return self.pipeline.image_processor.postprocess(torch.cat(made), output_type="pt")
 

@@ -28,6 +28,7 @@ from neurovl.run.tables import RunTables
 from neurovl.settings.sections import Profile
 from neurovl.stages import Stage, provenance_key, stage
 from neurovl.tokens.store import TokenStore
+from neurovl.training.devices import choose_device
 
 Value = TypeVar("Value")
 
@@ -179,9 +180,9 @@ class Run:
         first = self.recordings.trials.image_id.iloc[0]
         return self.recordings.has_images and bool(self.recordings.captions(first))
 
-    def encoder(self, variant: str = "main") -> BrainEncoder:
-        """A trained encoder: 'main', 'p4', 'flat', 'no-vae', 'per-subject-subj01', ..."""
-        return load_encoder(self.folder / "encoders" / variant)
+    def encoder(self, variant: str = "main", device: str = "cpu") -> BrainEncoder:
+        """A trained encoder: 'main', 'p4', 'flat', 'no-vae', 'per-subject-subj01', ...; on 'cpu', 'cuda', 'mps' or 'auto'."""
+        return load_encoder(self.folder / "encoders" / variant).to(choose_device(device))
 
     def llm(self) -> BrainLLM:
         """The language model that reads brain tokens; loaded once."""
