@@ -159,3 +159,44 @@ def test_resample_brings_a_mask_to_the_data_s_grid(tmp_path):
     out = nibabel.load(tmp_path / "out.nii.gz")
     # Voxel i of the new grid lies at 4 i + 0.5 mm, the mask's edge between 8 and 10 mm.
     assert out.shape == (5, 5, 5) and np.asarray(out.dataobj)[:, 0, 0].tolist() == [1, 1, 1, 0, 0]
+
+
+@pytest.fixture
+def asked_for(monkeypatch):
+    """The stages that a verb makes, which are only noted here; books too."""
+    stages = []
+    monkeypatch.setattr("neurovl.pipeline.make", lambda run, name: stages.append(name))
+    monkeypatch.setattr("neurovl.publishing.book.render", lambda out, n_jobs: out / "index.html")
+    return stages
+
+
+def test_reproduce_stops_before_the_first_stage_where_something_is_missing(
+    tiny_nsd, tmp_path, asked_for
+):
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("models: {llm: nobody/nothing}\n")
+    begin = ["reproduce", "--data", str(tiny_nsd), "--profile", str(profile)]
+    begin += ["--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, begin)
+    assert isinstance(done.exception, MissingError) and asked_for == []
+    assert "1 thing is missing" in str(done.exception) and "--force" in str(done.exception)
+    (line,) = [line for line in done.output.splitlines() if line.startswith("MISSING")]
+    assert "nobody/nothing" in line
+    assert not (tmp_path / "run" / "tokens").exists()
+    assert CliRunner().invoke(app, [*begin, "--force"]).exit_code == 0
+    assert asked_for == ["results"]
+
+
+def test_reproduce_goes_on_where_nothing_is_missing_and_a_full_disk_stops_it(
+    tiny_nsd, tmp_path, asked_for, monkeypatch
+):
+    begin = ["reproduce", "--data", str(tiny_nsd), "--profile", "smoke"]
+    begin += ["--out", str(tmp_path / "run")]
+    assert CliRunner().invoke(app, begin).exit_code == 0 and asked_for == ["results"]
+    monkeypatch.setattr("neurovl.download.engine.free_bytes", lambda folder: 1000)
+    done = CliRunner().invoke(app, begin)
+    assert isinstance(done.exception, MissingError) and asked_for == ["results"]
+    assert "are free" in done.output
+    # What is whole already needs neither models nor disk.
+    monkeypatch.setattr("neurovl.pipeline.up_to_date", lambda run, name: True)
+    assert CliRunner().invoke(app, begin).exit_code == 0

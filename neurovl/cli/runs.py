@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neurovl.cli.options import Data, Device, ProfileName, RunDir, Seed, app, say
 from neurovl.errors import MissingError, NeurovlError
+
+if TYPE_CHECKING:
+    from neurovl.run import Run
 
 
 @app.command()
@@ -91,17 +94,40 @@ def reproduce(
     profile: ProfileName = None,
     seed: Seed = None,
     device: Device = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although something is missing or too small.")
+    ] = False,
 ) -> None:
-    """Everything from data to the rendered book; a second call does only what has changed."""
+    """Everything from data to the rendered book; a second call does only what has changed.
+
+    First what `neurovl doctor` looks at: models, licences, memory and disk, so that nothing is found missing after hours.
+    """
     from neurovl.pipeline import make as make_stage
-    from neurovl.pipeline import profile_for, start_run
+    from neurovl.pipeline import profile_for, start_run, up_to_date
     from neurovl.publishing.book import render
 
     name = profile_for(data, profile)
     out = out or Path("runs") / Path(name).stem
     run = start_run(out, name, data, seed, device)
+    if not force and not up_to_date(run, "results"):
+        _require_nothing_missing(run)
     make_stage(run, "results")
     say(f"wrote {render(out, n_jobs=run.profile.compute.at_a_time())}")
+
+
+def _require_nothing_missing(run: "Run") -> None:
+    """Print what the doctor finds missing for a run, and stop there."""
+    from neurovl.doctor import examine
+
+    missing = [one for one in examine(run.profile, run.data_folder, run.root) if one.stops]
+    for one in missing:
+        say(one.line())
+    if missing:
+        things = "1 thing is" if len(missing) == 1 else f"{len(missing)} things are"
+        raise MissingError(
+            f"{things} missing for profile {run.profile.name}, see above; mend them and start again, or go on all the same "
+            "with --force"
+        )
 
 
 @app.command()
