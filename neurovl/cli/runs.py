@@ -24,17 +24,31 @@ def doctor(
             help="Also build the system without weights and push one trial through every stage.",
         ),
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Instead: hours, memory and disk of each stage, on this machine and on cards of 80 and 24 GB.",
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Where the run would lie, for its disk.")] = Path(),
 ) -> None:
     """Say what is here and what is missing for a profile; exit 1 if it cannot run.
 
-    With --shapes alone the widths of the models decide: it needs no weights and no data.
+    With --shapes alone the widths of the models decide: it needs no weights and no data, as --plan does.
     """
     from neurovl.doctor import examine
     from neurovl.pipeline import profile_for
     from neurovl.settings.profile_files import load_profile
 
     settings = load_profile(profile_for(data, profile))
+    if plan:
+        from neurovl.doctor.heads import open_for
+        from neurovl.doctor.plan import plan as plan_of
+
+        for line in plan_of(settings, open_for(settings, data)):
+            say(line)
+        return
     if shapes:
         from neurovl.doctor.heads import open_for
         from neurovl.doctor.shapes import pass_shapes

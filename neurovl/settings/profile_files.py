@@ -56,7 +56,8 @@ def load_profile(
     Parameters
     ----------
     name : str
-        'smoke', 'demo', 'paper', 'haxby', or the path of a YAML file with the same keys.
+        'smoke', 'demo', 'paper', 'paper-24gb', 'haxby', or the path of a YAML file with the same keys. There `base` may
+        name another profile, of which all is taken that the file does not set.
     seed, device : optional
         Instead of the profile's own.
 
@@ -71,15 +72,28 @@ def load_profile(
     >>> profile.seed, profile.encoder.width
     (3, 64)
     """
-    import yaml
+    path = _find(name)
+    return profile_from_dict({"name": path.stem, **_content(path)}).with_own(seed, device)
 
-    path = PROFILES / f"{name}.yaml"
-    if not path.exists():
-        path = Path(name)
+
+def _find(name: str) -> Path:
+    own = PROFILES / f"{name}.yaml"
+    path = own if own.exists() else Path(name)
     if not path.is_file():
         raise ConfigError(
             f"no profile {name!r}, expected one of {', '.join(profile_names())} or the path of a YAML file: "
             "give one of them with --profile"
+        )
+    return path
+
+
+def _content(path: Path, above: tuple[Path, ...] = ()) -> dict:
+    """What a file sets, section by section over what its `base` sets."""
+    import yaml
+
+    if path in above:
+        raise ConfigError(
+            f"{path.name} rests on itself by way of its base, expected another profile; correct base"
         )
     try:
         content = yaml.safe_load(path.read_text()) or {}
@@ -88,8 +102,15 @@ def load_profile(
             f"{path.name} is not YAML ({str(error).splitlines()[0]}), expected text such as 'seed: 3'; "
             "compare it with the profiles in the package"
         ) from error
+    base = content.pop("base", None) if isinstance(content, dict) else None
     _require_known(content, Profile, path.name)
-    return profile_from_dict({"name": path.stem, **content}).with_own(seed, device)
+    if base is None:
+        return content
+    whole = _content(_find(str(base)), (*above, path))
+    for key, value in content.items():
+        both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = {**whole[key], **value} if both else value
+    return whole
 
 
 def profile_from_dict(content: dict) -> Profile:

@@ -1,0 +1,172 @@
+"""How much each stage computes, and what it reads of its weights where it speaks one word after the other.
+
+Operations are multiplications and additions of matrices: a product of (n, k) with (k, m) counts 2 n k m, forward and
+backward three times forward. Those of convolutional networks are counted on torch's meta device, without weights; those of
+transformers by formulas (tests/test_plan.py counts them again on the real classes). Left out: reading files, captions' own
+metrics, the book.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from neurovl.doctor.needs import TEXT, Sizes, painted
+from neurovl.foundation.model_facts import configurations, parameters
+from neurovl.settings.sections import EncoderShape, Profile
+
+CAPTIONS, CAPTION = 8, 16  # that are drawn of a picture, and their tokens, about
+DIALOGUES = 5  # asked about a picture by each system, about
+ANSWER = 32  # tokens of an answer, about; the longest is a setting
+SYSTEMS = (
+    3.2  # that answer: the model, shuffled and absent brains, and brief captions from single trials
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage computes.
+
+    Attributes
+    ----------
+    stage : str
+    operations : float
+    read : float
+        Bytes of weights that are read for one token after the other.
+    volumes : float
+        Volumes that are resized, on the machine's cores.
+    shared : bool
+        Whether the processes of `accelerate launch` share it.
+    """
+
+    stage: str
+    operations: float = 0.0
+    read: float = 0.0
+    volumes: float = 0.0
+    shared: bool = False
+
+
+def work(profile: Profile, sizes: Sizes) -> list[Work]:
+    """Every stage's work, by the names of `needs.needs`."""
+    found = [Work("preprocess", volumes=sizes.trials), _encoders(profile, sizes)]
+    if not sizes.has_images:
+        return found
+    unclip = _unclip(profile)
+    found.insert(1, Work("targets", sizes.pictures * (_clip(profile) + unclip["encoder"])))
+    if profile.models.captioner is not None and profile.models.detector is not None:
+        found.append(_annotations(profile, sizes))
+    steps = profile.reconstruction.steps * (1 + (profile.reconstruction.guidance > 1))
+    pictures = painted(profile, sizes)
+    return [
+        *found,
+        *_language(profile, sizes),
+        Work("reconstruct", pictures * (steps * unclip["unet"] + unclip["decoder"])),
+    ]
+
+
+def encoder_operations(
+    e: EncoderShape, tokens: int, token_size: int, clip: int, latent: int
+) -> float:
+    """Of one trial through a ViT3D with both heads, forward."""
+    w, n = e.width, tokens + 1
+    embed = 2 * tokens * token_size * (e.readout or w)
+    layer = n * (8 * w * w + 4 * w * int(e.mlp_ratio * w)) + 4 * n * n * w
+    heads = 4 * w * e.head_hidden + 2 * e.head_hidden * (clip + latent)
+    return embed + e.layers * layer + heads
+
+
+def llm_operations(config: dict, n_parameters: int, tokens: int) -> float:
+    """Of one row of tokens through a Llama, forward; the table of embeddings is looked up, not multiplied."""
+    h, layers = config["hidden_size"], config["num_hidden_layers"]
+    tied = config.get("tie_word_embeddings", False)
+    table = 0 if tied else config["vocab_size"] * h
+    return 2 * tokens * (n_parameters - table) + 4 * tokens**2 * h * layers
+
+
+def _encoders(profile: Profile, s: Sizes) -> Work:
+    from neurovl.encoder.variants import Choice, describe
+
+    clip = configurations(profile.models.clip, "clip")["clip"]["embed_dim"]
+    latent = _latent(profile) if s.has_images else 0
+    whole = 0.0
+    for name, count in s.encoders.items():
+        several = name in ("patches", "per-subject")
+        variant = describe("main" if several else name, profile, Choice(["main"]))
+        one = encoder_operations(
+            variant.shape, s.tokens, s.token_size, clip, latent * variant.use_vae
+        )
+        # Encoders of one subject each read a subject's trials: all of them together read every trial once.
+        times = 1 if name == "per-subject" else count
+        whole += 3 * one * times * s.train * variant.settings.epochs
+    return Work("train encoder", whole, shared=True)
+
+
+def _latent(profile: Profile) -> int:
+    config = configurations(profile.models.unclip, "unclip")["vae"]
+    side = profile.models.image_size or config["sample_size"]
+    return config["latent_channels"] * (side // 2 ** (len(config["block_out_channels"]) - 1)) ** 2
+
+
+def _counted(module: torch.nn.Module, *args: torch.Tensor, **kwargs: torch.Tensor) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(*args, **kwargs)
+    return float(counter.get_total_flops())
+
+
+def _clip(profile: Profile) -> float:
+    from neurovl.foundation.skeleton import clip_skeleton
+
+    clip = clip_skeleton(profile.models.clip)
+    side = configurations(profile.models.clip, "clip")["clip"]["vision_cfg"]["image_size"]
+    return _counted(clip.model.visual, torch.empty(1, 3, side, side, device="meta"))
+
+
+def _unclip(profile: Profile) -> dict[str, float]:
+    """Of one picture through the VAE's encoder and decoder, and of one step of the UNet."""
+    from neurovl.foundation.skeleton import unclip_skeleton
+
+    pipeline = unclip_skeleton(profile.models.unclip)
+    vae, unet = pipeline.vae, pipeline.unet
+    side = profile.models.image_size or vae.config.sample_size
+    small = side // pipeline.vae_scale_factor
+    c, text = unet.config.in_channels, unet.config.cross_attention_dim
+    about = unet.config.projection_class_embeddings_input_dim
+    with torch.device("meta"):
+        picture, latent = torch.empty(1, 3, side, side), torch.empty(1, c, small, small)
+        words, labels = torch.empty(1, 77, text), torch.empty(1, about)
+        step = torch.tensor(3)
+    return {
+        "encoder": _counted(vae.encoder, picture),
+        "decoder": _counted(vae.decoder, latent),
+        "unet": _counted(unet, latent, step, encoder_hidden_states=words, class_labels=labels),
+    }
+
+
+def _annotations(profile: Profile, s: Sizes) -> Work:
+    """Captions of one picture at a time are drawn together; each of their tokens reads the captioner once."""
+    n = parameters(profile.models.captioner, "captioner").get("captioner") or 0
+    seen = s.pictures - s.test
+    return Work("annotate", seen * CAPTIONS * CAPTION * 2.0 * n, seen * CAPTION * 2.0 * n)
+
+
+def _language(profile: Profile, s: Sizes) -> list[Work]:
+    from neurovl.language.model import GENERATION_BATCH
+
+    settings = profile.language
+    config = configurations(profile.models.llm, "llm")["llm"]
+    n = parameters(profile.models.llm, "llm").get("llm") or 0
+    length = s.tokens + 1 + TEXT
+    forward = llm_operations(config, n, length)
+    again = profile.compute.checkpointing
+    found = []
+    for stage, (steps, batch) in enumerate(
+        zip(settings.steps, settings.batch_size, strict=True), 1
+    ):
+        # Weights that stay have no gradient of their own, but what lies before them has.
+        passes = 2 + again + (stage == 2 and settings.method == "full")
+        found.append(Work(f"train llm {stage}", steps * batch * passes * forward, shared=True))
+    images = min(s.test, profile.evaluation.caption_images or s.test)
+    asked = s.subjects * images * DIALOGUES * SYSTEMS
+    answer = min(ANSWER, settings.max_new_tokens)
+    spoken = asked * llm_operations(config, n, length + answer)
+    return [*found, Work("answers", spoken, asked / GENERATION_BATCH * answer * 2.0 * n)]
