@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PAPER_FILE",
+    "ADAPTED",
     "Claim",
     "Row",
     "condition",
@@ -26,6 +27,7 @@ __all__ = [
     "paper_value",
     "read_claims",
     "read_results",
+    "unadapted",
     "verdict",
     "write_claims",
     "write_results",
@@ -45,6 +47,7 @@ TASKS = (
     "adaptation",
 )
 PROTOCOLS = ("average", "single")
+ADAPTED = "method=lora"  # condition of what a language model says that was trained with adapters
 VERDICTS = ("holds", "fails", "undecided")
 _AT_MOST_ONE = ("two_way", "accuracy", "pixcorr", "ssim", "bleu", "meteor", "rouge", "spice")
 
@@ -133,6 +136,11 @@ def condition_value(condition: str, name: str) -> float | None:
     """The number that a condition gives to `name`; None where that is not varied."""
     given = dict(part.split("=") for part in condition.split())
     return float(given[name]) if name in given else None
+
+
+def unadapted(condition: str) -> str:
+    """A condition without how the language model was trained."""
+    return " ".join(part for part in condition.split() if part != ADAPTED)
 
 
 def _missing(value: float | None) -> bool:

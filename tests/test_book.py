@@ -324,3 +324,11 @@ def test_book_checks_need_a_book_and_a_run(tmp_path):
         book_checks.check_book(tmp_path)
     with pytest.raises(MissingError, match="run.json"):
         book_checks.about(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_every_page_says_where_adapters_were_trained(tmp_path, method):
+    about = {"data": "simulated-nsd", "settings": {"language": {"method": method}}}
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    banner = book._config(ROOT, tmp_path)["html"]["announcement"]
+    assert ("LoRA" in banner) == (method == "lora")

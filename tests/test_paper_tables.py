@@ -8,8 +8,9 @@ import pytest
 
 from neurovl import figures
 from neurovl.evaluation.beside_paper import Basis, differences, with_paper
+from neurovl.evaluation.scoring import adapted
 from neurovl.figures.paper_tables import PAPER_ROWS, SCORES
-from neurovl.results import Row, paper_results, read_results, write_results
+from neurovl.results import Row, paper_results, read_results, unadapted, write_results
 from neurovl.settings.profile_files import load_profile
 
 OTHERS = {
@@ -160,3 +161,50 @@ def test_noise_strengths_have_lines_of_their_own(tmp_path):
     assert six.SSIM["β = 0.9, with LLM"] == 0.2
     assert six.SSIM.notna().sum() == 1
     assert "not among reconstruction.betas" in six.note["β = 0.6, with LLM"]
+
+
+# a language model that was trained with adapters
+
+
+@pytest.mark.parametrize(
+    ("about", "labelled"),
+    [
+        ({"task": "caption"}, "method=lora"),
+        ({"task": "dialogue", "metric": "accuracy", "system": "no-brain"}, "method=lora"),
+        ({"task": "localization", "metric": "accuracy_concept_word"}, "method=lora"),
+        ({"task": "localization", "metric": "drop", "condition": "zeroed=x"}, "zeroed=x"),
+        ({"task": "reconstruction", "metric": "ssim"}, "method=lora"),
+        (
+            {"task": "reconstruction", "metric": "ssim", "condition": "beta=0.9"},
+            "beta=0.9 method=lora",
+        ),
+        ({"task": "reconstruction", "metric": "ssim", "system": "no-llm"}, ""),
+        ({"task": "alignment", "metric": "two_way_clip"}, ""),
+    ],
+)
+def test_what_rests_on_adapters_says_so(about, labelled):
+    made = adapted(row(**about))
+    assert made.condition == labelled
+    assert unadapted(made.condition) == about.get("condition", "")
+
+
+def test_the_papers_number_does_not_stand_beside_adapters(basis):
+    made = with_paper(adapted(row()), basis)
+    assert made.paper is None and "trained with adapters, the paper's with all" in made.note
+    encoders = row("reconstruction", "pixcorr", system="no-llm")
+    assert with_paper(adapted(encoders), basis).paper is not None
+
+
+def test_the_tables_say_lora_and_find_every_noise_strength(tmp_path):
+    rows = [
+        adapted(row("reconstruction", "ssim", value=value, condition=varied))
+        for varied, value in (("", 0.3), ("beta=0.3", 0.1), ("beta=0.9", 0.2))
+    ]
+    results = table(tmp_path, *rows)
+    two = figures.paper_table(results, "Table 2", simulated=True)
+    own = two[two.numbers == "this run (simulated)"].set_index("row").SSIM
+    assert own["Ours, LoRA"] == 0.3 and own.notna().sum() == 1
+    five = figures.paper_table(results, "Figure 5", simulated=True)
+    assert five.row.tolist()[:2] == ["with LLM, β = 0.3, LoRA", "with LLM, β = 0.9, LoRA"]
+    assert five.SSIM.tolist()[:2] == [0.1, 0.2]
+    assert figures.beta_rows(results).beta.tolist() == [0.3, 0.9]

@@ -16,6 +16,7 @@ from neurovl.run import Run
 
 TEXT_TASKS = {"brief": "caption", "detailed": "description", "reasoning": "reasoning"}
 
+CONCEPT_WORD = "accuracy_concept_word"
 ANSWERED = "answered.jsonl"  # while the stage is being made
 TOGETHER = 512  # dialogues that are asked before they are written down
 COLUMNS = [
@@ -177,7 +178,7 @@ def _score_closed(answers: pd.DataFrame, table: Table) -> None:
         ).astype(float)
         part = part.assign(right=right)
         chance = {s: g.right.mean() for s, g in part[part.system == "no-brain"].groupby("subject")}
-        metric = "accuracy" if task == "dialogue" else "accuracy_concept_word"
+        metric = "accuracy" if task == "dialogue" else CONCEPT_WORD
         for (system, proto, subject), own in part.groupby(
             ["system", "protocol", "subject"], sort=False
         ):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from neurovl.foundation.model_facts import find_facts
-from neurovl.results import Row, paper_value
+from neurovl.results import ADAPTED, Row, paper_value, unadapted
 from neurovl.run import Run
 from neurovl.settings.profile_files import load_profile
 from neurovl.settings.sections import EncoderShape, Models
@@ -66,6 +66,10 @@ def differences(row: Row, basis: Basis) -> list[str]:
             )
         elif row.n is not None and row.n != basis.pictures:
             said.append(f"{row.n} of {basis.pictures} test pictures")
+    if ADAPTED in row.condition:
+        said.append(
+            "the language model was trained with adapters, the paper's with all its weights"
+        )
     if row.task in OTHER_TRUTHS:
         said.append(OTHER_TRUTHS[row.task])
     other = [
@@ -89,7 +93,7 @@ def _same(part: str, models: Models, paper: Models) -> bool:
 def with_paper(row: Row, basis: Basis) -> Row:
     """The row with the paper's number beside it, or with the reason why not in its note."""
     number = paper_value(row.system, row.task, row.protocol, row.metric)
-    if number is None or row.subject != "all" or row.condition:
+    if number is None or row.subject != "all" or unadapted(row.condition):
         return row
     said = differences(row, basis)
     if not said:

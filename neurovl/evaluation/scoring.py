@@ -1,5 +1,7 @@
 """From the outputs of a run to results.csv and per_image.csv, each number with interval, chance and ceiling."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -7,7 +9,7 @@ from neurovl.baselines.ridge import RidgeDecoder
 from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
 from neurovl.encoder.variants import system_name
-from neurovl.evaluation.answering import score_text
+from neurovl.evaluation.answering import CONCEPT_WORD, score_text
 from neurovl.evaluation.beside_paper import Basis, with_paper
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.embeddings import derangement, fit_ridge, held_out, linear_part
@@ -18,9 +20,12 @@ from neurovl.evaluation.region_importance import regions, score_importance, with
 from neurovl.evaluation.repeats import score_repeats
 from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
-from neurovl.results import write_claims, write_results
+from neurovl.results import ADAPTED, Row, write_claims, write_results
 from neurovl.run import Run
 from neurovl.stages import provenance_key
+
+SAID = ("caption", "description", "dialogue", "reasoning")  # tasks of the language model
+PROMPTED = ("neurovl", "no-vae")  # systems that paint what it says
 
 
 def score(runs: list[Run]) -> None:
@@ -74,11 +79,21 @@ def score(runs: list[Run]) -> None:
         images = table.frame()
         images.to_csv(s.dir / "per_image.csv", index=False)
         rows = with_p(table.rows, first) if weighed else table.rows
+        if p.language.method == "lora":
+            rows = [adapted(row) for row in rows]
         basis = Basis.of(first)
         write_results([with_paper(r, basis) for r in rows], s.dir / "results.csv")
         write_claims(
             claims(images, table.data, p.seed, p.evaluation.bootstrap), s.dir / "claims.csv"
         )
+
+
+def adapted(row: Row) -> Row:
+    """A row, labelled where it rests on what the language model says: this one was trained with adapters."""
+    said = row.task in SAID or row.metric == CONCEPT_WORD
+    if not said and not (row.task == "reconstruction" and row.system in PROMPTED):
+        return row
+    return replace(row, condition=f"{row.condition} {ADAPTED}".strip())
 
 
 def _alignment(run: Run, table: Table) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from neurovl.results import paper_results
+from neurovl.results import ADAPTED, paper_results, unadapted
 
 TEXT = {f"bleu{k}": f"BLEU-{k}" for k in range(1, 5)}
 TEXT |= {
@@ -171,12 +171,15 @@ def paper_table(results: pd.DataFrame, place: str, simulated: bool) -> pd.DataFr
             about = {"row": row.label, "numbers": "paper (NSD)"}
             lines.append(about | {title: numbers.get(m) for m, title in scores.items()})
         own = _of(results[results.subject == "all"], row)
-        varied = own.condition == row.condition
+        bare = own.condition.map(unadapted).astype(str)
+        varied = bare == row.condition
         if row.condition.endswith("="):
-            varied = own.condition.str.startswith(row.condition)
-        for condition, part in list(own[varied].groupby("condition", sort=False)) or [("", None)]:
+            varied = bare.str.startswith(row.condition)
+        for condition, part in list(own[varied].groupby(bare, sort=False)) or [("", None)]:
             several = condition != row.condition and condition
             label = f"{row.label}, β = {condition.partition('=')[2]}" if several else row.label
+            if part is not None and part.condition.str.contains(ADAPTED).any():
+                label += ", LoRA"
             lines.append({"row": label, "numbers": whose} | _line(part, scores, row.without))
     table = pd.DataFrame(lines, columns=["row", "numbers", *scores.values(), "note"])
     return table.astype(dict.fromkeys(scores.values(), float)).fillna({"note": ""})

@@ -215,6 +215,10 @@ def _config(root: Path, run: Path) -> dict:
             f"This run is on <b>{data}</b>. Where a table's data column says "
             "<b>simulated</b>, the brains are simulated."
         )
+    if about.get("settings", {}).get("language", {}).get("method") == "lora":
+        pages["announcement"] += (
+            " The language model was trained with adapters (LoRA), not all its weights as in the paper."
+        )
     shown = [k for k in ("data", "profile", "seed", "commit", "date", "device") if about.get(k)]
     shown += ["seed"] if about.get("seed") == 0 else []
     pages["extra_footer"] = " · ".join(f"{k} {html.escape(str(about[k]))}" for k in shown)

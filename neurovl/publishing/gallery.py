@@ -15,6 +15,7 @@ import pandas as pd
 from neurovl import widgets
 from neurovl.errors import DataError, MissingError
 from neurovl.figures import hottest_slice, show_table
+from neurovl.results import unadapted
 from neurovl.run import Run, open_run
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,8 @@ def _scores(run: Run) -> str:
     except MissingError:
         return f"This run has no scores yet: neurovl evaluate --run {run.root.name}."
     rows = results[(results.data == run.tables.about["data"]) & (results.subject == "all")]
-    rows = rows[(rows.system == "neurovl") & rows.condition.isin(["", "zeroed=located"])]
+    bare = rows.condition.map(unadapted)
+    rows = rows[(rows.system == "neurovl") & bare.isin(["", "zeroed=located"])]
     repeated = (rows.protocol == "average") | (rows.task == "classification")
     rows = rows[repeated].set_index(["task", "metric"])
     shown = []
