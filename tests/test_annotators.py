@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from neurovl.errors import DataError, MissingError
+from neurovl.foundation import annotators
 from neurovl.foundation.annotators import (
     annotate,
     load_captioner,
@@ -87,14 +88,23 @@ def detector(tmp_path_factory):
 
 
 def test_captions_are_as_many_as_asked_and_follow_the_seed(captioner, picture):
-    first = captioner.captions(picture, 8, seed=1)
+    (first,) = captioner.captions([picture], 8, seed=1)
     assert len(first) == 8 and len(set(first)) > 1 and all(isinstance(t, str) for t in first)
     torch.manual_seed(99)
     before = torch.random.get_rng_state()
-    assert captioner.captions(picture, 8, seed=1) == first
-    assert captioner.captions(picture, 8, seed=2) != first
+    assert captioner.captions([picture], 8, seed=1) == [first]
+    assert captioner.captions([picture], 8, seed=2) != [first]
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not any("<" in text for text in first)
+
+
+def test_captions_of_several_pictures_are_each_one_s_own(captioner, picture):
+    others = [picture, picture.rotate(90).resize((50, 90)), picture.convert("L")]
+    # Where the likeliest token alone is drawn, what stands beside a picture changes nothing.
+    together = captioner.captions(others, 2, top_p=1e-6)
+    alone = [captioner.captions([one], 2, top_p=1e-6)[0] for one in others]
+    assert together == alone and [len(said) for said in together] == [2, 2, 2]
+    assert together[0][0] == together[0][1] != together[1][0]
 
 
 def test_boxes_are_the_detectors_as_fractions(detector, picture):
@@ -118,16 +128,16 @@ def test_boxes_are_the_detectors_as_fractions(detector, picture):
 
 
 def test_annotations_are_written_once_and_continue_after_a_break(
-    captioner, detector, picture, tmp_path
+    captioner, detector, picture, tmp_path, monkeypatch
 ):
     class Stops:
-        """A captioner that breaks off at the third picture."""
+        """A captioner that breaks off at the second group of pictures."""
 
         count = 0
 
         def captions(self, *args):
             self.count += 1
-            if self.count == 3:
+            if self.count == 2:
                 raise KeyboardInterrupt
             return captioner.captions(*args)
 
@@ -137,7 +147,8 @@ def test_annotations_are_written_once_and_continue_after_a_break(
         def objects(self, image):
             return detector.objects(image, threshold=0.0)
 
-    pictures = [(f"p{i}", picture.rotate(20 * i)) for i in range(4)]
+    monkeypatch.setattr(annotators, "TOGETHER", 2)
+    pictures = [(f"p{i}", picture.rotate(20 * i)) for i in range(5)]
     whole = annotate(pictures, tmp_path / "whole.jsonl", captioner, Sees(), n=2)
     broken = tmp_path / "broken.jsonl"
     with pytest.raises(KeyboardInterrupt):
@@ -149,12 +160,24 @@ def test_annotations_are_written_once_and_continue_after_a_break(
     opened = []
     lazy = [(i, lambda i=i, p=p: opened.append(i) or p) for i, p in pictures]
     annotate(lazy, broken, captioner, Sees(), n=2)
-    assert opened == ["p2", "p3"] and not partial.exists()
+    assert opened == ["p2", "p3", "p4"] and not partial.exists()
     assert broken.read_bytes() == whole.read_bytes()
     found = read_annotations(broken)
-    assert list(found) == ["p0", "p1", "p2", "p3"] and len(found["p0"]["captions"]) == 2
+    assert list(found) == [f"p{i}" for i in range(5)] and len(found["p0"]["captions"]) == 2
     assert found["p0"]["objects"] == Sees().objects(pictures[0][1])
     assert annotate([("other", picture)], broken, captioner, detector) == broken
+
+
+def test_a_group_that_was_half_written_is_made_again(
+    captioner, detector, picture, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(annotators, "TOGETHER", 2)
+    pictures = [(f"p{i}", picture.rotate(20 * i)) for i in range(4)]
+    whole = annotate(pictures, tmp_path / "whole.jsonl", captioner, detector, n=2)
+    lines = whole.read_text().splitlines(keepends=True)
+    (tmp_path / ".again.jsonl.partial").write_text("".join(lines[:3]))
+    again = annotate(pictures, tmp_path / "again.jsonl", captioner, detector, n=2)
+    assert read_annotations(again) == read_annotations(whole)
 
 
 def test_annotations_make_dialogues(detector, picture, tmp_path):

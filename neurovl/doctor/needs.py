@@ -11,6 +11,7 @@ import numpy as np
 
 from neurovl.doctor.heads import masks_for, plans_for, union_region
 from neurovl.errors import MissingError
+from neurovl.foundation.annotators import TOGETHER
 from neurovl.foundation.model_facts import configurations, parameters
 from neurovl.foundation.source import LARGE, alternatives
 from neurovl.foundation.vae import pictures_at_once
@@ -296,7 +297,9 @@ def _annotators(profile: Profile, half: bool) -> list[Need]:
     return [
         Need(
             "annotate",
-            device=weight * sizes["captioner"] + F32 * sizes["detector"] + CAPTIONS * weight / F32,
+            device=weight * sizes["captioner"]
+            + F32 * sizes["detector"]
+            + TOGETHER * CAPTIONS * weight / F32,
             how=f"captioner {sizes['captioner'] / 1e6:,.1f} M parameters at {weight} bytes, detector "
             f"{sizes['detector'] / 1e6:,.1f} M",
         )
@@ -369,7 +372,8 @@ def painted(profile: Profile, s: Sizes) -> int:
     images = min(s.test, r.images or s.test)
     ablated = min(images, r.ablation_images or images)
     subjects = s.subjects if r.ablation_subjects is None else min(s.subjects, r.ablation_subjects)
-    return images * (s.subjects * (3 + no_vae) + 1) + subjects * ablated * 2 * len(r.betas)
+    varied = 2 * len(r.betas) + 2  # each beta with and without words, and two sets of silent voxels
+    return images * (s.subjects * (3 + no_vae) + 1) + subjects * ablated * varied
 
 
 def _sampling(profile: Profile, s: Sizes, half: bool) -> Need:

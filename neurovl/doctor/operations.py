@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from neurovl.doctor.needs import TEXT, Sizes, painted
+from neurovl.foundation.annotators import TOGETHER
 from neurovl.foundation.model_facts import configurations, parameters
 from neurovl.settings.sections import EncoderShape, Profile
 
@@ -143,10 +144,11 @@ def _unclip(profile: Profile) -> dict[str, float]:
 
 
 def _annotations(profile: Profile, s: Sizes) -> Work:
-    """Captions of one picture at a time are drawn together; each of their tokens reads the captioner once."""
+    """Each token of the captions that are drawn together reads the captioner once."""
     n = parameters(profile.models.captioner, "captioner").get("captioner") or 0
     seen = s.pictures - s.test
-    return Work("annotate", seen * CAPTIONS * CAPTION * 2.0 * n, seen * CAPTION * 2.0 * n)
+    read = seen / TOGETHER * CAPTION * 2.0 * n
+    return Work("annotate", seen * CAPTIONS * CAPTION * 2.0 * n, read)
 
 
 def _language(profile: Profile, s: Sizes) -> list[Work]:

@@ -1,6 +1,5 @@
 """Reconstructed test pictures, with and without each part, and over beta: RUN/reconstructions/."""
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.errors import DataError, MissingError
 from neurovl.evaluation.clip_score import score_clip_s
 from neurovl.evaluation.embeddings import chosen_images, derangement, held_out
+from neurovl.evaluation.erasing import ERASED, brains_without_a_thing, commonest_thing
 from neurovl.evaluation.score_table import Table
 from neurovl.files import Journal
 from neurovl.foundation.metric_networks import ClipFeatures, ImageNetwork
@@ -34,8 +34,8 @@ def reconstruct(run: Run) -> None:
     """Reconstruct test pictures and list them in samples.csv.
 
     Systems: 'neurovl', 'no-llm' (empty prompt), 'no-vae' (start from noise), 'true-embedding' (the ceiling: true CLIP
-    embedding, true latent, a true caption). The beta ablation adds every beta with and without the language model, as a
-    condition of these two systems.
+    embedding, true latent, a true caption). The ablations are conditions of the first two systems: every beta with and
+    without the language model, and 'neurovl' with the voxels of something in the picture silent (`evaluation.erasing`).
 
     Examples
     --------
@@ -45,69 +45,94 @@ def reconstruct(run: Run) -> None:
     True
     """
     p, settings = run.profile, run.profile.reconstruction
-    inputs = ["llm", "encoders/main", "targets", "tokens"]
+    inputs = ["llm", "targets", "tokens", *(f"encoders/{one}" for one in run.patch_variants())]
     has_no_vae = "no-vae" in p.alignment.variants
     with run.stage(
         "reconstructions",
         reconstruct,
         {
             "reconstruction": settings,
+            "localization": p.localization,
             "max_new_tokens": p.language.max_new_tokens,
             "image_size": p.models.image_size,
         },
         (*inputs, *(["encoders/no-vae"] if has_no_vae else [])),
-        ("unclip",),
+        ("unclip", "clip"),
     ) as s:
         if s.done:
             return
-        asked = _write_prompts(run, Journal(s.dir / PROMPTS_MADE), settings.images)
+        groups = _groups(run)
+        asked = _write_prompts(run, Journal(s.dir / PROMPTS_MADE), groups)
         album = _Album(s.dir, run.reconstructor(), p.seed)
-        for k, subject in enumerate(run.store.subjects):
-            for protocol in ("average", "single"):
-                prompts = asked[subject, protocol]
-                few, said = list(prompts), list(prompts.values())
-                z = _brains(run, "main", subject, protocol, few)
-                album.add("neurovl", protocol, subject, few, z, said, settings.beta)
-                if protocol == "single":
-                    continue
-                album.add("no-llm", protocol, subject, few, z, [""] * len(few), settings.beta)
-                if has_no_vae:
-                    plain = _brains(run, "no-vae", subject, protocol, few)
-                    album.add("no-vae", protocol, subject, few, plain, said, 1.0)
-                if settings.ablation_subjects is None or k < settings.ablation_subjects:
-                    some = slice(settings.ablation_images)
-                    for beta in settings.betas:
-                        part = BrainEmbedding(z.clip[some], z.vae[some], z.hidden[some])
-                        about, varied = (protocol, subject, few[some], part), condition(beta=beta)
-                        album.add("neurovl", *about, said[some], beta, varied)
-                        album.add("no-llm", *about, [""] * len(part), beta, varied)
-        _add_ceiling(run, album, few)
+        for group, ids in groups.items():
+            subject, protocol, erased = group
+            z, said = _brains(run, group, ids), asked[group]
+            album.add("neurovl", protocol, subject, ids, z, said, settings.beta, erased)
+            if protocol == "single" or erased:
+                continue
+            album.add("no-llm", protocol, subject, ids, z, [""] * len(ids), settings.beta)
+            if has_no_vae:
+                plain = _brains(run, group, ids, "no-vae")
+                album.add("no-vae", protocol, subject, ids, plain, said, 1.0)
+            if subject in _ablated(run):
+                some = slice(settings.ablation_images)
+                part, about = z.take(some), (protocol, subject, ids[some])
+                for beta in settings.betas:
+                    varied = condition(beta=beta)
+                    album.add("neurovl", *about, part, said[some], beta, varied)
+                    album.add("no-llm", *about, part, [""] * len(part), beta, varied)
+        _add_ceiling(run, album, ids=_few(run, run.store.subjects[-1]))
         pd.DataFrame(album.journal.records).to_csv(s.dir / "samples.csv", index=False)
         for name in (PROMPTS_MADE, PAINTED):
             (s.dir / name).unlink()
 
 
+# A subject, a protocol and, where voxels are silent, which: `zeroed=located` or `zeroed=moved`
+Group = tuple[str, str, str]
+
+
+def _groups(run: Run) -> dict[Group, list[str]]:
+    """The test pictures of which the language model says what to paint, by whose brain it reads."""
+    groups: dict[Group, list[str]] = {}
+    for subject in run.store.subjects:
+        few = _few(run, subject)
+        groups |= {(subject, protocol, ""): few for protocol in ("average", "single")}
+        some = few[: run.profile.reconstruction.ablation_images]
+        held = [i for i in some if commonest_thing(run, i) is not None]
+        if held and subject in _ablated(run):
+            groups |= {(subject, "average", condition(zeroed=which)): held for which in ERASED}
+    return groups
+
+
+def _few(run: Run, subject: str) -> list[str]:
+    ids = run.test_images(subject)
+    return chosen_images(ids, run.profile.reconstruction.images, run.profile.seed)
+
+
+def _ablated(run: Run) -> list[str]:
+    return run.store.subjects[: run.profile.reconstruction.ablation_subjects]
+
+
+def _brains(run: Run, group: Group, ids: list[str], variant: str = "main") -> BrainEmbedding:
+    subject, protocol, erased = group
+    if erased:
+        return brains_without_a_thing(run, subject, ids, erased.removeprefix("zeroed="))
+    every, z = held_out(run, variant, subject, protocol)
+    return z.take([every.index(i) for i in ids])
+
+
 def _write_prompts(
-    run: Run, journal: Journal, n: int | None
-) -> dict[tuple[str, str], dict[str, str]]:
-    """The language model's prompts by subject and protocol, then by picture; it has left the memory when all are there."""
-    done = {(one["subject"], one["protocol"]) for one in journal.records}
-    for subject, kind in itertools.product(run.store.subjects, ("average", "single")):
-        if (subject, kind) in done:
-            continue
-        ids, z = held_out(run, "main", subject, kind)
-        few = chosen_images(ids, n, run.profile.seed)
-        z = z.take([ids.index(i) for i in few])
-        said = prompts_from(run.llm(), z, run.profile.language.max_new_tokens)
-        place = {"subject": subject, "protocol": kind}
-        journal.add([place | {"prompts": dict(zip(few, said, strict=True))}])
+    run: Run, journal: Journal, groups: dict[Group, list[str]]
+) -> dict[Group, list[str]]:
+    """The language model's prompts; when all are there it has left the memory."""
+    done = {tuple(one["group"]) for one in journal.records}
+    for group, ids in groups.items():
+        if group not in done:
+            z = _brains(run, group, ids)
+            said = prompts_from(run.llm(), z, run.profile.language.max_new_tokens)
+            journal.add([{"group": group, "prompts": said}])
     run.forget("llm")
-    return {(one["subject"], one["protocol"]): one["prompts"] for one in journal.records}
-
-
-def _brains(run: Run, variant: str, subject: str, protocol: str, ids: list[str]) -> BrainEmbedding:
-    all_ids, z = held_out(run, variant, subject, protocol)
-    return z.take([all_ids.index(i) for i in ids])
+    return {tuple(one["group"]): one["prompts"] for one in journal.records}
 
 
 def prompts_from(llm: BrainLLM, z: BrainEmbedding, max_new_tokens: int) -> list[str]:

@@ -19,7 +19,13 @@ from neurovl.figures.inputs import (
 from neurovl.figures.learning_curve import adaptation_curve
 from neurovl.figures.page_tables import absent, real_brains, show_table
 from neurovl.figures.paper_tables import paper_table
-from neurovl.figures.reconstructions import grid, seen, seen_and_made, similarity
+from neurovl.figures.reconstructions import (
+    grid,
+    painted_again,
+    seen,
+    seen_and_made,
+    similarity,
+)
 from neurovl.figures.slices import heat_slices, hottest_slice, roi_heat, truth_and_zeroing
 from neurovl.figures.systems import (
     CAPTION_SCORES,
@@ -53,6 +59,7 @@ __all__ = [
     "hottest_slice",
     "importance_slices",
     "language_curve",
+    "painted_again",
     "paper_table",
     "patches",
     "real_brains",

@@ -123,7 +123,7 @@ PAPER_ROWS = (
         "painted again after zeroing the concept's voxels",
         "neurovl",
         "reconstruction",
-        "needs pictures painted after zeroing; here what zeroing takes away is scored in embeddings (task localization)",
+        "needs something located in the first subject's test pictures; what zeroing takes away from embeddings is in task localization",
         condition="zeroed=located",
     ),
 )

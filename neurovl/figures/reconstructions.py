@@ -10,9 +10,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from neurovl.evaluation.erasing import commonest_thing
 from neurovl.figures.theme import WIDTH, bare, finish, theme, wrap
 from neurovl.recordings import Recordings
-from neurovl.run import RunTables
+from neurovl.run import Run, RunTables
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,6 +107,31 @@ def seen_and_made(tables: RunTables, recordings: Recordings, subject: str, n: in
             rows[label] = [tables.picture(files[i]) for i in ids]
     source = f"{tables.source} · {subject}"
     return grid(rows, [f"“{p}”" for p in whole.prompt], source)
+
+
+def painted_again(run: Run, n: int = 6) -> Figure:
+    """Test pictures, what was painted of them, and what was when voxels were silent: those of the thing below, and as many others.
+
+    Parameters
+    ----------
+    run : Run
+        With pictures painted after zeroing.
+    n : int
+        Pictures, the first of the list.
+    """
+    tables = run.tables
+    own = tables.samples[tables.samples.system == "neurovl"]
+    own = own[own.protocol == "average"]
+    first = own[own.condition == "zeroed=located"].head(n)
+    ids, subject = first.image_id.tolist(), first.subject.iloc[0]
+    rows = {"seen": seen(run.recordings, ids)}
+    kinds = {"": "painted", "zeroed=located": "its voxels silent", "zeroed=moved": "others silent"}
+    for varied, label in kinds.items():
+        part = own[(own.subject == subject) & (own.condition == varied)]
+        files = part.set_index("image_id").file
+        rows[label] = [tables.picture(files[i]) for i in ids]
+    things = [str(commonest_thing(run, i)) for i in ids]
+    return grid(rows, things, f"{tables.source} · {subject}")
 
 
 def seen(recordings: Recordings, ids: Iterable[str]) -> "list[Image]":

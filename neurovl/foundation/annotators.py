@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from transformers import BaseImageProcessor, PreTrainedModel, ProcessorMixin
 
+TOGETHER = 8  # pictures that are captioned at a time
+
 # COCO's categories by supercategory, which detectors do not name.
 SUPERCATEGORIES = {
     "person": "person",
@@ -61,21 +63,22 @@ class Captioner:
     @torch.inference_mode()
     def captions(
         self,
-        image: "Image.Image",
+        images: "Sequence[Image.Image]",
         n: int = 8,
         seed: int = 0,
         top_p: float = 0.9,
         max_new_tokens: int = 30,
-    ) -> list[str]:
-        """Captions of one picture, drawn by nucleus sampling; the same seed gives the same ones.
+    ) -> list[list[str]]:
+        """Captions of some pictures, drawn by nucleus sampling; the same pictures and seed give the same ones.
 
         Parameters
         ----------
-        image : PIL.Image
+        images : sequence of PIL.Image
         n : int
-            The paper's 8.
+            Captions a picture, the paper's 8.
         """
-        inputs = self.processor(images=image.convert("RGB"), return_tensors="pt")
+        pictures = [image.convert("RGB") for image in images]
+        inputs = self.processor(images=pictures, return_tensors="pt")
         inputs = inputs.to(self.model.device, self.model.dtype)
         with torch.random.fork_rng(_devices(self.model)):
             torch.manual_seed(seed)
@@ -87,7 +90,8 @@ class Captioner:
                 max_new_tokens=max_new_tokens,
             )
         texts = self.processor.batch_decode(out, skip_special_tokens=True)
-        return [" ".join(text.split()) for text in texts]
+        texts = [" ".join(text.split()) for text in texts]
+        return [texts[k : k + n] for k in range(0, len(texts), n)]
 
 
 class Detector:
@@ -201,16 +205,18 @@ def annotate(
     if out.exists():
         return out
     journal = Journal(out.with_name(f".{out.name}.partial"))
-    done = {one["image_id"] for one in journal.records}
-    for k, (image_id, image) in enumerate(tqdm(pictures, desc="annotating", disable=None)):
-        if image_id in done:
+    done, pictures = {one["image_id"] for one in journal.records}, list(pictures)
+    # In the same groups each time: what is drawn for a picture depends on those beside it.
+    for start in tqdm(range(0, len(pictures), TOGETHER), desc="annotating", disable=None):
+        ids, images = zip(*pictures[start : start + TOGETHER], strict=True)
+        if done.issuperset(ids):
             continue
-        image = image() if callable(image) else image
-        made = {
-            "captions": captioner.captions(image, n, seed * 1_000_003 + k),
-            "objects": detector.objects(image),
-        }
-        journal.add([{"image_id": image_id, **made}])
+        images = [image() if callable(image) else image for image in images]
+        captions = captioner.captions(images, n, seed * 1_000_003 + start)
+        journal.add(
+            {"image_id": i, "captions": said, "objects": detector.objects(image)}
+            for i, said, image in zip(ids, captions, images, strict=True)
+        )
     os.replace(journal.path, out)
     return out
 

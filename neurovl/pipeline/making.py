@@ -59,7 +59,7 @@ def needs(run: Run, name: str) -> list[str]:
         "encoders": ["tokens", "targets"],
         "llm": encoders("main"),
         "captions": ["llm"],
-        "reconstructions": ["llm", *encoders("no-vae")],
+        "reconstructions": ["llm", *encoders("no-vae", "patches")],
         "localization": encoders("main", "patches"),
         "importance": encoders("main"),
         "adaptation": encoders("main", "common", "plain"),

@@ -1,16 +1,22 @@
-"""Answers and pictures that a killed evaluation had made: found again, not made twice, and the same in the end."""
+"""Answers and pictures of a small run: found again after a kill and not made twice; brains without a thing, by hand."""
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from neurovl import evaluation, pipeline
+from neurovl.encoder.alignment import held_out_voxels
 from neurovl.evaluation import answering, painting
+from neurovl.evaluation.erasing import brains_without_a_thing, commonest_thing
+from neurovl.evaluation.locating import concepts
 from neurovl.language import BrainLLM
 from neurovl.reconstruction.reconstructor import Reconstructor
 from neurovl.run import Run, open_run
 from neurovl.settings.profile_files import load_profile
+from neurovl.tokens.resize import resize_linear
 
 PROFILE = """
 compute: {device: cpu}
@@ -97,4 +103,33 @@ def test_a_resumed_painting_asks_the_language_model_nothing(trained, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(Run, "llm", lambda self: pytest.fail("the language model was loaded"))
         evaluation.reconstruct(run)
-    assert len(pd.read_csv(folder / "samples.csv")) == 3 * 5 + 2 * 2 * 3 + 5
+    assert len(pd.read_csv(folder / "samples.csv")) == 3 * 5 + 2 * 2 * 3 + 2 * 3 + 5
+
+
+def test_a_picture_is_read_without_its_own_thing(trained):
+    run, subject = open_run(trained.root), "subj01"
+    store, encoder = run.store, run.encoder()
+    ids, voxels = held_out_voxels(store, subject, "average")
+    by_thing = {commonest_thing(run, i): i for i in ids}
+    by_thing.pop(None, None)
+    assert len(by_thing) > 1
+    thing, image = next(iter(by_thing.items()))
+    assert thing == next(c for c in concepts(run) if c in run.categories(image))
+    z = {
+        which: brains_without_a_thing(run, subject, [image], which)
+        for which in ("located", "moved")
+    }
+    # By hand: the hottest 15 % of the subject's voxels at (all but) 0.
+    measured = store.measured(subject) & voxels.any(0)
+    heat = resize_linear(run.locate(thing, subject).values, store.target).ravel()[store.region]
+    hot = np.argsort(np.where(measured, -heat, np.inf), kind="stable")
+    volume = voxels[[ids.index(image)]].copy()
+    volume[:, hot[: round(0.15 * measured.sum())]] = 0
+    with torch.no_grad():
+        expected = encoder(store.cut(volume, encoder.layout)).clip
+        whole = encoder(store.cut(voxels[[ids.index(image)]], encoder.layout)).clip
+    torch.testing.assert_close(z["located"].clip, expected, atol=1e-4, rtol=1e-3)
+    for other in (z["moved"].clip, whole):
+        assert (other - expected).abs().max() > 1e-2
+    several = brains_without_a_thing(run, subject, list(by_thing.values()), "located")
+    torch.testing.assert_close(several.clip[0], z["located"].clip[0])
