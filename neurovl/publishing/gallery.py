@@ -144,7 +144,8 @@ def _scores(run: Run) -> str:
         return f"This run has no scores yet: neurovl evaluate --run {run.root.name}."
     rows = results[(results.data == run.tables.about["data"]) & (results.subject == "all")]
     bare = rows.condition.map(unadapted)
-    rows = rows[(rows.system == "neurovl") & bare.isin(["", "zeroed=located"])]
+    lost = (rows.task == "localization") & (bare == "zeroed=located")
+    rows = rows[(rows.system == "neurovl") & ((bare == "") | lost)]
     repeated = (rows.protocol == "average") | (rows.task == "classification")
     rows = rows[repeated].set_index(["task", "metric"])
     shown = []
