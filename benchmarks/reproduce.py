@@ -1,6 +1,6 @@
 """Where the time of `neurovl reproduce` goes, stage by stage: with all cores, with one, and beside other busy programs.
 
-    python benchmarks/reproduce.py                   # the demo with all cores, about a quarter of an hour on 2 of them
+    python benchmarks/reproduce.py                   # the demo with all cores, about 12 minutes on 2 of them
     python benchmarks/reproduce.py --profile smoke --ways all one busy
 
 Each way begins in an empty folder. `one` may use one core; `busy` runs beside as many programs that compute without end as

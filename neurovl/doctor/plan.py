@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from neurovl.recordings.base import Recordings
 
 SHARE, READING = 0.35, 0.6  # of peak and of bandwidth, assumed
-VOLUMES = (
-    100.0  # resized a second by one worker from .nii.gz; benchmarks/preprocessing.py measures it
-)
+VOLUMES = 100.0  # resized a second on a core, from .nii.gz
 
 
 @dataclass(frozen=True)
