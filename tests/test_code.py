@@ -88,7 +88,7 @@ def test_comments_docstrings_and_annotations_change_nothing(elsewhere, file):
             "localization/concept_maps.py",
             "hidden[:, 1:]).sum(-1)",
             "hidden[:, 1:]).mean(-1)",
-            {"localization"},
+            {"localization", "reconstructions"},
         ),
         (
             "encoder/alignment.py",

@@ -42,7 +42,7 @@ def run_of(encoder):
         cut=lambda voxels, layout: torch.as_tensor(voxels).unflatten(1, (3, 2)),
     )
     profile = SimpleNamespace(compute=Compute(device="cpu"))
-    return SimpleNamespace(store=store, profile=profile, encoder=lambda name: encoder)
+    return SimpleNamespace(store=store, profile=profile, encoder=lambda name, device: encoder)
 
 
 EXPECTED = (2 * VOXELS[ROWS].reshape(-1, 3, 2)).astype(np.float16)
