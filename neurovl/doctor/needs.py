@@ -153,7 +153,7 @@ def _targets(profile: Profile, s: Sizes) -> Need:
     if not s.has_images:
         return Need("targets", device=F32 * clip, how=f"CLIP {clip / 1e6:,.1f} M parameters, texts")
     vae = parameters(profile.models.unclip, "unclip").get("vae", 0)
-    side, base, latent = _vae(profile)
+    side, base, latent = vae_sizes(profile)
     batch = min(pictures_at_once(side), s.pictures)
     maps = batch * ENCODER_MAPS * base * side**2 * F32
     return Need(
@@ -164,7 +164,7 @@ def _targets(profile: Profile, s: Sizes) -> Need:
     )
 
 
-def _vae(profile: Profile) -> tuple[int, int, int]:
+def vae_sizes(profile: Profile) -> tuple[int, int, int]:
     """Side of a picture, channels of the VAE's first level, values of a latent."""
     config = configurations(profile.models.unclip, "unclip")["vae"]
     channels = config["block_out_channels"]
@@ -177,7 +177,7 @@ def _encoder(profile: Profile, s: Sizes) -> Need:
     from neurovl.encoder.variants import Choice, describe
 
     settings = profile.alignment
-    latent = _vae(profile)[2] if s.has_images else 0
+    latent = vae_sizes(profile)[2] if s.has_images else 0
     clip = configurations(profile.models.clip, "clip")["clip"]["embed_dim"]
     store = Choice(["main"])
     device = memory = disk = 0.0
@@ -381,7 +381,7 @@ def _sampling(profile: Profile, s: Sizes, half: bool) -> Need:
 
     settings, spec = profile.reconstruction, profile.models.unclip
     parts, config = parameters(spec, "unclip"), configurations(spec, "unclip")["unet"]
-    side, base, _ = _vae(profile)
+    side, base, _ = vae_sizes(profile)
     levels = len(configurations(spec, "unclip")["vae"]["block_out_channels"]) - 1
     latent, halved = side // 2**levels, half and settings.precision != "no"
     # Under autocast each weight has a copy in 16 bits besides.

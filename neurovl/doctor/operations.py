@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from neurovl.doctor.needs import TEXT, Sizes, painted
+from neurovl.doctor.needs import TEXT, Sizes, painted, vae_sizes
 from neurovl.foundation.annotators import TOGETHER
 from neurovl.foundation.model_facts import configurations, parameters
 from neurovl.settings.sections import EncoderShape, Profile
@@ -19,9 +19,8 @@ from neurovl.settings.sections import EncoderShape, Profile
 CAPTIONS, CAPTION = 8, 16  # that are drawn of a picture, and their tokens, about
 DIALOGUES = 5  # asked about a picture by each system, about
 ANSWER = 32  # tokens of an answer, about; the longest is a setting
-SYSTEMS = (
-    3.2  # that answer: the model, shuffled and absent brains, and brief captions from single trials
-)
+# That answer: the model, shuffled and absent brains, and brief captions from single trials.
+SYSTEMS = 3.2
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _encoders(profile: Profile, s: Sizes) -> Work:
     from neurovl.encoder.variants import Choice, describe
 
     clip = configurations(profile.models.clip, "clip")["clip"]["embed_dim"]
-    latent = _latent(profile) if s.has_images else 0
+    latent = vae_sizes(profile)[2] if s.has_images else 0
     whole = 0.0
     for name, count in s.encoders.items():
         several = name in ("patches", "per-subject")
@@ -100,12 +99,6 @@ def _encoders(profile: Profile, s: Sizes) -> Work:
         times = 1 if name == "per-subject" else count
         whole += 3 * one * times * s.train * variant.settings.epochs
     return Work("train encoder", whole, shared=True)
-
-
-def _latent(profile: Profile) -> int:
-    config = configurations(profile.models.unclip, "unclip")["vae"]
-    side = profile.models.image_size or config["sample_size"]
-    return config["latent_channels"] * (side // 2 ** (len(config["block_out_channels"]) - 1)) ** 2
 
 
 def _counted(module: torch.nn.Module, *args: torch.Tensor, **kwargs: torch.Tensor) -> float:

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
     from PIL import Image
 
-AT_ONCE = (
-    2**20
-)  # pixels of the pictures that are coded together: several hundred values are kept of each
+# Pixels of the pictures that are coded together: several hundred values are kept of each.
+AT_ONCE = 2**20
 
 
 def pictures_at_once(side: int) -> int:

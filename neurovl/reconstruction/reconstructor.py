@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH = 64
-DECODED = (
-    2**20
-)  # pixels that are decoded together: the decoder keeps several hundred values of each
 
 
 class Reconstructor:
