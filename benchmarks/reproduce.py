@@ -3,7 +3,7 @@
     python benchmarks/reproduce.py                   # the demo with all cores, about 12 minutes on 2 of them
     python benchmarks/reproduce.py --profile smoke --ways all one busy
 
-Each way begins in an empty folder. `one` may use one core; `busy` runs beside as many programs that compute without end as
+Each way begins in an empty folder. Encoders are one row together, and so are the parts of the adaptation. `one` may use one core; `busy` runs beside as many programs that compute without end as
 there are cores. Stages run side by side, so that their seconds add up to more than the whole. Rows go to reproduce.csv;
 those of other devices and profiles stay.
 """
@@ -45,6 +45,12 @@ def other_programs(n: int) -> Iterator[None]:
             program.wait()
 
 
+def row_of(stage: str) -> str:
+    """The row of a stage: all encoders are one."""
+    first = stage.partition("/")[0]
+    return "adaptation" if first.startswith("targets-") else first
+
+
 def stages_of(command: list[str], cores: list[int]) -> dict[str, float]:
     """Seconds of each stage that a command reports, of what comes after the last, and of the whole."""
     start = time.perf_counter()
@@ -59,7 +65,8 @@ def stages_of(command: list[str], cores: list[int]) -> dict[str, float]:
         for line in process.stdout:
             last = line.strip() or last
             if match := DONE.match(last):
-                seconds[match[1]] = float(match[2])
+                name = row_of(match[1])
+                seconds[name] = seconds.get(name, 0) + float(match[2])
                 scored = time.perf_counter()
     if process.returncode:
         sys.exit(f"{' '.join(command[2:4])} failed: {last}")

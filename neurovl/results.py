@@ -28,6 +28,7 @@ __all__ = [
     "read_claims",
     "read_results",
     "unadapted",
+    "unvaried",
     "verdict",
     "write_claims",
     "write_results",
@@ -37,6 +38,7 @@ PAPER_FILE = Path(__file__).parent / "paper_results.csv"
 TASKS = (
     "alignment",
     "caption",
+    "caption-blip2",
     "description",
     "dialogue",
     "reasoning",
@@ -141,6 +143,11 @@ def condition_value(condition: str, name: str) -> float | None:
 def unadapted(condition: str) -> str:
     """A condition without how the language model was trained."""
     return " ".join(part for part in condition.split() if part != ADAPTED)
+
+
+def unvaried(results: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of results.csv in which nothing is varied within a system."""
+    return results[results.condition.map(unadapted) == ""]
 
 
 def _missing(value: float | None) -> bool:

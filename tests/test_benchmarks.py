@@ -233,14 +233,14 @@ def test_stages_of_a_reproduction_are_timed_on_the_cores_it_may_use(monkeypatch)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import reproduce
 
-    said = "import os, time; print('tokens: done in 2.5 s\\nencoders/p4: done in 41.0 s', flush=True)\n"
+    said = "import os, time; print('tokens: done in 2.5 s\\nencoders/p4: done in 41.0 s\\nencoders/main: done in 1.0 s\\ntargets-subj03: done in 2.0 s', flush=True)\n"
     said += (
         "time.sleep(0.5); print(f'cores: done in {len(os.sched_getaffinity(0))}.0 s', flush=True)\n"
     )
     said += "time.sleep(1)"
     seconds = reproduce.stages_of([sys.executable, "-c", said], reproduce.CORES[:1])
     after, whole = seconds.pop("notebooks and book"), seconds.pop("the whole")
-    assert seconds == {"tokens": 2.5, "encoders/p4": 41.0, "cores": 1.0}
+    assert seconds == {"tokens": 2.5, "encoders": 42.0, "adaptation": 2.0, "cores": 1.0}
     assert 0.9 < after < whole - 0.4
     with pytest.raises(SystemExit, match="failed: no disk"):
         ends = [sys.executable, "-c", "import sys; print('no disk'); sys.exit(1)"]

@@ -25,6 +25,8 @@ from neurovl.doctor import (
     data_files as data,
 )
 from neurovl.doctor import (
+    encoder_needs,
+    language_needs,
     machine,
     needs,
     packages,
@@ -34,6 +36,7 @@ from neurovl.doctor import (
 )
 from neurovl.doctor.findings import Finding
 from neurovl.doctor.machine import Machine
+from neurovl.doctor.sizes import Need, sizes_for
 from neurovl.encoder.encoding_models import ResponseModel, TargetBasis
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import MissingError
@@ -128,7 +131,12 @@ def test_absent_models_come_with_the_command_that_fetches_them():
     names = replace(
         paper.models, clip="ViT-L-14/openai", llm=LLAMA, unclip=withdrawn, metric="tiny"
     )
-    clip, unclip, llm, _, captioner, detector = models.examine_models(replace(paper, models=names))
+    clip, unclip, llm, _, vicuna, captioner, detector = models.examine_models(
+        replace(paper, models=names)
+    )
+    assert vicuna.stops and vicuna.what.startswith("models.llms.vicuna-13b lmsys/vicuna-13b-v1.5")
+    main_alone = replace(paper.language, variants=("main",))
+    assert len(models.examine_models(replace(paper, models=names, language=main_alone))) == 6
     assert clip.stops and "hf download timm/vit_large_patch14_clip_224.openai" in clip.fix
     assert "MIT" in clip.what
     assert "withdrawn" in unclip.fix and f"set models.unclip to its copy {UNCLIP}" in unclip.fix
@@ -262,14 +270,13 @@ def test_numbers_are_written_as_ranges():
 
 
 def test_the_store_s_size_follows_from_trials_and_voxels():
-    sizes = needs.sizes_for(load_profile("paper"))
+    sizes = sizes_for(load_profile("paper"))
     # 37 sessions of 750 trials for each of four subjects; MindEye's and the paper's 24,980 of 27,750 are for training.
     assert sizes.trials == 4 * 37 * 750 and abs(sizes.train - 4 * 24_980) < 0.01 * sizes.trials
     first = needs.needs(load_profile("paper"), sizes, True, 2)[0]
     assert first.disk == 2 * sizes.trials * sizes.region
-    assert (
-        sum(sizes.encoders.values()) == 1 + 2 + 1 + 1 + 4
-    )  # main, two patch sizes, flat, no-vae, one a subject
+    # Main, two patch sizes, flat, no-vae, and two for each subject, one of them on flat voxels.
+    assert sum(sizes.encoders.values()) == 1 + 2 + 1 + 1 + 4 + 4
 
 
 @pytest.mark.parametrize("readout", [0, 128])
@@ -279,9 +286,9 @@ def test_the_encoder_s_size_is_counted_right(name, readout):
     with torch.device("meta"):
         built = BrainEncoder(7, 125, 64, (4, 16, 16), **shape.network(), n_subjects=3)
     n = sum(p.numel() for p in built.parameters())
-    assert needs.encoder_parameters(shape, 7, 125, 64, 4 * 16 * 16) == n
+    assert encoder_needs.encoder_parameters(shape, 7, 125, 64, 4 * 16 * 16) == n
     fixed = sum(b.numel() * b.element_size() for b in built.buffers())
-    assert needs.readout_bytes(shape, 3, 7, 125, 64 + 4 * 16 * 16) == fixed
+    assert encoder_needs.readout_bytes(shape, 3, 7, 125, 64 + 4 * 16 * 16) == fixed
 
 
 @pytest.mark.parametrize(("trials", "voxels"), [(3000, 300), (300, 1500)])
@@ -292,7 +299,7 @@ def test_fitting_an_encoding_model_takes_what_the_formula_says(trials, voxels):
     ResponseModel(x.copy(), f).decoder()
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most == pytest.approx(needs.fitting_bytes(trials, trials, voxels), rel=0.2)
+    assert most == pytest.approx(encoder_needs.fitting_bytes(trials, trials, voxels), rel=0.2)
 
 
 def test_components_of_the_targets_take_what_the_formula_says():
@@ -300,10 +307,10 @@ def test_components_of_the_targets_take_what_the_formula_says():
     with Alive(torch.nn.Identity()) as alive:
         TargetBasis.fit(made[: len(made)].clone(), 64, torch.ones(400))
     # And the targets themselves, side by side, that the caller holds.
-    assert alive.most / made.nbytes + 1 == pytest.approx(needs.BASIS, rel=0.2)
+    assert alive.most / made.nbytes + 1 == pytest.approx(encoder_needs.BASIS, rel=0.2)
 
 
-def encoder_need(**changes) -> needs.Need:
+def encoder_of(**changes) -> Need:
     settings = load_profile("demo")
     systems = changes.pop("systems")
     settings = replace(
@@ -313,21 +320,23 @@ def encoder_need(**changes) -> needs.Need:
     )
     return next(
         one
-        for one in needs.needs(settings, needs.sizes_for(settings), False, 2)
+        for one in needs.needs(settings, sizes_for(settings), False, 2)
         if one.stage == "train encoder"
     )
 
 
 def test_the_systems_need_what_their_readout_takes():
-    sizes = needs.sizes_for(load_profile("demo"))
+    sizes = sizes_for(load_profile("demo"))
     # 4 subjects; a float32 for each voxel of a token and component, a bool for each voxel; offsets.
     one = sizes.tokens * sizes.token_size * (4 * 128 + 1) + 4 * 128
-    main, common = encoder_need(systems=("main",)), encoder_need(systems=("common",))
+    main, common = encoder_of(systems=("main",)), encoder_of(systems=("common",))
     assert main.disk - common.disk == 3 * one
-    assert encoder_need(systems=("per-subject",)).disk == 4 * common.disk
-    both = encoder_need(systems=("main", "plain"))
+    assert encoder_of(systems=("per-subject",)).disk == 4 * common.disk
+    flat = encoder_of(systems=("flat",))
+    assert encoder_of(systems=("per-subject-flat",)).disk == 4 * flat.disk < 4 * common.disk
+    both = encoder_of(systems=("main", "plain"))
     assert both.device == main.device and both.memory == main.memory > 0
-    plain = encoder_need(systems=("plain",))
+    plain = encoder_of(systems=("plain",))
     assert both.disk == pytest.approx(main.disk + plain.disk)
     # Every trial's residuals, float32; without readout no trial stays in memory.
     assert main.memory - plain.memory > 4 * sizes.train * sizes.region > plain.memory
@@ -335,9 +344,9 @@ def test_the_systems_need_what_their_readout_takes():
     assert common.memory > main.memory
 
 
-def stage(profile: str, name: str, half: bool = True) -> needs.Need:
+def stage(profile: str, name: str, half: bool = True) -> Need:
     settings = load_profile(profile)
-    rows = needs.needs(settings, needs.sizes_for(settings), half, 2)
+    rows = needs.needs(settings, sizes_for(settings), half, 2)
     return next(one for one in rows if one.stage == name)
 
 
@@ -350,7 +359,7 @@ def test_a_language_model_is_trained_in_four_times_its_weights_in_float32():
     assert stage("smoke", "train llm 2").device < 1e9
     # float16, (n, N + 1, D)
     paper = load_profile("paper")
-    sizes = needs.sizes_for(paper)
+    sizes = sizes_for(paper)
     hidden = 2 * sizes.train * (sizes.tokens + 1) * 768
     assert stage("paper", "train llm 2").disk == 4 * 8_030_261_248 + hidden
 
@@ -361,28 +370,35 @@ def test_adapters_need_little_beside_their_base(base, held):
     small = replace(
         paper,
         compute=replace(paper.compute, checkpointing=True),
-        language=replace(paper.language, method="lora", accumulate=(32, 24)),
+        language=replace(
+            paper.language, method="lora", accumulate=(32, 24), variants=("main", "flat")
+        ),
         lora=replace(paper.lora, base=base),
     )
-    one, two = needs.needs(small, needs.sizes_for(small), True, 2)[-4:-2]
+    *_, one, two, spoken, one_flat, two_flat, _, _ = needs.needs(small, sizes_for(small), True, 2)
     assert (one.stage, two.stage) == ("train llm 1", "train llm 2")
+    assert (one_flat.device, two_flat.device) == (one.device, two.device)
     # Rank 128 beside q, k, v, o, gate, up and down of 32 layers, in float32 with gradients and two moments.
     own = 128 * 32 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336))
     llama, _ = llm_skeleton(LLAMA)
-    assert own == needs.adapter_parameters(llama.config.to_dict(), 128)
+    assert own == language_needs.adapter_parameters(llama.config.to_dict(), 128)
     assert two.device - one.device == pytest.approx(16 * own)
     assert held < one.device < held + 2e9
+    # Answers come from the same weights: 4 bits stay 4 bits, adapters beside others are merged with them.
+    weights = held + 4 * own if base == "4bit" else 16.06e9
+    assert weights < spoken.device < weights + 6e9
 
 
 def test_painting_fits_a_card_of_24_gb_and_its_pictures_are_on_the_bill():
     need = stage("paper", "reconstruct")
-    # Four subjects: averages by three systems, single trials, five betas with and without text, two with
-    # silent voxels; 982 of true embeddings.
-    assert "63,830 pictures of 512 x 512" in need.how
-    assert need.disk == pytest.approx(0.6 * 3 * 512**2 * 63_830)
+    # Four subjects: averages by ten systems, single trials, five betas with and without text, two with silent
+    # voxels; 982 of true embeddings.
+    pictures = 982 * 4 * (10 + 1 + 10 + 2) + 982
+    assert f"{pictures:,} pictures of 512 x 512" in need.how
+    assert need.disk == pytest.approx(0.6 * 3 * 512**2 * pictures)
     assert need.device < 24e9 < stage("paper", "reconstruct", half=False).device
     smoke = load_profile("smoke")
-    sizes = replace(needs.sizes_for(smoke), test=10)  # fewer than the profile asks for
+    sizes = replace(sizes_for(smoke), test=10)  # fewer than the profile asks for
     assert needs.painted(smoke, sizes) == 10 * (3 * sizes.subjects + 1) + 8 * (2 * 3 + 2)
 
 
@@ -390,7 +406,7 @@ def test_parts_of_a_batch_take_less_memory_than_the_whole():
     paper = load_profile("paper")
     in_parts = replace(paper, language=replace(paper.language, accumulate=(1, 24)))
     single = replace(paper, language=replace(paper.language, batch_size=(32, 1)))
-    both = [needs.needs(p, needs.sizes_for(p), True, 2) for p in (in_parts, single)]
+    both = [needs.needs(p, sizes_for(p), True, 2) for p in (in_parts, single)]
     a, b = (next(one for one in rows if one.stage == "train llm 2") for rows in both)
     assert a.device == b.device < stage("paper", "train llm 2").device
 
@@ -406,7 +422,7 @@ def test_captioner_and_detector_are_held_at_the_same_time():
     rows = machine.examine_machine(load_profile("paper"), None, machine=SMALL)
     assert found(rows, "annotate").stops and "models.captioner" in found(rows, "annotate").fix
     own = load_profile("demo")
-    assert "annotate" not in [n.stage for n in needs.needs(own, needs.sizes_for(own), True, 2)]
+    assert "annotate" not in [n.stage for n in needs.needs(own, sizes_for(own), True, 2)]
 
 
 def test_a_captioner_of_one_s_own_is_sized_by_its_files(tmp_path):
@@ -429,8 +445,8 @@ def test_each_stage_is_held_against_the_machine():
     a100 = Machine("cuda", "A100", 85e9, 2e12, True, 16)
     rows = machine.examine_machine(paper, None, machine=a100)
     assert found(rows, "device cuda").ok and found(rows, "train encoder").ok
-    assert found(rows, "reconstruct").ok and found(rows, "train llm 2").stops
-    large = found(rows, "train llm 2")
+    large, vicuna = found(rows, "train llm 2 "), found(rows, "train llm 2, vicuna-13b")
+    assert found(rows, "reconstruct").ok and large.stops and vicuna.stops
     assert "85.0 GB" in large.what and "models.llm" in large.fix
     assert [f.what for f in machine.examine_machine(smoke, None, machine=SMALL) if f.stops] == []
     short = [f for f in machine.examine_machine(paper, None, machine=SMALL) if f.stops]
@@ -465,8 +481,8 @@ def test_the_verb_ends_with_1_where_something_is_missing(tmp_path):
 def test_batches_are_those_of_the_code():
     from neurovl.language.model import GENERATION_BATCH, ROWS_TOGETHER
 
-    assert needs.ANSWERS == GENERATION_BATCH
-    assert needs.ROWS_TOGETHER == ROWS_TOGETHER
+    assert language_needs.ANSWERS == GENERATION_BATCH
+    assert language_needs.ROWS_TOGETHER == ROWS_TOGETHER
 
 
 # What follows reads the constants of the needs off the networks: bytes alive at once on the meta device.
@@ -520,7 +536,9 @@ def test_the_encoder_keeps_what_the_formula_says():
     with Alive(encoder) as alive, NoMaps():
         z = encoder(torch.empty(4, 57, 2744, device="meta"))
     assert z.hidden.shape == (4, 58, 768)
-    assert alive.now / (4 * 58 * 16 * 768) == pytest.approx(needs.activation_bytes(4.0), rel=0.1)
+    assert alive.now / (4 * 58 * 16 * 768) == pytest.approx(
+        encoder_needs.activation_bytes(4.0), rel=0.1
+    )
 
 
 def test_vae_and_unet_keep_what_the_formulas_say():
@@ -586,7 +604,7 @@ def test_a_language_model_keeps_what_the_formula_says(monkeypatch, spec, half, t
     with Alive(model) as alive:
         out = model.model(inputs_embeds=embeds, attention_mask=mask, use_cache=False)
     assert out.last_hidden_state.shape == embeds.shape
-    expected = needs.llm_bytes(config.to_dict(), trained, half)
+    expected = language_needs.llm_bytes(config.to_dict(), trained, half)
     assert alive.now / (2 * n * config.num_hidden_layers) == pytest.approx(expected, rel=0.15)
 
 

@@ -11,7 +11,7 @@ import torchvision.models as tv
 from PIL import Image
 
 from neurovl.errors import DataError, MissingError
-from neurovl.evaluation.painting import score_pictures
+from neurovl.evaluation.picture_scores import score_pictures
 from neurovl.evaluation.score_table import Table
 from neurovl.foundation.clip import load_clip
 from neurovl.foundation.metric import caption_network, metric_family

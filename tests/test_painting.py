@@ -3,9 +3,9 @@
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from neurovl import evaluation, pipeline
 from neurovl.encoder.alignment import held_out_voxels
@@ -13,6 +13,7 @@ from neurovl.evaluation import answering, painting
 from neurovl.evaluation.erasing import brains_without_a_thing, commonest_thing
 from neurovl.evaluation.locating import concepts
 from neurovl.language import BrainLLM
+from neurovl.language.dialogues import PROMPTS
 from neurovl.reconstruction.reconstructor import Reconstructor
 from neurovl.run import Run, open_run
 from neurovl.settings.profile_files import load_profile
@@ -22,9 +23,11 @@ PROFILE = """
 compute: {device: cpu}
 preprocessing: {subjects: [1], patches: [5]}
 encoder: {width: 32, layers: 1, heads: 2, head_hidden: 32, readout: 8}
-alignment: {epochs: 1, precision: "no", variants: [main]}
-language: {steps: [2, 2], batch_size: [4, 4], max_new_tokens: 4, precision: "no"}
-reconstruction: {steps: 1, images: 5, ablation_images: 3, ablation_subjects: 1, betas: [0.6, 1.0]}
+models: {llms: {other: tiny}}
+alignment: {epochs: 1, precision: "no", variants: [main, flat, no-vae, per-subject, per-subject-flat]}
+language: {steps: [2, 2], batch_size: [4, 4], max_new_tokens: 4, precision: "no", variants: [main, flat, other]}
+reconstruction:
+  {steps: 1, images: 5, ablation_images: 3, ablation_subjects: 1, betas: [0.6, 1.0], prompts: [instruction, brief]}
 evaluation: {caption_images: 3}
 """
 
@@ -36,8 +39,10 @@ def trained(tiny_nsd, tmp_path_factory) -> Run:
     run = pipeline.start(tiny_nsd, tmp_path_factory.mktemp("run"), load_profile(str(profile)))
     pipeline.write_tokens(run)
     pipeline.embed_targets(run)
-    pipeline.train_encoder(run, "main")
-    pipeline.train_language(run)
+    for name in run.variants():
+        pipeline.train_encoder(run, name)
+    for name in run.profile.language.variants:
+        pipeline.train_language(run, name)
     return run
 
 
@@ -103,7 +108,63 @@ def test_a_resumed_painting_asks_the_language_model_nothing(trained, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(Run, "llm", lambda self: pytest.fail("the language model was loaded"))
         evaluation.reconstruct(run)
-    assert len(pd.read_csv(folder / "samples.csv")) == 3 * 5 + 2 * 2 * 3 + 2 * 3 + 5
+    samples = painting.read_samples(run.folder)
+    own = samples[samples.condition == ""]
+    assert own.system.value_counts().to_dict() == {"neurovl": 10} | dict.fromkeys(SYSTEMS, 5)
+    # Every noise strength with and without words, and pictures with two sets of silent voxels.
+    assert len(samples) - len(own) == 2 * 2 * 3 + 2 * 3
+
+
+INSTRUCTION, BRIEF = (PROMPTS[kind][0] for kind in ("reconstruction", "brief"))
+# system: the encoder that is painted, the language model, the encoder that this one reads, what it is asked
+SYSTEMS = {
+    "no-llm": ("main", None, None, None),
+    "no-vae": ("no-vae", "main", "main", INSTRUCTION),
+    "per-subject": ("per-subject-subj01", "main", "main", INSTRUCTION),
+    "per-subject-flat": ("per-subject-flat-subj01", "main", "main", INSTRUCTION),
+    "brief-prompt": ("main", "main", "main", BRIEF),
+    "flat": ("flat", "flat", "flat", INSTRUCTION),
+    "flat-brief": ("flat", "flat", "flat", BRIEF),
+    "other": ("main", "other", "main", INSTRUCTION),
+    "other-brief": ("main", "other", "main", BRIEF),
+    "true-embedding": None,
+}
+
+
+@pytest.mark.parametrize("system", [name for name, about in SYSTEMS.items() if about])
+def test_a_system_paints_what_its_encoder_reads_and_its_language_model_says(trained, system):
+    evaluation.reconstruct(run := open_run(trained.root))
+    painted, speaker, heard, question = SYSTEMS[system]
+    samples = painting.read_samples(run.folder)
+    own = samples[(samples.system == system) & (samples.condition == "")]
+    first, about = own.iloc[0], {"subject": 1, "image_id": own.image_id.iloc[0]}
+    said = ""
+    if speaker is not None:
+        model, z = run.llm(speaker), run.encode(**about, variant=heard)
+        said = model.generate(z.hidden, [question], max_new_tokens=4)[0]
+    assert first.prompt == said
+    z = run.encode(**about, variant=painted)
+    beta = 1.0 if system == "no-vae" else run.profile.reconstruction.beta
+    made = run.reconstructor().batch(z, [said], beta, [run.profile.seed * 100_003])[0]
+    with Image.open(run.folder / "reconstructions" / first.file) as file:
+        assert np.abs(np.asarray(file, float) - np.asarray(made, float)).max() <= 2
+
+
+def test_other_language_models_answer_from_their_own_encoder(trained):
+    evaluation.answer(run := open_run(trained.root))
+    answers = run.tables.answers
+    asked = answers.groupby("system", sort=False).size()
+    assert asked.index.tolist() == ["neurovl", "shuffled", "no-brain", "flat", "other"]
+    assert asked["flat"] == asked["other"] == asked["no-brain"]
+    assert set(answers[answers.protocol == "single"].system) == {"neurovl"}
+    for name, encoder in (("flat", "flat"), ("other", "main")):
+        one = answers[(answers.system == name) & (answers.type == "brief")].iloc[0]
+        z = run.encode(1, one.image_id, variant=encoder)
+        said = run.llm(name).generate(z.hidden, [one.question], max_new_tokens=4)
+        assert said == [one.answer]
+    # The encoder of flat voxels has no readout beside its width.
+    widths = [run.llm(name).projector.first.in_features for name in ("main", "flat", "other")]
+    assert widths == [40, 32, 40]
 
 
 def test_a_picture_is_read_without_its_own_thing(trained):

@@ -89,6 +89,26 @@ def test_one_other_network_is_enough(basis):
         assert differences(row(task, metric), own) == ["other networks than the paper's: metric"]
 
 
+def test_a_second_set_of_references_is_the_paper_s_captioner_alone(basis):
+    blip = row("caption-blip2", "bleu4")
+    assert with_paper(blip, basis).paper == pytest.approx(0.3217)
+    for captioner in (None, "somewhere/else"):
+        own = replace(basis, models=replace(basis.models, captioner=captioner))
+        assert differences(blip, own) == ["other networks than the paper's: captioner"]
+        assert differences(row(), own) == []
+
+
+def test_another_language_model_is_compared_with_itself(basis):
+    for system, number in (("vicuna-13b", 0.257), ("vicuna-13b-brief", 0.259)):
+        one = row("reconstruction", "pixcorr", system=system)
+        assert with_paper(one, basis).paper == pytest.approx(number)
+        for llms in ({"vicuna-13b": "lmsys/vicuna-7b-v1.5"}, {"vicuna-13b": "tiny"}):
+            own = replace(basis, models=replace(basis.models, llms=llms))
+            made = with_paper(one, own)
+            assert made.paper is None and "llms/vicuna-13b" in made.note
+    assert with_paper(row("reconstruction", "pixcorr", system="brief-prompt"), basis).paper == 0.261
+
+
 @pytest.mark.parametrize(
     "changed", [{"subject": "subj01"}, {"condition": "beta=0.9"}, {"system": "ridge"}]
 )

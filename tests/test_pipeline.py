@@ -255,7 +255,7 @@ def test_misspelt_settings_are_refused(tmp_path):
     (tmp_path / "mine.yaml").write_text("alignment: {epoch: 3}\n")
     with pytest.raises(ConfigError, match="unknown key 'epoch'.*epochs"):
         load_profile(str(tmp_path / "mine.yaml"))
-    with pytest.raises(ConfigError, match="demo, haxby, paper, paper-24gb, smoke"):
+    with pytest.raises(ConfigError, match="demo, haxby, paper, paper-24gb, rehearsal, smoke"):
         load_profile("demos")
 
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from neurovl.doctor import needs, operations, plan
 from neurovl.doctor.operations import Work
+from neurovl.doctor.sizes import TEXT, sizes_for
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import ConfigError
 from neurovl.foundation.skeleton import count, llm_skeleton
@@ -72,21 +73,27 @@ def test_hours_follow_from_rates():
 
 def works(name, **changes):
     profile = replace(load_profile(name), **changes)
-    return {one.stage: one for one in operations.work(profile, needs.sizes_for(profile))}
+    return {one.stage: one for one in operations.work(profile, sizes_for(profile))}
 
 
 def test_the_paper_s_work_is_what_its_settings_multiply_to():
     paper = load_profile("paper")
-    sizes, own = needs.sizes_for(paper), works("paper")
+    sizes, own = sizes_for(paper), works("paper")
     main = operations.encoder_operations(paper.encoder, sizes.tokens, 2744, 768, 16384)
-    # Main, two more patch sizes, flat, without VAE (a little less), and one encoder for each subject's own trials.
+    # Main, two more patch sizes, flat, without VAE (a little less), and twice one encoder for each subject's own trials.
     assert own["train encoder"].operations == pytest.approx(
-        3 * 30 * sizes.train * 6 * main, rel=0.02
+        3 * 30 * sizes.train * 7 * main, rel=0.02
     )
-    length = sizes.tokens + 1 + needs.TEXT
+    length = sizes.tokens + 1 + TEXT
     row = 2 * 8.03e9 * length
     assert own["train llm 1"].operations == pytest.approx(2 * 3100 * 32 * row, rel=0.1)
     assert own["train llm 2"].operations == pytest.approx(3 * 4200 * 24 * row, rel=0.1)
+    assert own["train llm 2, flat"].operations == own["train llm 2"].operations
+    larger = own["train llm 2, vicuna-13b"].operations / own["train llm 2"].operations
+    assert larger == pytest.approx(13.0 / 8.03, rel=0.1)
+    # Others are asked once, the main one also from single trials, shuffled and absent brains.
+    asked = own["answers, flat"].operations * operations.SYSTEMS
+    assert own["answers"].operations == pytest.approx(asked)
     lora = works("paper-24gb")  # frozen weights, but layers computed twice
     assert lora["train llm 2"].operations == pytest.approx(own["train llm 2"].operations)
     few = works("paper", reconstruction=replace(paper.reconstruction, steps=10, guidance=1.0))
@@ -97,20 +104,28 @@ def test_the_paper_s_work_is_what_its_settings_multiply_to():
 
 def fitting(name, card):
     profile = load_profile(name)
-    rows = needs.needs(profile, needs.sizes_for(profile), card.half, 2)
+    rows = needs.needs(profile, sizes_for(profile), card.half, 2)
     return {one.stage for one in rows if one.device <= card.memory}
 
 
 def test_the_profile_for_24_gb_fits_where_the_paper_s_does_not():
-    every = {one.stage for one in needs.needs(*_paper(), True, 2)}
+    small = load_profile("paper-24gb")
+    every = {one.stage for one in needs.needs(small, sizes_for(small), True, 2)}
     assert fitting("paper-24gb", plan.RTX_4090) == every
-    assert every - fitting("paper", plan.H100) == {"train llm 2"}
-    assert every - fitting("paper", plan.RTX_4090) == {"train llm 1", "train llm 2"}
+    full = {f"train llm 2{of}" for of in ("", ", flat", ", vicuna-13b")}
+    vicuna = {"train llm 1, vicuna-13b", "answers, vicuna-13b"}
+    of_paper = {one.stage for one in needs.needs(*_paper(), True, 2)}
+    assert of_paper - every == vicuna | {"train llm 2, vicuna-13b"}
+    assert of_paper - fitting("paper", plan.H100) == full
+    assert of_paper - fitting("paper", plan.RTX_4090) == full | vicuna | {
+        "train llm 1",
+        "train llm 1, flat",
+    }
 
 
 def _paper():
     profile = load_profile("paper")
-    return profile, needs.sizes_for(profile)
+    return profile, sizes_for(profile)
 
 
 def test_the_plan_names_every_stage_and_what_does_not_fit(monkeypatch):

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from neurovl import pipeline
-from neurovl.errors import DataError
+from neurovl.errors import ConfigError, DataError
 from neurovl.pipeline.scheduling import side_by_side
 from neurovl.run import Run
-from neurovl.settings.profile_files import load_profile
+from neurovl.settings.profile_files import load_profile, profile_from_dict
 from neurovl.settings.sections import Compute, Profile
 
 NEEDS = {"encoder": ["tokens"], "llm": ["encoder"], "maps": ["encoder"], "results": ["llm", "maps"]}
@@ -88,6 +89,19 @@ def test_encoders_trained_side_by_side_have_the_weights_of_one_after_the_other(t
         assert [file.parent.name for file in files] == ["flat", "main", "p4"]
         weights.append([file.read_bytes() for file in files])
     assert weights[0] == weights[1]
+
+
+def test_language_models_wait_for_their_own_encoder_and_answers_for_all(tmp_path):
+    text = "{name: x, language: {variants: [main, flat, mine]}, models: {llms: {mine: tiny}}}"
+    run = Run(tmp_path, profile_from_dict(yaml.safe_load(text)), tmp_path)
+    assert pipeline.needs(run, "llm") == ["encoders/main"] == pipeline.needs(run, "llms/mine")
+    assert pipeline.needs(run, "llms/flat") == ["encoders/flat"]
+    assert set(pipeline.needs(run, "llms")) == {"encoders/main", "encoders/flat"}
+    for stage in ("captions", "reconstructions"):
+        assert {"llm", "llms"} <= set(pipeline.needs(run, stage))
+    for name, words in (("llms/theirs", "expected one of flat, mine"), ("captions/x", "no stage")):
+        with pytest.raises(ConfigError, match=words):
+            pipeline.make(run, name)
 
 
 def test_what_reads_a_stage_that_is_made_again_is_made_again(tiny_nsd, tmp_path):

@@ -52,6 +52,7 @@ def shallow(profile):
         encoder=replace(profile.encoder, layers=1),
         preprocessing=replace(profile.preprocessing, patches=profile.preprocessing.patches[:1]),
         alignment=replace(profile.alignment, variants=("main",)),
+        language=replace(profile.language, variants=("main",)),
     )
 
 

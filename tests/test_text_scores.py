@@ -44,7 +44,7 @@ def answers_of(said: dict[tuple[str, str], dict[str, str]]) -> pd.DataFrame:
 def rows_of(said: dict[tuple[str, str], dict[str, str]]) -> tuple[dict, Table]:
     """Rows by system, subject and metric."""
     table = Table("toy", "", seed=0, resamples=300)
-    _score_open(answers_of(said), REFERENCES, table)
+    _score_open(answers_of(said), {"caption": REFERENCES}, table)
     return {(r.system, r.subject, r.metric): r for r in table.rows}, table
 
 
@@ -166,3 +166,24 @@ def test_without_java_one_row_gives_the_reason(monkeypatch):
     rows, _ = rows_of({("neurovl", s): some(3) for s in "ab"})
     assert set(rows) == {("neurovl", "all", metric) for metric in METRICS}
     assert all(r.value is None and r.note == "no Java runs here" for r in rows.values())
+
+
+def test_captions_are_also_compared_with_the_captioner_s(two):
+    said, rows, _ = two
+    said = said | {("flat", s): texts for (system, s), texts in said.items() if system == "neurovl"}
+    words = {i: [" ".join(reversed(REFERENCES[i][0].split()))] for i in REFERENCES}
+    table = Table("toy", "", seed=0, resamples=300)
+    _score_open(answers_of(said), {"caption": REFERENCES, "caption-blip2": words}, table)
+    found = {(r.task, r.system, r.subject, r.metric): r for r in table.rows}
+    for (system, subject, metric), row in rows.items():
+        assert found["caption", system, subject, metric] == row
+        assert metric == "spice" or found["caption-blip2", system, subject, metric].n == row.n
+    # The same words in another order: no pair of them is left, but each word is.
+    turned = [found["caption-blip2", "neurovl", "a", f"bleu{k}"].value for k in (1, 2)]
+    assert turned[0] > 0.5 and turned[1] < 0.01
+    blind = found["caption-blip2", "neurovl", "all", "meteor"].chance
+    assert blind == pytest.approx(found["caption-blip2", "no-brain", "all", "meteor"].value)
+    assert (
+        found["caption", "flat", "all", "meteor"].chance is None
+    )  # it was not asked without a brain
+    assert found["caption-blip2", "flat", "all", "clip_s"].note.startswith("CLIP-S compares")

@@ -59,14 +59,26 @@ def train_encoder(
 
 
 @train_app.command("llm")
-def train_llm(run: RunDir) -> None:
+def train_llm(
+    run: RunDir,
+    variant: Annotated[
+        str | None, typer.Option(help="One of language.variants; all of them by default.")
+    ] = None,
+) -> None:
     """Train projector and language model of a run."""
     from neurovl import pipeline
     from neurovl.run import open_run
     from neurovl.training.devices import leads
 
     for fold in open_run(run).all_folds():
-        pipeline.train_language(fold)
+        known = fold.profile.language.variants
+        if variant is not None and variant not in known:
+            raise ConfigError(
+                f"there is no language model {variant!r} in this run's profile, expected one of {', '.join(known)}: "
+                "choose one of them with --variant"
+            )
+        for name in [variant] if variant else known:
+            pipeline.train_language(fold, name)
     if leads():
         say(f"wrote {run / 'llm'}")
 
@@ -98,6 +110,17 @@ def foundation_train(
     for member, values in scores.items():
         say(f"{member}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
     say(f"wrote {out}")
+
+
+@foundation_app.command("rehearse")
+def foundation_rehearse(
+    out: Out = Path("runs/rehearsal-models"),
+    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+) -> None:
+    """Write small models with random weights for the profile rehearsal, in the formats of the paper's."""
+    from neurovl.family.rehearsal_models import make_rehearsal_models
+
+    say(f"wrote {make_rehearsal_models(out, seed)}")
 
 
 @foundation_app.command("evaluate")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neurovl.doctor.findings import Finding, readable
-from neurovl.doctor.needs import Need, needs, sizes_for
+from neurovl.doctor.needs import needs
+from neurovl.doctor.sizes import Need, sizes_for
 from neurovl.errors import NeurovlError
 from neurovl.settings.sections import Profile
 
@@ -141,7 +142,9 @@ def _stage(need: Need, machine: Machine) -> Finding:
     fits = fits and memory <= machine.memory
     words.append(f"{readable(memory)} of {readable(machine.memory)} memory")
     return Finding(
-        f"{need.stage} needs {' and '.join(words)} ({need.how})", fits, FIXES.get(need.stage, "")
+        f"{need.stage} needs {' and '.join(words)} ({need.how})",
+        fits,
+        FIXES.get(need.stage.partition(",")[0], ""),
     )
 
 

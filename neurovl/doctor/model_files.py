@@ -20,6 +20,9 @@ def examine_models(profile: Profile) -> list[Finding]:
         own = find_folder(spec, part)
         small = part != "metric" or (own is not None and (own / "config.json").is_file())
         found += [examine_model(spec, part)] if small else _metric(spec)
+    for name, spec in profile.models.llms.items():
+        if name in profile.language.variants:
+            found.append(examine_model(spec, "llm", f"models.llms.{name}"))
     for part in ("captioner", "detector"):
         spec = getattr(profile.models, part)
         if spec is not None:

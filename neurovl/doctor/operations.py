@@ -11,15 +11,19 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from neurovl.doctor.needs import TEXT, Sizes, painted, vae_sizes
+from neurovl.doctor.encoder_needs import trained_encoders
+from neurovl.doctor.language_needs import of_variant
+from neurovl.doctor.needs import painted
+from neurovl.doctor.sizes import TEXT, Sizes, vae_sizes
 from neurovl.foundation.annotators import TOGETHER
 from neurovl.foundation.model_facts import configurations, parameters
+from neurovl.language.llm_variants import language_variant
 from neurovl.settings.sections import EncoderShape, Profile
 
 CAPTIONS, CAPTION = 8, 16  # that are drawn of a picture, and their tokens, about
 DIALOGUES = 5  # asked about a picture by each system, about
 ANSWER = 32  # tokens of an answer, about; the longest is a setting
-# That answer: the model, shuffled and absent brains, and brief captions from single trials.
+# That the main model answers: for itself, shuffled and absent brains, and brief captions from single trials.
 SYSTEMS = 3.2
 
 
@@ -59,7 +63,7 @@ def work(profile: Profile, sizes: Sizes) -> list[Work]:
     pictures = painted(profile, sizes)
     return [
         *found,
-        *_language(profile, sizes),
+        *(one for v in profile.language.variants for one in _language(profile, sizes, v)),
         Work("reconstruct", pictures * (steps * unclip["unet"] + unclip["decoder"])),
     ]
 
@@ -84,19 +88,15 @@ def llm_operations(config: dict, n_parameters: int, tokens: int) -> float:
 
 
 def _encoders(profile: Profile, s: Sizes) -> Work:
-    from neurovl.encoder.variants import Choice, describe
-
     clip = configurations(profile.models.clip, "clip")["clip"]["embed_dim"]
     latent = vae_sizes(profile)[2] if s.has_images else 0
     whole = 0.0
-    for name, count in s.encoders.items():
-        several = name in ("patches", "per-subject")
-        variant = describe("main" if several else name, profile, Choice(["main"]))
+    for variant, count, one_subject in trained_encoders(profile, s):
         one = encoder_operations(
             variant.shape, s.tokens, s.token_size, clip, latent * variant.use_vae
         )
         # Encoders of one subject each read a subject's trials: all of them together read every trial once.
-        times = 1 if name == "per-subject" else count
+        times = 1 if one_subject else count
         whole += 3 * one * times * s.train * variant.settings.epochs
     return Work("train encoder", whole, shared=True)
 
@@ -144,12 +144,14 @@ def _annotations(profile: Profile, s: Sizes) -> Work:
     return Work("annotate", seen * CAPTIONS * CAPTION * 2.0 * n, read)
 
 
-def _language(profile: Profile, s: Sizes) -> list[Work]:
+def _language(profile: Profile, s: Sizes, name: str) -> list[Work]:
     from neurovl.language.model import GENERATION_BATCH
 
     settings = profile.language
-    config = configurations(profile.models.llm, "llm")["llm"]
-    n = parameters(profile.models.llm, "llm").get("llm") or 0
+    variant = language_variant(name)
+    spec = profile.models.spec(variant.model)
+    config = configurations(spec, "llm")["llm"]
+    n = parameters(spec, "llm").get("llm") or 0
     length = s.tokens + 1 + TEXT
     forward = llm_operations(config, n, length)
     again = profile.compute.checkpointing
@@ -159,9 +161,13 @@ def _language(profile: Profile, s: Sizes) -> list[Work]:
     ):
         # Weights that stay have no gradient of their own, but what lies before them has.
         passes = 2 + again + (stage == 2 and settings.method == "full")
-        found.append(Work(f"train llm {stage}", steps * batch * passes * forward, shared=True))
+        named = of_variant(f"train llm {stage}", variant)
+        found.append(Work(named, steps * batch * passes * forward, shared=True))
     images = min(s.test, profile.evaluation.caption_images or s.test)
-    asked = s.subjects * images * DIALOGUES * SYSTEMS
+    asked = s.subjects * images * DIALOGUES * (SYSTEMS if name == "main" else 1)
     answer = min(ANSWER, settings.max_new_tokens)
     spoken = asked * llm_operations(config, n, length + answer)
-    return [*found, Work("answers", spoken, asked / GENERATION_BATCH * answer * 2.0 * n)]
+    return [
+        *found,
+        Work(of_variant("answers", variant), spoken, asked / GENERATION_BATCH * answer * 2.0 * n),
+    ]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from neurovl.doctor.findings import readable
 from neurovl.doctor.machine import FIXES, Machine, look
-from neurovl.doctor.needs import Need, needs, sizes_for
+from neurovl.doctor.needs import needs
 from neurovl.doctor.operations import Work, work
+from neurovl.doctor.sizes import Need, sizes_for
 from neurovl.settings.sections import Profile
 
 if TYPE_CHECKING:
@@ -182,8 +183,9 @@ def _changes(wanted: dict[Device, list[Need]], here: Device | None) -> list[str]
             continue  # as one of them
         for need in rows:
             if not _fits(need, device, device is here):
-                fix = FIXES.get(need.stage, "use a device with more memory")
-                if need.stage == "train llm 2":
+                kind = need.stage.partition(",")[0]
+                fix = FIXES.get(kind, "use a device with more memory")
+                if kind == "train llm 2":
                     fix = f"train adapters, as the profile paper-24gb does (language.method: lora); or {fix}"
                 found.append(
                     f"{device.name}, {need.stage}: {need.how}. {fix[:1].upper()}{fix[1:]}."

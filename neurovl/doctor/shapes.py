@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from neurovl.doctor.trial import Trial
+from neurovl.language.llm_variants import language_variant
 from neurovl.settings.sections import Profile
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def pass_shapes(profile: Profile, recordings: "Recordings | None" = None) -> Tri
         if z is None or not pictures:
             return trial
         with trial.stage("language", "models.llm"):
-            _speak(trial, profile, z)
+            speakers = map(language_variant, profile.language.variants)
+            for model in dict.fromkeys(speaker.model for speaker in speakers):
+                _speak(trial, profile, model, z)
         with trial.stage("reconstruct", "models.clip, models.unclip and models.image_size"):
             _draw(trial, profile, z, clip, pipeline)
     return trial
@@ -141,7 +144,7 @@ def _encode(
     import torch
 
     from neurovl.encoder.alignment import alignment_loss
-    from neurovl.encoder.variants import Choice, describe
+    from neurovl.encoder.variants import ONE_EACH, Choice, describe
     from neurovl.encoder.vit3d import BrainEncoder
     from neurovl.foundation.skeleton import count
     from neurovl.localization.concept_maps import gradcam
@@ -158,7 +161,8 @@ def _encode(
     plans = [layout for layout in tokens if layout != "flat"]
     store = Choice(plans, tuple(plans))
     names = ["main", *list(tokens)[1:]]
-    names += [n for n in profile.alignment.variants if n not in (*names, "patches", "per-subject")]
+    others = (*names, "patches", *ONE_EACH)
+    names += [n for n in profile.alignment.variants if n not in others]
     for system in [describe(name, profile, store) for name in names]:
         if system.name in ("common", "no-vae"):  # no other shapes than the main encoder's
             continue
@@ -183,7 +187,7 @@ def _encode(
     return main
 
 
-def _speak(trial: Trial, profile: Profile, z: "BrainEmbedding") -> None:
+def _speak(trial: Trial, profile: Profile, part: str, z: "BrainEmbedding") -> None:
     """Projector, splice into the embeddings of a prompt, and the language model's logits."""
     import torch
 
@@ -191,20 +195,21 @@ def _speak(trial: Trial, profile: Profile, z: "BrainEmbedding") -> None:
     from neurovl.language import BrainLLM, Projector
     from neurovl.language.dialogues import Dialogue, collate, encode_dialogue
 
-    llm, tokenizer = llm_skeleton(profile.models.llm)
+    llm, tokenizer = llm_skeleton(profile.models.spec(part))
+    of = "" if part == "llm" else f", {part.partition('/')[2]}"
     with torch.device("meta"):
         projector = Projector(z.hidden.shape[-1], llm.get_input_embeddings().embedding_dim)
     model = BrainLLM(llm, tokenizer, projector)
-    trial.add("language", "projected brain tokens", projector(z.hidden), count(projector))
+    trial.add("language", f"projected brain tokens{of}", projector(z.hidden), count(projector))
     n_brain, wanted = z.hidden.shape[1], profile.language.max_new_tokens
     dialogue = Dialogue("brief", None, ((QUESTION, ANSWER),))
     batch = collate([encode_dialogue(tokenizer, dialogue, n_brain)], tokenizer.pad_token_id)
     embeds = model.embed(batch["input_ids"], z.hidden)
-    trial.add("language", f"prompt with {n_brain} brain tokens spliced in", embeds)
+    trial.add("language", f"prompt with {n_brain} brain tokens spliced in{of}", embeds)
     logits = llm(
         inputs_embeds=embeds, attention_mask=batch["attention_mask"].to("meta"), use_cache=False
     ).logits
-    trial.add("language", "logits", logits, count(llm))
+    trial.add("language", f"logits{of}", logits, count(llm))
     room, n = getattr(llm.config, "max_position_embeddings", None), embeds.shape[1]
     trial.check(
         "language",

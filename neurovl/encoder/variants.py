@@ -7,6 +7,8 @@ from typing import Protocol
 from neurovl.errors import ConfigError
 from neurovl.settings.sections import Alignment, EncoderShape, Profile
 
+ONE_EACH = ("per-subject", "per-subject-flat")  # of a subject each
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -70,9 +72,9 @@ class Choice:
 
 
 def expand(names: Iterable[str], store: Layouts) -> list[str]:
-    """Variants by name; 'per-subject' stands for one a subject, 'patches' for one for each further patch size."""
+    """Variants by name; those of `ONE_EACH` stand for one a subject, 'patches' for one for each further patch size."""
     several = {
-        "per-subject": [f"per-subject-{subject}" for subject in store.subjects],
+        **{one: [f"{one}-{subject}" for subject in store.subjects] for one in ONE_EACH},
         "patches": list(store.plans)[1:],
     }
     return [one for name in names for one in several.get(name, [name])]
@@ -84,12 +86,25 @@ def system_name(variant: str) -> str:
     Examples
     --------
     >>> from neurovl.encoder.variants import system_name
-    >>> [system_name(name) for name in ("main", "per-subject-subj01", "p4")]
-    ['neurovl', 'per-subject', 'p4']
+    >>> [system_name(name) for name in ("main", "per-subject-flat-subj01", "p4")]
+    ['neurovl', 'per-subject-flat', 'p4']
     """
-    if variant.startswith("per-subject-"):
-        return "per-subject"
-    return "neurovl" if variant == "main" else variant
+    own = (one for one in reversed(ONE_EACH) if variant.startswith(f"{one}-"))
+    return "neurovl" if variant == "main" else next(own, variant)
+
+
+def encoder_for(system: str, subject: str) -> str:
+    """The encoder of a system that reads a subject: the other way round than `system_name`.
+
+    Examples
+    --------
+    >>> from neurovl.encoder.variants import encoder_for
+    >>> encoder_for("neurovl", "subj01"), encoder_for("per-subject", "subj01")
+    ('main', 'per-subject-subj01')
+    """
+    if system in ONE_EACH:
+        return f"{system}-{subject}"
+    return "main" if system == "neurovl" else system
 
 
 def describe(name: str, profile: Profile, store: Layouts) -> Variant:
@@ -97,7 +112,8 @@ def describe(name: str, profile: Profile, store: Layouts) -> Variant:
 
     'main' is as the profile says. 'common' has no parameters of a subject. 'plain' is the paper's ViT3D: one linear map
     for all patches and subjects, measured trials alone; 'flat' is the same on voxels in one row, cut in as many tokens.
-    'no-vae' has no VAE head; 'per-subject-subj01' saw one subject; 'p4' reads patches of another size.
+    'no-vae' has no VAE head; 'per-subject-subj01' saw one subject, 'per-subject-flat-subj01' its flat voxels; 'p4' reads
+    patches of another size.
 
     Raises
     ------
@@ -118,13 +134,15 @@ def describe(name: str, profile: Profile, store: Layouts) -> Variant:
         return replace(plain, layout="flat")
     if name == "no-vae":
         return replace(main, use_vae=False)
-    if name.removeprefix("per-subject-") in store.subjects and name.startswith("per-subject-"):
-        return replace(main, subjects=[name.removeprefix("per-subject-")])
+    for one, of_one in zip(ONE_EACH, (main, replace(plain, layout="flat")), strict=True):
+        subject = name.removeprefix(f"{one}-")
+        if subject != name and subject in store.subjects:
+            return replace(of_one, subjects=[subject])
     if name in store.plans:
         return replace(main, layout=name)
     if name != "main":
         raise ConfigError(
-            f"no variant {name!r}, expected main, common, plain, flat, no-vae, per-subject, patches, or one of these "
-            f"subjects and patch sizes: {', '.join([*store.subjects, *store.plans])}; correct alignment.variants of the profile"
+            f"no variant {name!r}, expected main, common, plain, flat, no-vae, per-subject, per-subject-flat, patches, or "
+            f"one of these subjects and patch sizes: {', '.join([*store.subjects, *store.plans])}; correct alignment.variants of the profile"
         )
     return main

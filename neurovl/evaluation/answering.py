@@ -1,6 +1,5 @@
 """Captions, descriptions, dialogues and reasoning about the test pictures: RUN/captions/answers.csv."""
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +11,17 @@ from neurovl.evaluation.score_table import Table
 from neurovl.files import Journal
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import Dialogue, evaluation_set
+from neurovl.language.llm_variants import LanguageVariant, language_variant
+from neurovl.results import Row
 from neurovl.run import Run
 
+OF_MAIN = ("neurovl", "shuffled", "no-brain")  # what the main language model says
 TEXT_TASKS = {"brief": "caption", "detailed": "description", "reasoning": "reasoning"}
 
 CONCEPT_WORD = "accuracy_concept_word"
 ANSWERED = "answered.jsonl"  # while the stage is being made
 TOGETHER = 512  # dialogues that are asked before they are written down
+WITHOUT_REFERENCES = "CLIP-S compares captions with the picture, not with others: see task caption"
 COLUMNS = [
     "system",
     "protocol",
@@ -37,7 +40,7 @@ def answer(run: Run) -> None:
     """Put every type of question to the language model for each subject and test picture.
 
     Systems: 'neurovl' (all types from the average of repeats, brief captions also from a single trial), 'shuffled' (brains of
-    other pictures) and 'no-brain' (no response at all).
+    other pictures), 'no-brain' (no response at all), and the other variants of the language model, from averages.
 
     Examples
     --------
@@ -46,7 +49,8 @@ def answer(run: Run) -> None:
     >>> run.tables.answers.columns.tolist()[-4:]
     ['question', 'answer', 'truth', 'closed']
     """
-    p = run.profile
+    p, variants = run.profile, [language_variant(v) for v in run.profile.language.variants]
+    stages = [variant.stage for variant in variants]
     with run.stage(
         "captions",
         answer,
@@ -54,32 +58,45 @@ def answer(run: Run) -> None:
             "caption_images": p.evaluation.caption_images,
             "max_new_tokens": p.language.max_new_tokens,
         },
-        ("llm", "encoders/main", "tokens"),
+        tuple(sorted({"tokens", *(f"encoders/{v.encoder}" for v in variants)}.union(stages))),
     ) as s:
         if s.done:
             return
         journal = Journal(s.dir / ANSWERED)
-        for subject, kind in itertools.product(run.store.subjects, ("average", "single")):
-            ids, z = held_out(run, "main", subject, kind)
-            wanted = chosen_images(ids, p.evaluation.caption_images, p.seed)
-            z = z.take([ids.index(i) for i in wanted])
-            talk = evaluation_set(run.recordings, wanted, p.seed)
-            if kind == "single":
-                talk = [d for d in talk if d.type == "brief"]
-            systems = {"neurovl": z}
-            if kind == "average":
-                systems |= {"shuffled": shuffled(z, p.seed), "no-brain": no_brain(run, len(z))}
-            for system, brain in systems.items():
-                place = {"system": system, "protocol": kind, "subject": subject}
-                _write_answers(run, journal, place, brain.hidden, wanted, talk)
+        for variant in variants:
+            for subject in run.store.subjects:
+                _ask_about(run, journal, variant, subject, "average")
+                if variant.name == "main":
+                    _ask_about(run, journal, variant, subject, "single")
+            run.forget(variant.stage)
         rows = [{k: v for k, v in row.items() if k in COLUMNS} for row in journal.records]
         pd.DataFrame(rows, columns=COLUMNS).to_csv(s.dir / "answers.csv", index=False)
         journal.path.unlink()
 
 
+def _ask_about(
+    run: Run, journal: Journal, variant: LanguageVariant, subject: str, kind: str
+) -> None:
+    """What one language model says of a subject's pictures; the main one also of other pictures' brains, and of none."""
+    settings, seed = run.profile.evaluation, run.profile.seed
+    ids, z = held_out(run, variant.encoder, subject, kind)
+    wanted = chosen_images(ids, settings.caption_images, seed)
+    z = z.take([ids.index(i) for i in wanted])
+    talk = evaluation_set(run.recordings, wanted, seed)
+    systems = {variant.system: z}
+    if kind == "single":
+        talk = [d for d in talk if d.type == "brief"]
+    elif variant.name == "main":
+        systems |= {"shuffled": shuffled(z, seed), "no-brain": no_brain(run, len(z))}
+    for system, brain in systems.items():
+        place = {"system": system, "protocol": kind, "subject": subject}
+        _write_answers(run, journal, variant, place, brain.hidden, wanted, talk)
+
+
 def _write_answers(
     run: Run,
     journal: Journal,
+    variant: LanguageVariant,
     place: dict[str, str],
     hidden: torch.Tensor,
     ids: list[str],
@@ -91,7 +108,8 @@ def _write_answers(
         if part in done:
             continue
         some = dialogues[start : start + TOGETHER]
-        said = _converse(run.llm(), hidden, ids, some, run.profile.language.max_new_tokens)
+        longest = run.profile.language.max_new_tokens
+        said = _converse(run.llm(variant.name), hidden, ids, some, longest)
         journal.add([place | row | {"part": part} for row in said])
 
 
@@ -131,27 +149,37 @@ def read_answers(run_folder: Path) -> pd.DataFrame:
 
 
 def score_text(run: Run, table: Table) -> None:
-    """Caption metrics of open answers, accuracy of closed ones; chance is what is said without a brain.
+    """Caption metrics of open answers, accuracy of closed ones; chance is what the main model says without a brain.
 
-    A corpus is what was said about the pictures of one subject.
+    A corpus is what was said about the pictures of one subject. Where the pictures were annotated, captions are compared
+    with the captioner's too, in task 'caption-blip2'. Of other language models chance stays empty: without a brain they
+    were not asked.
     """
     answers = read_answers(run.folder)
-    references = {i: run.recordings.captions(i) for i in answers.image_id.unique()}
+    ids = answers.image_id.unique()
+    references = {"caption": {i: run.recordings.captions(i) for i in ids}}
+    annotated = run.annotations()
+    if annotated:
+        references["caption-blip2"] = {i: annotated[i]["captions"] for i in ids}
     _score_open(answers, references, table)
     _score_closed(answers, table)
 
 
-def _score_open(answers: pd.DataFrame, references: dict[str, list[str]], table: Table) -> None:
+def _score_open(
+    answers: pd.DataFrame, references: dict[str, dict[str, list[str]]], table: Table
+) -> None:
     from neurovl.metrics import caption_corpora
 
     answers = answers[answers.type.isin(list(TEXT_TASKS)) & (answers.turn == 0)]
     answers = answers.assign(task=answers.type.map(TEXT_TASKS))
     keys = ["task", "system", "protocol", "subject"]
     parts = dict(iter(answers.groupby(keys, sort=False)))
+    captions = {key[1:]: part for key, part in parts.items() if key[0] == "caption"}
+    parts |= {(task, *key): part for task in references for key, part in captions.items()}
 
     def true(part: pd.DataFrame, task: str) -> list[list[str]]:
-        if task == "caption":
-            return [references[i] for i in part.image_id]
+        if task in references:
+            return [references[task][i] for i in part.image_id]
         return [[one] for one in part.truth]
 
     scored = caption_corpora(
@@ -164,8 +192,12 @@ def _score_open(answers: pd.DataFrame, references: dict[str, list[str]], table: 
         for metric, score in scores.items():
             place = (system, task, proto, metric)
             corpora.setdefault(place, {})[subject] = (part.image_id, score)
+    for system in sorted({key[1] for key in parts if key[0] == "caption-blip2"}):
+        place = table.place(system, "caption-blip2", "average", "all", "clip_s")
+        table.rows.append(Row(**place, note=WITHOUT_REFERENCES))
     for (system, task, proto, metric), own in corpora.items():
-        blind = corpora.get(("no-brain", task, "average", metric), {})
+        known = corpora.get(("no-brain", task, "average", metric), {})
+        blind = known if system in OF_MAIN else {}
         chance = {subject: score.value for subject, (_, score) in blind.items()}
         table.add_corpora(system, task, proto, metric, own, chance)
 
@@ -191,5 +223,5 @@ def _score_closed(answers: pd.DataFrame, table: Table) -> None:
                 metric,
                 by_image.index,
                 by_image,
-                float(chance[subject]),
+                float(chance[subject]) if system in OF_MAIN else None,
             )

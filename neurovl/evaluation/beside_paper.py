@@ -72,9 +72,10 @@ def differences(row: Row, basis: Basis) -> list[str]:
         )
     if row.task in OTHER_TRUTHS:
         said.append(OTHER_TRUTHS[row.task])
-    other = [
-        part for part in ("clip", "unclip", "llm") if not _same(part, basis.models, paper.models)
-    ]
+    own = [name for name in basis.models.llms if row.system.removesuffix("-brief") == name]
+    parts = ["clip", "unclip", f"llms/{own[0]}" if own else "llm"]
+    parts += ["captioner"] if row.task == "caption-blip2" else []
+    other = [part for part in parts if not _same(part, basis.models, paper.models)]
     if basis.encoder != paper.encoder:
         other.insert(0, "encoder")
     if row.metric.startswith(NETWORK_SCORES) and basis.models.metric != paper.models.metric:
@@ -86,8 +87,11 @@ def differences(row: Row, basis: Basis) -> list[str]:
 
 def _same(part: str, models: Models, paper: Models) -> bool:
     """Whether both name one published model; a folder of one's own is not known to hold it."""
-    own = find_facts(getattr(models, part))
-    return own is not None and own.title == find_facts(getattr(paper, part)).title
+    if part.startswith("llms/") and part.partition("/")[2] not in paper.llms:
+        return False
+    spec = models.spec(part)
+    own = None if spec is None else find_facts(spec)
+    return own is not None and own.title == find_facts(paper.spec(part)).title
 
 
 def with_paper(row: Row, basis: Basis) -> Row:

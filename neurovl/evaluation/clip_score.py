@@ -1,7 +1,7 @@
 """CLIP-S of what was said about the test pictures: the one text score that needs a network."""
 
 from neurovl.errors import DataError, MissingError
-from neurovl.evaluation.answering import TEXT_TASKS, read_answers
+from neurovl.evaluation.answering import OF_MAIN, TEXT_TASKS, read_answers
 from neurovl.evaluation.score_table import Table
 from neurovl.results import Row
 from neurovl.run import Run
@@ -48,6 +48,6 @@ def score_clip_s(run: Run, table: Table) -> None:
             "clip_s",
             own.image_id,
             own.score,
-            float(blind[kind, subject]),
+            float(blind[kind, subject]) if system in OF_MAIN else None,
             ceiling.get(task),
         )

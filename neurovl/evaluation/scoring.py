@@ -8,14 +8,14 @@ import pandas as pd
 from neurovl.baselines.ridge import RidgeDecoder
 from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
-from neurovl.encoder.variants import system_name
+from neurovl.encoder.variants import encoder_for, system_name
 from neurovl.evaluation.answering import CONCEPT_WORD, score_text
 from neurovl.evaluation.beside_paper import Basis, with_paper
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.embeddings import derangement, fit_ridge, held_out, linear_part
 from neurovl.evaluation.locating import concepts, score_maps
 from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
-from neurovl.evaluation.painting import score_pictures
+from neurovl.evaluation.picture_scores import score_pictures
 from neurovl.evaluation.region_importance import regions, score_importance, with_p
 from neurovl.evaluation.repeats import score_repeats
 from neurovl.evaluation.score_table import Table
@@ -24,8 +24,14 @@ from neurovl.results import ADAPTED, Row, write_claims, write_results
 from neurovl.run import Run
 from neurovl.stages import provenance_key
 
-SAID = ("caption", "description", "dialogue", "reasoning")  # tasks of the language model
-PROMPTED = ("neurovl", "no-vae")  # systems that paint what it says
+SAID = (
+    "caption",
+    "caption-blip2",
+    "description",
+    "dialogue",
+    "reasoning",
+)  # tasks of the language model
+WORDLESS = ("no-llm", "true-embedding")  # systems that paint without it
 
 
 def score(runs: list[Run]) -> None:
@@ -41,6 +47,7 @@ def score(runs: list[Run]) -> None:
     first = runs[0]
     p, names = first.profile, ["tokens", "targets", *(f"encoders/{s}" for s in first.variants())]
     names += ["llm", "captions", "reconstructions"] if first.has_captions else []
+    names += ["annotations"] if first.annotations() else []
     names += ["localization"] if concepts(first) else []
     weighed = bool(regions(first))
     names += ["importance"] if weighed else []
@@ -91,7 +98,7 @@ def score(runs: list[Run]) -> None:
 def adapted(row: Row) -> Row:
     """A row, labelled where it rests on what the language model says: this one was trained with adapters."""
     said = row.task in SAID or row.metric == CONCEPT_WORD
-    if not said and not (row.task == "reconstruction" and row.system in PROMPTED):
+    if not said and not (row.task == "reconstruction" and row.system not in WORDLESS):
         return row
     return replace(row, condition=f"{row.condition} {ADAPTED}".strip())
 
@@ -105,7 +112,7 @@ def _alignment(run: Run, table: Table) -> None:
             _, voxels = held_out_voxels(run.store, subject, proto)
             predicted = {}
             for system in run.variants():
-                if system.startswith("per-subject-") and system != f"per-subject-{subject}":
+                if system != encoder_for(system_name(system), subject):
                     continue
                 ids, z = held_out(run, system, subject, proto)
                 predicted[system_name(system)] = {"clip": z.clip, "vae": z.vae}

@@ -60,12 +60,19 @@ class PaperRow:
 
 _NOT_ASKED = "the pictures of this run have no captions, so nothing is said or painted"
 _FLAT_TALKS = (
-    "the language model is trained on ViT3D alone: it needs a language model on flat voxels"
+    "needs a language model that reads the encoder flat: flat in language.variants of the profile"
 )
-_BLIP2 = "needs BLIP-2's captions of the test pictures as a second set of references"
-_ONE_EACH = "needs pictures painted from encoders of one subject each; here these are scored in embeddings alone"
-_LLM_LIST = "needs a list of language models; a run has one"
-_PROMPT_LIST = "needs a list of prompts; a run paints with the instruction alone"
+_BLIP2 = (
+    "needs BLIP-2's captions of the pictures: models.captioner and models.detector of the profile"
+)
+_ONE_EACH = "needs encoders of one subject each: per-subject in alignment.variants of the profile"
+_ONE_EACH_FLAT = _ONE_EACH.replace("per-subject", "per-subject-flat")
+_LLM_LIST = (
+    "needs this language model: vicuna-13b in models.llms and in language.variants of the profile"
+)
+_BRIEF = (
+    "needs pictures painted from brief captions: brief in reconstruction.prompts of the profile"
+)
 _VAE = "needs the encoder no-vae in alignment.variants of the profile"
 _BETA = "this noise strength is not among reconstruction.betas of the profile"
 
@@ -88,12 +95,18 @@ PAPER_ROWS = (
     PaperRow("Table 2", "w/o LLM", "no-llm", "reconstruction", _NOT_ASKED),
     PaperRow("Table 2", "w/o VAE feature", "no-vae", "reconstruction", _VAE),
     PaperRow("Table 2", "w/o C_Subj", "per-subject", "reconstruction", _ONE_EACH),
-    PaperRow("Table 2", "w/o C_Subj & ViT3D", "per-subject-flat", "reconstruction", _ONE_EACH),
+    PaperRow("Table 2", "w/o C_Subj & ViT3D", "per-subject-flat", "reconstruction", _ONE_EACH_FLAT),
     PaperRow("Table 2", "Single trial: Ours", "neurovl", "reconstruction", _NOT_ASKED, "single"),
     PaperRow("Table 7", "no LLM", "no-llm", "reconstruction", _NOT_ASKED),
-    PaperRow("Table 7", "Vicuna-13B, brief", "vicuna-13b-brief", "reconstruction", _LLM_LIST),
+    PaperRow(
+        "Table 7",
+        "Vicuna-13B, brief",
+        "vicuna-13b-brief",
+        "reconstruction",
+        f"{_LLM_LIST}; {_BRIEF}",
+    ),
     PaperRow("Table 7", "Vicuna-13B, instruction", "vicuna-13b", "reconstruction", _LLM_LIST),
-    PaperRow("Table 7", "Llama-3-8B, brief", "brief-prompt", "reconstruction", _PROMPT_LIST),
+    PaperRow("Table 7", "Llama-3-8B, brief", "brief-prompt", "reconstruction", _BRIEF),
     PaperRow("Table 7", "Llama-3-8B, instruction", "neurovl", "reconstruction", _NOT_ASKED),
     *(
         PaperRow(

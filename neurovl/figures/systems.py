@@ -25,11 +25,13 @@ SYSTEMS = (
     "embeddings-averaged",
     "linear-readout",
     "per-subject",
+    "per-subject-flat",
     "common",
     "plain",
     "flat",
     "no-vae",
     "no-llm",
+    "brief-prompt",
     "ridge",
     "p12",
     "p10",
@@ -109,10 +111,16 @@ def language_curve(curve: pd.DataFrame, source: str = "") -> Figure:
         return finish(figure, source)
 
 
+def in_order(systems: Iterable[str]) -> list[str]:
+    """Systems as figures have them from the top: those of `SYSTEMS`, then others as they come."""
+    ranks = {system: rank for rank, system in enumerate(SYSTEMS)}
+    return sorted(systems, key=lambda system: ranks.get(system, len(ranks)))
+
+
 def scores(
     results: pd.DataFrame,
     metrics: dict[str, str],
-    systems: Iterable[str] = SYSTEMS,
+    systems: Iterable[str] | None = None,
     source: str = "",
 ) -> Figure:
     """Scores of systems with 95 % intervals, one panel a metric.
@@ -124,8 +132,8 @@ def scores(
         an open one a single trial.
     metrics : dict of str to str
         Metric to the title of its panel; those without a value are left out.
-    systems : iterable of str
-        Order from the top; those that are not in the table are not drawn.
+    systems : iterable of str, optional
+        These alone, from the top; by default all that are in the table.
 
     Examples
     --------
@@ -139,7 +147,8 @@ def scores(
     """
     known = results[results.value.notna() & results.metric.isin(metrics)]
     shown = [m for m in metrics if m in set(known.metric)]
-    order = [s for s in systems if s in set(known.system)]
+    found = in_order(known.system.unique())
+    order = found if systems is None else [s for s in systems if s in found]
     height = (0.95 + 0.34 * len(order), 0.35)
     with theme():
         figure, axes = _panels([metrics[m] for m in shown], min(3, len(shown)), height, sharey=True)

@@ -19,11 +19,14 @@ def model_identity(spec: str | Sequence[str] | None, part: str) -> str:
     spec : str, sequence of str or None
         As in a profile's section `models`; None where the profile names none.
     part : str
-        Which model: 'clip', 'unclip', 'llm', 'metric', 'captioner', 'detector'; 'unclip/vae' is that folder of it alone.
+        Which model: 'clip', 'unclip', 'llm', 'metric', 'captioner', 'detector', 'llms/NAME' for a further language model;
+        'unclip/vae' is that folder of it alone.
     """
     if spec is None:
         return "none"
     member, _, below = part.partition("/")
+    if member == "llms":
+        member, below = "llm", ""
     try:
         folder = Path(first_here(spec, lambda one: resolve(one, member)))
     except MissingError:  # networks that torch keeps, or a model that loading will ask for

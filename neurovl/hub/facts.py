@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import nibabel
 
-from neurovl.encoder.variants import system_name
+from neurovl.encoder.variants import ONE_EACH, system_name
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.results import read_results
 from neurovl.run import read_record
@@ -136,7 +136,7 @@ class TrainedEncoder:
         from pandas import DataFrame
 
         name = system_name(self.folder.name)
-        subject = self.subjects[0] if name == "per-subject" else "all"
+        subject = self.subjects[0] if name in ONE_EACH else "all"
         if self.results is None:
             return DataFrame(columns=["system", "task"])
         rows = self.results[(self.results.subject == subject) & (self.results.condition == "")]

@@ -1,4 +1,4 @@
-"""What the language model reads of each trial, computed once by the main encoder and kept on the disk while it is trained."""
+"""What the language model reads of each trial, computed once by its encoder and kept on the disk while it is trained."""
 
 import io
 import os
@@ -12,18 +12,18 @@ from neurovl.run import Run
 BLOCK = 1024  # trials, about
 
 
-def hidden_states(run: Run, rows: np.ndarray, file: Path) -> np.ndarray:
-    """The main encoder's penultimate layer of rows of the store, float16 array (n, N + 1, D) that is read from `file`.
+def hidden_states(run: Run, rows: np.ndarray, file: Path, variant: str = "main") -> np.ndarray:
+    """An encoder's penultimate layer of rows of the store, float16 array (n, N + 1, D) that is read from `file`.
 
     It is written block by block; what an interrupted call has written is not computed again.
     """
     if not file.exists():
-        _write(run, rows, file)
+        _write(run, rows, file, variant)
     return np.load(file, mmap_mode="r")
 
 
-def _write(run: Run, rows: np.ndarray, file: Path) -> None:
-    encoder = run.encoder("main", run.profile.compute.device)
+def _write(run: Run, rows: np.ndarray, file: Path, variant: str) -> None:
+    encoder = run.encoder(variant, run.profile.compute.device)
 
     def compute(block: np.ndarray) -> np.ndarray:
         tokens = run.store.cut(run.store.voxels_at(block), encoder.layout)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neurovl import evaluation
+from neurovl.encoder.variants import ONE_EACH
 from neurovl.errors import ConfigError, MissingError, NeurovlError
+from neurovl.language.llm_variants import language_variant
 from neurovl.pipeline.scheduling import Task, side_by_side
 from neurovl.pipeline.starting import profile_for, start
 from neurovl.pipeline.training import (
@@ -25,6 +27,7 @@ STAGES: dict[str, Callable] = {
     "tokens": write_tokens,
     "targets": embed_targets,
     "llm": train_language,
+    "llms": train_language,
     "encoders": train_encoder,
     "captions": evaluation.answer,
     "reconstructions": evaluation.reconstruct,
@@ -35,11 +38,14 @@ STAGES: dict[str, Callable] = {
 }
 
 
+SPOKEN = {"llm", "llms", "captions", "reconstructions"}  # of pictures with captions
+
+
 def stages_of(run: Run) -> list[str]:
     """The stages that a run's data allow, in order; languages need captions, maps need objects, and so on."""
     left_out = set()
     if not run.has_captions:
-        left_out |= {"llm", "captions", "reconstructions"}
+        left_out |= SPOKEN
     if not evaluation.concepts(run):
         left_out.add("localization")
     return [name for name in STAGES if name not in left_out]
@@ -52,19 +58,25 @@ def needs(run: Run, name: str) -> list[str]:
     def encoders(*variants: str) -> list[str]:
         return [f"encoders/{v}" for v in variants if v in trained]
 
-    stage = name.partition("/")[0]
+    stage, _, one = name.partition("/")
     if stage == "results":
         return [one for one in stages_of(run) if one != "results"]
     direct = {
         "encoders": ["tokens", "targets"],
         "llm": encoders("main"),
-        "captions": ["llm"],
-        "reconstructions": ["llm", *encoders("no-vae", "patches")],
+        "llms": encoders(*(language_variant(v).encoder for v in ([one] if one else _others(run)))),
+        "captions": ["llm", "llms"],
+        "reconstructions": ["llm", "llms", *encoders("no-vae", "patches", *ONE_EACH)],
         "localization": encoders("main", "patches"),
         "importance": encoders("main"),
         "adaptation": encoders("main", "common", "plain"),
     }
     return direct.get(stage, [])
+
+
+def _others(run: Run) -> list[str]:
+    """The language models beside the main one."""
+    return [name for name in run.profile.language.variants if name != "main"]
 
 
 def make(run: Run, name: str) -> None:
@@ -75,7 +87,7 @@ def make(run: Run, name: str) -> None:
     Parameters
     ----------
     name : str
-        One of `STAGES`, or one encoder such as 'encoders/main'.
+        One of `STAGES`, or one encoder such as 'encoders/main', or one language model such as 'llms/flat'.
 
     Raises
     ------
@@ -116,6 +128,8 @@ def make_one(run: Run, name: str) -> None:
         evaluation.score(run.all_folds())
     elif stage == "encoders":
         train_encoder(run, variant)
+    elif stage == "llms":
+        train_language(run, variant)
     else:
         STAGES[stage](run)
 
@@ -158,7 +172,7 @@ def _pending(run: Run, tasks: list[Task]) -> list[Task]:
 
 
 def _tasks(run: Run, names: list[str]) -> list[Task]:
-    """Stages as tasks, one a fold and encoder, those of `STAGES` that stand first before the others."""
+    """Stages as tasks, one a fold, encoder and language model, those of `STAGES` that stand first before the others."""
     found: list[Task] = []
     for k, fold in enumerate(run.all_folds()):
         for name in sorted(names, key=lambda one: _rank(one)):
@@ -168,6 +182,8 @@ def _tasks(run: Run, names: list[str]) -> list[Task]:
             elif stage == "encoders":
                 variants = fold.variants_of(variant) if variant else fold.variants()
                 found += [(k, f"encoders/{one}") for one in variants]
+            elif stage == "llms":
+                found += [(k, f"llms/{one}") for one in ([variant] if variant else _others(run))]
             else:
                 found.append((k, name))
     return list(dict.fromkeys(found))
@@ -272,14 +288,17 @@ def _in_order(run: Run, name: str) -> list[str]:
 
 def _require_stage(run: Run, name: str) -> None:
     stage, _, variant = name.partition("/")
-    if stage not in STAGES or (variant and stage != "encoders"):
+    if stage not in STAGES or (variant and stage not in ("encoders", "llms")):
         raise ConfigError(
-            f"there is no stage {name!r}, expected one of {', '.join(STAGES)}, or one encoder such as encoders/main: "
-            "choose one of them"
+            f"there is no stage {name!r}, expected one of {', '.join(STAGES)}, or one encoder such as encoders/main, or one "
+            "language model such as llms/flat: choose one of them"
         )
-    if stage in ("llm", "captions", "reconstructions", "localization") and stage not in stages_of(
-        run
-    ):
+    if variant and stage == "llms" and variant not in _others(run):
+        raise ConfigError(
+            f"there is no language model {variant!r} beside the main one, expected one of "
+            f"{', '.join(_others(run)) or '(none)'}: add it to language.variants of the profile"
+        )
+    if stage in (SPOKEN | {"localization"}) and stage not in stages_of(run):
         raise ConfigError(
             f"stage {stage} cannot be made of {run.recordings.name}, expected pictures with "
             f"{'objects' if stage == 'localization' else 'captions'}: make another of {', '.join(stages_of(run))}"

@@ -87,26 +87,22 @@ def train_encoder(run: Run, name: str) -> None:
             _drop_checkpoint(s.dir)
 
 
-def annotate_pictures(run: Run) -> dict[str, dict]:
-    """RUN/annotations: captions and objects of the training pictures by the profile's captioner and detector.
+def annotate_pictures(run: Run) -> None:
+    """RUN/annotations: captions and objects of the pictures by the profile's captioner and detector.
 
-    Empty where the profile names none of them. COCO's captions are of whole photographs, NSD shows crops, so the paper
-    annotated them anew, with BLIP-2 and DETR.
+    Not made where the profile lacks one of them. COCO's captions are of whole photographs, NSD shows crops, so the paper
+    annotated them anew, with BLIP-2 and DETR. Of the training pictures they are what the language model is taught; the
+    captions of the test pictures are a second set of references.
     """
-    from neurovl.foundation.annotators import (
-        annotate,
-        load_captioner,
-        load_detector,
-        read_annotations,
-    )
+    from neurovl.foundation.annotators import annotate, load_captioner, load_detector
 
     models, device = run.profile.models, run.profile.compute.device
     if models.captioner is None or models.detector is None or not run.recordings.has_images:
-        return {}
+        return
     with run.stage("annotations", annotate_pictures, {}, models=("captioner", "detector")) as s:
         if not s.done:
             trials = run.recordings.trials
-            ids = trials.image_id[trials.split == "train"].unique()
+            ids = trials.sort_values("split", ascending=False, kind="stable").image_id.unique()
             pictures = [(str(i), lambda i=i: run.recordings.image(i)) for i in ids]
             annotate(
                 pictures,
@@ -115,29 +111,31 @@ def annotate_pictures(run: Run) -> dict[str, dict]:
                 load_detector(models.detector, device),
                 seed=run.profile.seed,
             )
-    return read_annotations(run.folder / "annotations" / "annotations.jsonl")
 
 
-def train_language(run: Run) -> None:
+def train_language(run: Run, name: str = "main") -> None:
     """RUN/llm: projector and language model, stage 1 then stage 2 (paper section 3.2), and their training curves.
 
-    The processes of `accelerate launch` train them together.
+    Another variant than 'main' lies in RUN/llms/NAME, see `language.variants`. The processes of `accelerate launch` train them together.
     """
 
     from neurovl.foundation.llm import load_llm
     from neurovl.language import BrainLLM, Projector, fit_language
     from neurovl.language.adapters import merge_adapters
+    from neurovl.language.llm_variants import language_variant
     from neurovl.language.talks import talks
 
-    p = run.profile
+    p, variant = run.profile, language_variant(name)
     settings, adapted = asdict(p.language), p.language.method == "lora"
-    del settings["max_new_tokens"]  # of answers
+    del settings["max_new_tokens"], settings["variants"]  # of answers, and of other models
     if adapted:
         settings["lora"] = asdict(p.lora)
     with leader_first(p.compute.device):
-        annotations = annotate_pictures(run)
-    inputs = ("tokens", "targets", "encoders/main", *(["annotations"] if annotations else []))
-    stage = run.stage("llm", train_language, settings, inputs, ("llm",))
+        annotate_pictures(run)
+    annotations = run.annotations()
+    inputs = ["tokens", "targets", f"encoders/{variant.encoder}"]
+    inputs += ["annotations"] if annotations else []
+    stage = run.stage(variant.stage, train_language, settings, tuple(inputs), (variant.model,))
     with stage if leads() else nullcontext() as s:
         folder = agree(None if s is None or s.done else s.dir, p.compute.device)
         if folder is None:
@@ -145,9 +143,9 @@ def train_language(run: Run) -> None:
         trials = run.store.trials[run.store.trials.split == "train"]
         pictures, file = list(trials.image_id), folder / "checkpoint" / "hidden.npy"
         with leader_first(p.compute.device):
-            hidden = hidden_states(run, trials.index.to_numpy(), file)
+            hidden = hidden_states(run, trials.index.to_numpy(), file, variant.encoder)
         held = p.lora.base if adapted else "auto"
-        llm, tokenizer = load_llm(p.models.llm, p.compute.device, held)
+        llm, tokenizer = load_llm(p.models.spec(variant.model), p.compute.device, held)
         torch.manual_seed(p.seed)
         width = llm.get_input_embeddings().embedding_dim
         model = BrainLLM(llm, tokenizer, Projector(hidden.shape[-1], width))

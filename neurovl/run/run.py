@@ -20,6 +20,7 @@ from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder, load_encoder
 from neurovl.errors import DataError
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import PROMPTS
+from neurovl.language.llm_variants import language_variant
 from neurovl.localization.concept_maps import TEMPLATE, Heat, locate
 from neurovl.reconstruction.reconstructor import Reconstructor
 from neurovl.recordings import Recordings, open_recordings, require_both_splits
@@ -124,14 +125,14 @@ class Run:
         inputs : tuple of str, or mapping of str to str
             Stages of this fold that it reads; or the keys of any stages by name.
         models : tuple of str
-            Foundation models that it loads, as `Models` names them; 'unclip/vae' is a part of one.
+            Foundation models that it loads, as `Models.spec` names them.
         of_all_folds : bool
             It lies in the run folder itself.
         """
         from neurovl.foundation.identity import model_identity
 
         known = self.profile.models
-        loaded = {m: model_identity(getattr(known, m.split("/")[0]), m) for m in models}
+        loaded = {m: model_identity(known.spec(m), m) for m in models}
         if not isinstance(inputs, Mapping):
             inputs = {one: provenance_key(self.folder / one) for one in inputs}
         folder = (self.root if of_all_folds else self.folder) / name
@@ -141,6 +142,7 @@ class Run:
             {"settings": settings, "models": loaded},
             inputs,
             work=work,
+            name=name,
             seed=self.profile.seed,
             profile=self.profile.name,
             data=self.data,
@@ -184,11 +186,11 @@ class Run:
         """A trained encoder: 'main', 'p4', 'flat', 'no-vae', 'per-subject-subj01', ...; on 'cpu', 'cuda', 'mps' or 'auto'."""
         return load_encoder(self.folder / "encoders" / variant).to(choose_device(device))
 
-    def llm(self) -> BrainLLM:
-        """The language model that reads brain tokens; loaded once."""
-        device = self.profile.compute.device
+    def llm(self, variant: str = "main") -> BrainLLM:
+        """The language model that reads brain tokens, or a variant of it such as 'flat'; loaded once."""
+        device, stage = self.profile.compute.device, language_variant(variant).stage
         return self.once(
-            "llm", lambda: BrainLLM.from_pretrained(self.folder / "llm", device=device)
+            stage, lambda: BrainLLM.from_pretrained(self.folder / stage, device=device)
         )
 
     def reconstructor(self) -> Reconstructor:
@@ -230,6 +232,15 @@ class Run:
     def prompt(self, z: BrainEmbedding) -> str:
         """The language model's prompt for the diffusion model."""
         return self.llm().chat(z).ask(PROMPTS["reconstruction"][0])
+
+    def annotations(self) -> dict[str, dict]:
+        """Captions and objects of the pictures by the profile's captioner and detector; empty where it names none."""
+        from neurovl.foundation.annotators import read_annotations
+
+        models, file = self.profile.models, self.folder / "annotations" / "annotations.jsonl"
+        if models.captioner is None or models.detector is None or not file.is_file():
+            return {}
+        return read_annotations(file)
 
     def test_images(self, subject: str | int) -> list[str]:
         """A subject's test pictures."""

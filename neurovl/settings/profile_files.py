@@ -121,7 +121,6 @@ def profile_from_dict(content: dict) -> Profile:
         value = _tuples(value)
         if key in _SECTIONS and value is not None:
             _require_known(value, _SECTIONS[key], f"section {key}")
-            value = {k: _tuples(v) for k, v in value.items()}
             _require_kinds(value, _SECTIONS[key], f"section {key}")
             value = _SECTIONS[key](**value)
         values[key] = value
@@ -162,6 +161,9 @@ def _fits(value: object, kind: Any) -> bool:
             return False
         kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
         return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if typing.get_origin(kind) is dict:
+        named = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+        return named and all(_fits(one, args[1]) for one in value.values())
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
     return isinstance(value, kind)
@@ -176,10 +178,14 @@ def _words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         many = "" if args[-1] is Ellipsis else f"{len(args)} times "
         return f"a list of {many}({_words(args[0])})"
+    if typing.get_origin(kind) is dict:
+        return f"names, each with {_words(args[1])}"
     if kind is types.NoneType:
         return "null"
     return names.get(kind, "a section of settings")
 
 
 def _tuples(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

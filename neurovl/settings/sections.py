@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from neurovl.errors import ConfigError
 
 PRECISIONS = ("bf16", "no", "auto")
+TAKEN = frozenset(  # names that results.csv gives to systems, which no further language model may have
+    "main neurovl flat common plain ridge no-vae no-llm no-brain shuffled per-subject per-subject-flat true-embedding "
+    "brief-prompt flat-brief".split()
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,10 @@ class Models:
     image_size : int, optional
         Side of a reconstructed picture in pixels.
     captioner, detector : str, optional
-        BLIP-2 and DETR, which annotate the training pictures anew; without both, captions and boxes are the data's own.
+        BLIP-2 and DETR, which annotate the pictures anew; without both, captions and boxes are the data's own.
+    llms : dict of str to str
+        Further language models, by the name that results call the system, such as 'vicuna-13b'; `language.variants` names
+        those that are trained.
     """
 
     clip: str | tuple[str, ...] = "tiny"
@@ -72,6 +79,12 @@ class Models:
     image_size: int | None = None
     captioner: str | tuple[str, ...] | None = None
     detector: str | tuple[str, ...] | None = None
+    llms: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
+
+    def spec(self, part: str) -> str | tuple[str, ...] | None:
+        """What a profile calls a model: 'llm', 'unclip/vae' (a part of 'unclip'), 'llms/vicuna-13b', ..."""
+        name, _, below = part.partition("/")
+        return self.llms[below] if name == "llms" else getattr(self, name)
 
 
 @dataclass(frozen=True)
@@ -125,8 +138,8 @@ class Alignment:
         Epochs without a smaller validation loss after which training ends and the best epoch's weights are kept; 0: the
         last epoch's, always.
     variants : tuple of str
-        Encoders to train: 'main', 'flat', 'no-vae', 'per-subject' for one a subject, 'patches' for one for each
-        further patch size, which are called 'p12', 'p10', ...
+        Encoders to train: 'main', 'flat', 'no-vae', 'per-subject' and 'per-subject-flat' for one a subject, 'patches' for
+        one for each further patch size, which are called 'p12', 'p10', ...
     """
 
     alpha: float = 1 / 64
@@ -176,6 +189,9 @@ class Language:
         Longest answer.
     precision : str
         As `alignment.precision`; on a CPU small language models are slower in bfloat16, so profiles for it say 'no'.
+    variants : tuple of str
+        Language models to train: 'main' reads the main encoder, 'flat' the encoder of flat voxels, a name of `models.llms`
+        is that language model, reading the main encoder.
     """
 
     steps: tuple[int, int] = (300, 1200)
@@ -187,6 +203,7 @@ class Language:
     max_new_tokens: int = 64
     precision: str = "bf16"
     method: str = "full"
+    variants: tuple[str, ...] = ("main",)
 
     def __post_init__(self) -> None:
         _require_one_of("language.method", self.method, ("full", "lora"))
@@ -230,6 +247,9 @@ class Reconstruction:
     ----------
     precision : str
         As `alignment.precision`, of the text encoder and the UNet; the decoder computes in float32.
+    prompts : tuple of str
+        What the language model is asked for before a picture is painted: 'instruction', a prompt for the diffusion model,
+        and 'brief', a caption, as a system of its own.
     """
 
     beta: float = 0.93
@@ -242,9 +262,13 @@ class Reconstruction:
     ablation_images: int | None = None
     ablation_subjects: int | None = None
     precision: str = "auto"
+    prompts: tuple[str, ...] = ("instruction",)
 
     def __post_init__(self) -> None:
         _require_one_of("reconstruction.precision", self.precision, PRECISIONS)
+        for prompt in self.prompts:
+            _require_one_of("reconstruction.prompts", prompt, ("instruction", "brief"))
+        _require("reconstruction.prompts", "instruction", self.prompts)
 
 
 @dataclass(frozen=True)
@@ -335,6 +359,20 @@ class Profile:
     evaluation: Evaluation = field(default_factory=Evaluation)
     adaptation: Adaptation = field(default_factory=Adaptation)
 
+    def __post_init__(self) -> None:
+        for name in self.language.variants:
+            _require_one_of("language.variants", name, ("main", "flat", *self.models.llms))
+        _require("language.variants", "main", self.language.variants)
+        if "flat" in self.language.variants and "flat" not in self.alignment.variants:
+            raise ConfigError(
+                "language.variants has 'flat' and alignment.variants has not, expected the encoder that this language model "
+                "reads; add flat to alignment.variants, or leave it out of language.variants"
+            )
+        if taken := sorted(TAKEN.intersection(self.models.llms)):
+            raise ConfigError(
+                f"models.llms has the name {taken[0]!r}, which stands for something else; choose another name in the profile"
+            )
+
     def with_own(self, seed: int | None = None, device: str | None = None) -> "Profile":
         """The profile with another seed or device, where one is given."""
         compute = (
@@ -346,6 +384,13 @@ class Profile:
     def to_dict(self) -> dict:
         """Plain nested dict, as JSON holds it."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def _require(name: str, wanted: str, values: tuple[str, ...]) -> None:
+    if wanted not in values:
+        raise ConfigError(
+            f"{name} lacks {wanted!r}, which the others are compared with; add it to the profile"
+        )
 
 
 def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:

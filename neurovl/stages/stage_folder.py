@@ -243,6 +243,7 @@ def stage(
     data: Mapping,
     device: str,
     work: Callable,
+    name: str | None = None,
 ) -> Iterator[Stage]:
     """Run one stage of a pipeline at most once for the same settings, inputs, data, seed and code.
 
@@ -266,6 +267,8 @@ def stage(
         ``name`` and ``checksum`` of the recordings.
     work : callable
         The function that computes the result; with all that it rests on it is part of the key, see `code_hash`.
+    name : str, optional
+        What the log calls it; the folder's name by default.
 
     Yields
     ------
@@ -327,4 +330,4 @@ def stage(
         _write(partial / PROVENANCE, record)
         (partial / _MARK).unlink()
         _replace(partial, final)
-        logger.info("%s: done in %.1f s", final.name, seconds)
+        logger.info("%s: done in %.1f s", name or final.name, seconds)

@@ -1,0 +1,44 @@
+"""The language models that are compared with one another: each reads one encoder (paper tables 1 and 7)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LanguageVariant:
+    """One language model to train.
+
+    Attributes
+    ----------
+    name : str
+        As in `language.variants` of a profile.
+    system : str
+        What results.csv calls what it says.
+    stage : str
+        Its folder below the run's.
+    encoder : str
+        The encoder whose hidden states it reads.
+    model : str
+        Which model of the profile it starts from, see `Models.spec`.
+    """
+
+    name: str
+    system: str
+    stage: str
+    encoder: str = "main"
+    model: str = "llm"
+
+
+def language_variant(name: str) -> LanguageVariant:
+    """The variant of a name: 'main', 'flat' (without ViT3D), or a name of `models.llms`.
+
+    Examples
+    --------
+    >>> from neurovl.language.llm_variants import language_variant
+    >>> language_variant("flat").encoder, language_variant("vicuna-13b").model
+    ('flat', 'llms/vicuna-13b')
+    """
+    if name == "main":
+        return LanguageVariant(name, "neurovl", "llm")
+    if name == "flat":
+        return LanguageVariant(name, name, f"llms/{name}", encoder="flat")
+    return LanguageVariant(name, name, f"llms/{name}", model=f"llms/{name}")
