@@ -39,7 +39,7 @@ from neurovl.doctor.machine import Machine
 from neurovl.doctor.sizes import Need, sizes_for
 from neurovl.encoder.encoding_models import ResponseModel, TargetBasis
 from neurovl.encoder.vit3d import BrainEncoder
-from neurovl.errors import MissingError
+from neurovl.errors import DataError, MissingError
 from neurovl.foundation import model_facts as facts
 from neurovl.foundation.skeleton import codec_skeleton, llm_skeleton, unclip_skeleton
 from neurovl.foundation.source import TINY
@@ -452,6 +452,19 @@ def test_each_stage_is_held_against_the_machine():
     short = [f for f in machine.examine_machine(paper, None, machine=SMALL) if f.stops]
     named = {f.what.split(" needs")[0] for f in short}
     assert {"train llm 1", "train llm 2", "reconstruct"} <= named
+
+
+def test_weights_that_torch_wrote_are_counted_without_being_read(tmp_path):
+    state = {"a": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.float16)}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    assert facts.weight_shapes(tmp_path) == {"a": (3, 5), "b": (7,)}
+    assert facts.parameters(str(tmp_path), "llm") == {"llm": 22}
+    whole = (tmp_path / "pytorch_model.bin").read_bytes()
+    (tmp_path / "pytorch_model.bin").write_bytes(whole[: len(whole) // 2])
+    assert facts.weight_shapes(tmp_path) == {}  # no zip archive: the loader will refuse it
+    torch.save({"a": torch.nn.Linear(2, 2)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(DataError, match="expected a state dict of tensors"):
+        facts.weight_shapes(tmp_path)
 
 
 def test_a_gpu_that_was_asked_for_and_is_not_here_is_named():

@@ -1,5 +1,6 @@
 """The brain language model against torch by hand, with a randomly initialised Llama of two layers."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.language import BrainLLM, Projector, fit_language
 from neurovl.language.dialogues import CHAT_TEMPLATE, Dialogue, encode_dialogue, prompt_ids
+from neurovl.language.train import Lessons
 from neurovl.settings.sections import Language
 from neurovl.training.loop import Schedule
 from neurovl.training.state import TrainingState
@@ -393,6 +395,30 @@ def test_brain_tokens_may_lie_on_disk(tmp_path):
         for given in (hidden, np.load(tmp_path / "hidden.npy", mmap_mode="r"))
     ]
     assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("epoch, lessons", [("trials", 8), ("pairs", 8 + 8 + 1)])
+def test_an_epoch_is_each_trial_once_or_each_of_its_dialogues_once(epoch, lessons, monkeypatch):
+    # Every picture with two dialogues, one of them with three.
+    talk = {i: [*own, replace(LONG, image_id=i)] for i, own in TALK.items()}
+    talk[3] = [*talk[3], replace(talk[3][0], turns=(("Caption?", "a cow"),))]
+    seen = []
+    original = Lessons._loss
+
+    def watched(self, model, rows, encoded):
+        seen.extend(zip(rows.tolist(), (tuple(ids) for ids, _ in encoded), strict=True))
+        return original(self, model, rows, encoded)
+
+    monkeypatch.setattr(Lessons, "_loss", watched)
+    one = Language(steps=None, epoch=epoch, batch_size=(1, 4), precision="no")
+    curve = fit_language(make_model(), brains(8), range(8), talk, one, device="cpu")
+    steps = [sum(point["stage"] == stage for point in curve) for stage in (1, 2)]
+    assert steps == [lessons, round(lessons / 4)]
+    first = seen[:lessons]  # stage 1
+    assert {row for row, _ in first} == set(range(8))
+    assert len(set(first)) == lessons  # no trial, or no pair, comes twice
+    doctor = one.steps_for(lessons)
+    assert doctor == tuple(steps)
 
 
 def test_both_stages_go_to_a_tracker(tmp_path):

@@ -102,6 +102,21 @@ def test_the_paper_s_work_is_what_its_settings_multiply_to():
     )
 
 
+def test_an_epoch_is_of_trials_or_of_pairs():
+    paper = load_profile("paper")
+    assert paper.language.steps is None and paper.language.epoch == "trials"
+    own = works("paper")
+    pairs = works("paper", language=replace(paper.language, epoch="pairs"))
+    given = works("paper", language=replace(paper.language, epoch="pairs", steps=(3122, 4163)))
+    for stage in ("train llm 1", "train llm 2", "train llm 2, flat"):
+        nine = operations.DIALOGUES_TAUGHT * own[stage].operations
+        assert pairs[stage].operations == pytest.approx(nine, rel=1e-3)
+        assert given[stage].operations == pytest.approx(own[stage].operations, rel=1e-3)
+    lines = "\n".join(plan.plan(paper))
+    assert "of trials" in lines and "; of pairs" in lines and "This profile: trials." in lines
+    assert "of pairs" not in "\n".join(plan.plan(load_profile("smoke")))
+
+
 def fitting(name, card):
     profile = load_profile(name)
     rows = needs.needs(profile, sizes_for(profile), card.half, 2)

@@ -21,6 +21,7 @@ from neurovl.language.llm_variants import language_variant
 from neurovl.settings.sections import EncoderShape, Profile
 
 CAPTIONS, CAPTION = 8, 16  # that are drawn of a picture, and their tokens, about
+DIALOGUES_TAUGHT = 9  # about a picture, about
 DIALOGUES = 5  # asked about a picture by each system, about
 ANSWER = 32  # tokens of an answer, about; the longest is a setting
 # That the main model answers: for itself, shuffled and absent brains, and brief captions from single trials.
@@ -144,6 +145,11 @@ def _annotations(profile: Profile, s: Sizes) -> Work:
     return Work("annotate", seen * CAPTIONS * CAPTION * 2.0 * n, read)
 
 
+def _epoch(profile: Profile, s: Sizes) -> int:
+    """What the language model sees once in an epoch."""
+    return s.train * (DIALOGUES_TAUGHT if profile.language.epoch == "pairs" else 1)
+
+
 def _language(profile: Profile, s: Sizes, name: str) -> list[Work]:
     from neurovl.language.model import GENERATION_BATCH
 
@@ -157,7 +163,7 @@ def _language(profile: Profile, s: Sizes, name: str) -> list[Work]:
     again = profile.compute.checkpointing
     found = []
     for stage, (steps, batch) in enumerate(
-        zip(settings.steps, settings.batch_size, strict=True), 1
+        zip(settings.steps_for(_epoch(profile, s)), settings.batch_size, strict=True), 1
     ):
         # Weights that stay have no gradient of their own, but what lies before them has.
         passes = 2 + again + (stage == 2 and settings.method == "full")

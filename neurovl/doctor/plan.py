@@ -15,7 +15,7 @@ from neurovl.doctor.findings import readable
 from neurovl.doctor.machine import FIXES, Machine, look
 from neurovl.doctor.needs import needs
 from neurovl.doctor.operations import Work, work
-from neurovl.doctor.sizes import Need, sizes_for
+from neurovl.doctor.sizes import Need, Sizes, sizes_for
 from neurovl.settings.sections import Profile
 
 if TYPE_CHECKING:
@@ -152,7 +152,29 @@ def plan(profile: Profile, recordings: "Recordings | None" = None) -> list[str]:
         + ", from their data sheets.",
         f"Assumed: {SHARE:.0%} of the operations and {READING:.0%} of the bandwidth are reached; {VOLUMES:.0f} volumes are resized a "
         "second on each core of this machine.",
+        *_other_epoch(profile, sizes, devices, machine.cores),
         *_changes(wanted, in_memory),
+    ]
+
+
+def _other_epoch(
+    profile: Profile, sizes: Sizes, devices: tuple[Device, ...], cores: int
+) -> list[str]:
+    """What training the language models takes with either kind of epoch, where the profile says one epoch."""
+    if profile.language.steps is not None or not sizes.has_images:
+        return []
+    said = []
+    for kind in ("trials", "pairs"):
+        language = replace(profile.language, epoch=kind)
+        works = work(replace(profile, language=language), sizes)
+        own = [one for one in works if one.stage.startswith("train llm")]
+        taken = (_time(sum(hours(one, d, cores) for one in own)) for d in devices[1:])
+        cards = (
+            f"{time} on {d.count} x {d.name}" for d, time in zip(devices[1:], taken, strict=True)
+        )
+        said.append(f"of {kind} {', '.join(cards)}")
+    return [
+        f"All language models with epochs {'; '.join(said)}. This profile: {profile.language.epoch}."
     ]
 
 

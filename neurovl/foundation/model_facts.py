@@ -196,7 +196,7 @@ def parameters(spec: str | Sequence[str], part: str) -> dict[str, int]:
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor in a folder's safetensors files, read from their headers alone.
+    """Name and shape of every tensor in a folder's weights: of safetensors from their headers alone, of torch's without values.
 
     Raises
     ------
@@ -206,6 +206,7 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     found = {}
     for path in _weight_files(folder):
         if path.suffix != ".safetensors":
+            found |= _torch_shapes(path)
             continue
         try:
             with open(path, "rb") as file:
@@ -224,6 +225,25 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             ) from problem
         found |= {n: tuple(one["shape"]) for n, one in header.items() if n != "__metadata__"}
     return found
+
+
+def _torch_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Of a file that torch wrote; of one of its first years, which no memory map reads, nothing."""
+    import pickle
+    import zipfile
+
+    import torch
+
+    if path.suffix != ".bin" or not zipfile.is_zipfile(path):
+        return {}
+    try:
+        state = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, OSError) as problem:
+        raise DataError(
+            f"{path} cannot be read ({str(problem).splitlines()[0][:100]}), expected a state dict of tensors; fetch the "
+            "model again"
+        ) from problem
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -111,7 +111,8 @@ def fit_language(
         part.index.to_numpy(copy=True)
         for part in split_pictures(trials, settings.validation, seed, "language")
     )
-    curve = []
+    lessons_seen = lessons.epoch(seen, settings.epoch)
+    steps, curve = settings.steps_for(len(lessons_seen)), []
     for stage in stages:
         adapted = stage == 2 and settings.method == "lora"
         _choose_trained(brain_llm, stage, lora if adapted else None, seed)
@@ -119,13 +120,15 @@ def fit_language(
         validation = None
         if len(watched):
             loss = lessons.watched_loss(watched, batch_size, seed)
-            validation = Validation(loss, max(1, len(seen) // batch_size), settings.patience)
+            validation = Validation(
+                loss, max(1, len(lessons_seen) // batch_size), settings.patience
+            )
         with recomputed(brain_llm.llm) if checkpointing else contextlib.nullcontext():
             points = fit(
                 brain_llm,
-                lessons.loss_at(seen, batch_size, own_seed),
+                lessons.loss_at(lessons_seen, batch_size, own_seed),
                 Schedule(
-                    settings.steps[stage - 1],
+                    steps[stage - 1],
                     lora.lr if adapted else settings.lr[stage - 1],
                     weight_decay=0.0,
                     precision=settings.precision,
@@ -181,19 +184,33 @@ class Lessons:
         self.pad_id = tokenizer.pad_token_id
         self._encode = functools.cache(lambda talk: encode_dialogue(tokenizer, talk, n_brain))
 
+    def epoch(self, trials: np.ndarray, kind: str) -> np.ndarray:
+        """What comes once in an epoch, array of int, shape (n, 2): a trial, and which of its picture's dialogues, -1 for any.
+
+        Parameters
+        ----------
+        trials : array of int
+        kind : str
+            'trials', or 'pairs' of trial and dialogue.
+        """
+        if kind == "trials":
+            return np.stack([trials, np.full_like(trials, -1)], 1)
+        counts = [len(self.dialogues[self.pictures[row]]) for row in trials]
+        return np.stack([np.repeat(trials, counts), np.concatenate([*map(np.arange, counts)])], 1)
+
     def loss_at(
-        self, trials: np.ndarray, batch_size: int, seed: int
+        self, lessons: np.ndarray, batch_size: int, seed: int
     ) -> Callable[[nn.Module, int, Part], Tensor]:
-        """The loss that `training.loop.fit` asks for: batches by seed and step alone, each trial with one dialogue.
+        """The loss that `training.loop.fit` asks for: batches of `epoch` by seed and step alone.
 
         A part's mean over its tokens counts as much as it has of the batch's tokens, so that the mean over the parts is
         that over the whole batch.
         """
 
         def loss_of_part(model: nn.Module, step: int, part: Part) -> Tensor:
-            rows = trials[batch_rows(len(trials), batch_size, step, seed)]
+            rows, chosen = lessons[batch_rows(len(lessons), batch_size, step, seed)].T
             # Drawn for the whole batch, so that its parts together are the batch.
-            whole = self._draw(rows, np.random.default_rng([seed, step, 1]))
+            whole = self._draw(rows, np.random.default_rng([seed, step, 1]), chosen)
             own = part.of(whole)
             weight = part.count * _answer_tokens(own) / _answer_tokens(whole)
             return weight * self._loss(model, part.of(rows), own)
@@ -217,10 +234,12 @@ class Lessons:
 
         return loss
 
-    def _draw(self, rows: np.ndarray, rng: np.random.Generator) -> list[Encoded]:
-        """For each trial one of its picture's dialogues."""
+    def _draw(
+        self, rows: np.ndarray, rng: np.random.Generator, chosen: np.ndarray | int = -1
+    ) -> list[Encoded]:
+        """For each trial one of its picture's dialogues: the one chosen, or where that is -1 any."""
         options = [self.dialogues[self.pictures[row]] for row in rows]
-        chosen = rng.integers([len(those) for those in options])
+        chosen = np.where(chosen < 0, rng.integers([len(those) for those in options]), chosen)
         return [self._encode(those[k]) for those, k in zip(options, chosen, strict=True)]
 
     def _loss(self, model: nn.Module, rows: np.ndarray, encoded: Sequence[Encoded]) -> Tensor:

@@ -8,8 +8,9 @@ import json
 from dataclasses import dataclass, field
 
 from neurovl.errors import ConfigError
+from neurovl.settings.checks import PRECISIONS, require, require_one_of
+from neurovl.settings.language import Language, Lora
 
-PRECISIONS = ("bf16", "no", "auto")
 TAKEN = frozenset(  # names that results.csv gives to systems, which no further language model may have
     "main neurovl flat common plain ridge no-vae no-llm no-brain shuffled per-subject per-subject-flat true-embedding "
     "brief-prompt flat-brief".split()
@@ -159,84 +160,7 @@ class Alignment:
     variants: tuple[str, ...] = ("main", "patches", "flat", "no-vae", "per-subject")
 
     def __post_init__(self) -> None:
-        _require_one_of("alignment.precision", self.precision, PRECISIONS)
-
-
-@dataclass(frozen=True)
-class Language:
-    """Training of the language model; of two numbers one is for stage 1 (projector alone), one for stage 2 (both).
-
-    Stated by the paper: batch 32 and 24, one epoch a stage, lr 2e-5 (8 B parameters).
-
-    Parameters
-    ----------
-    steps : tuple of int
-        An epoch is `trials / batch_size` of them: each trial comes once, with one of its picture's dialogues (about nine in
-        NSD), which is drawn anew each time. All pairs of trial and dialogue are as many such epochs as a picture has dialogues.
-    method : str
-        How stage 2 trains the language model: 'full', all its weights, or 'lora', adapters as in the section `lora`.
-    lr : tuple of float
-        Peak learning rates; no weight decay. Of stage 2 with adapters: `lora.lr`.
-    accumulate : tuple of int
-        Parts that a batch is computed in, one after the other, before an optimizer step; for small memories.
-    validation : float
-        Share of the training pictures on which the loss is watched instead, after every epoch; 0 in the paper. The
-        encoder's pictures where `alignment.validation` is the same share.
-    patience : int
-        Epochs without a smaller validation loss after which a stage ends and the best epoch's weights are kept; 0: the
-        last epoch's, always.
-    max_new_tokens : int
-        Longest answer.
-    precision : str
-        As `alignment.precision`; on a CPU small language models are slower in bfloat16, so profiles for it say 'no'.
-    variants : tuple of str
-        Language models to train: 'main' reads the main encoder, 'flat' the encoder of flat voxels, a name of `models.llms`
-        is that language model, reading the main encoder.
-    """
-
-    steps: tuple[int, int] = (300, 1200)
-    batch_size: tuple[int, int] = (32, 24)
-    lr: tuple[float, float] = (1e-3, 5e-4)
-    accumulate: tuple[int, int] = (1, 1)
-    validation: float = 0.0
-    patience: int = 0
-    max_new_tokens: int = 64
-    precision: str = "bf16"
-    method: str = "full"
-    variants: tuple[str, ...] = ("main",)
-
-    def __post_init__(self) -> None:
-        _require_one_of("language.method", self.method, ("full", "lora"))
-        _require_one_of("language.precision", self.precision, PRECISIONS)
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Adapters of the language model (`language.method: lora`): x W + (alpha / rank) x A B beside linear layers W that stay.
-
-    The paper has none; rank, alpha, dropout and rate are LLaVA-1.5's, whose projector is the paper's too.
-
-    Parameters
-    ----------
-    targets : tuple of str
-        Names of the layers, such as 'q_proj'; none given: all linear ones but the output.
-    lr : float
-        Peak learning rate of stage 2, of adapters and projector.
-    base : str
-        How the weights that stay are held: 'bf16', 'float32', or '4bit' (needs bitsandbytes). Adapters are float32.
-    """
-
-    rank: int = 128
-    alpha: float = 256.0
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ()
-    lr: float = 2e-4
-    base: str = "bf16"
-
-    def __post_init__(self) -> None:
-        _require_one_of("lora.base", self.base, ("bf16", "float32", "4bit"))
-        if self.rank < 1:
-            raise ConfigError(f"lora.rank is {self.rank}, expected 1 or more; correct the profile")
+        require_one_of("alignment.precision", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -265,10 +189,10 @@ class Reconstruction:
     prompts: tuple[str, ...] = ("instruction",)
 
     def __post_init__(self) -> None:
-        _require_one_of("reconstruction.precision", self.precision, PRECISIONS)
+        require_one_of("reconstruction.precision", self.precision, PRECISIONS)
         for prompt in self.prompts:
-            _require_one_of("reconstruction.prompts", prompt, ("instruction", "brief"))
-        _require("reconstruction.prompts", "instruction", self.prompts)
+            require_one_of("reconstruction.prompts", prompt, ("instruction", "brief"))
+        require("reconstruction.prompts", "instruction", self.prompts)
 
 
 @dataclass(frozen=True)
@@ -361,8 +285,8 @@ class Profile:
 
     def __post_init__(self) -> None:
         for name in self.language.variants:
-            _require_one_of("language.variants", name, ("main", "flat", *self.models.llms))
-        _require("language.variants", "main", self.language.variants)
+            require_one_of("language.variants", name, ("main", "flat", *self.models.llms))
+        require("language.variants", "main", self.language.variants)
         if "flat" in self.language.variants and "flat" not in self.alignment.variants:
             raise ConfigError(
                 "language.variants has 'flat' and alignment.variants has not, expected the encoder that this language model "
@@ -384,17 +308,3 @@ class Profile:
     def to_dict(self) -> dict:
         """Plain nested dict, as JSON holds it."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
-
-
-def _require(name: str, wanted: str, values: tuple[str, ...]) -> None:
-    if wanted not in values:
-        raise ConfigError(
-            f"{name} lacks {wanted!r}, which the others are compared with; add it to the profile"
-        )
-
-
-def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"{name} is {value!r}, expected one of {', '.join(known)}; correct it in the profile"
-        )
