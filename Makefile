@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+TOGETHER := OMP_NUM_THREADS=1 $(BIN)/accelerate launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no \
+  --dynamo_backend no -m neurovl
 
-.PHONY: help setup test nightly reproduce smoke book clean
+.PHONY: help setup test nightly reproduce smoke rehearsal book clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +15,7 @@ help:
 	@echo "make smoke       the same, very small: every notebook once (about 4 minutes)"
 	@echo "make test        style, layers, notebooks without outputs, tests"
 	@echo "make nightly     the tests that take minutes: the notebooks by papermill alone"
+	@echo "make rehearsal   the paper's experiment with nothing changed but sizes, random weights, no meaning (about 15 minutes)"
 	@echo "make book        render the book of runs/demo again: runs/demo/book/html"
 	@echo "make setup       the environment alone, in $(VENV)"
 	@echo "make clean       remove the books of all runs and caches; the runs and $(VENV) stay"
@@ -43,6 +46,15 @@ reproduce: setup
 
 smoke: setup
 	$(BIN)/neurovl reproduce --profile smoke --out runs/smoke
+
+# Two processes train together where the paper's plan says several; what follows finds that done.
+rehearsal: setup
+	$(BIN)/neurovl foundation rehearse --out runs/rehearsal-models
+	$(BIN)/neurovl preprocess --profile rehearsal --out runs/rehearsal
+	$(TOGETHER) train encoder --variant main --run runs/rehearsal
+	$(TOGETHER) train encoder --variant flat --run runs/rehearsal
+	$(TOGETHER) train llm --run runs/rehearsal
+	$(BIN)/neurovl reproduce --profile rehearsal --out runs/rehearsal
 
 book: setup
 	$(BIN)/neurovl book --run runs/demo

@@ -3,6 +3,7 @@
 Leaves out computing any score (metrics) and choosing what to compare (pipeline).
 """
 
+import csv
 import functools
 import math
 from collections.abc import Iterable
@@ -27,11 +28,13 @@ __all__ = [
     "paper_value",
     "read_claims",
     "read_results",
+    "read_texts",
     "unadapted",
     "unvaried",
     "verdict",
     "write_claims",
     "write_results",
+    "write_texts",
 ]
 
 PAPER_FILE = Path(__file__).parent / "paper_results.csv"
@@ -143,6 +146,18 @@ def condition_value(condition: str, name: str) -> float | None:
 def unadapted(condition: str) -> str:
     """A condition without how the language model was trained."""
     return " ".join(part for part in condition.split() if part != ADAPTED)
+
+
+def write_texts(table: "pd.DataFrame", path: Path) -> None:
+    """Write a table of free text. All text is quoted: an answer may hold anything, such as a carriage return alone."""
+    table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
+
+
+def read_texts(path: Path) -> "pd.DataFrame":
+    """Read a table of free text; nothing in it stands for a missing value."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype={"image_id": str}, keep_default_na=False)
 
 
 def unvaried(results: "pd.DataFrame") -> "pd.DataFrame":

@@ -16,7 +16,7 @@ import pytest
 
 from neurovl import results
 from neurovl.errors import ConfigError, DataError, MissingError
-from neurovl.results import Claim, Row
+from neurovl.results import Claim, Row, read_texts, write_texts
 from neurovl.stages import provenance_key, stage
 
 COMMON = {
@@ -419,3 +419,13 @@ def test_the_papers_tables():
     assert paper("per-subject", "reconstruction", "average", "distance_swav") == 0.347
     assert paper("vicuna-13b", "reconstruction", "average", "distance_effnet") == 0.628
     assert paper("neurovl", "localization", "average", "auc") is None
+
+
+def test_whatever_a_language_model_says_is_read_as_it_was_written(tmp_path):
+    said = ["a\rb", 'q"uo\r\nte', "a, b", " lead", "", "NA", "\x85\u2028", "1", "a\x00b", "True"]
+    table = pd.DataFrame({"image_id": "007", "answer": said, "beta": 0.5})
+    write_texts(table, tmp_path / "said.csv")
+    pd.testing.assert_frame_equal(read_texts(tmp_path / "said.csv"), table)
+    # Unquoted, as pandas writes it by itself, a carriage return is the end of a row.
+    table.to_csv(tmp_path / "said.csv", index=False)
+    assert len(read_texts(tmp_path / "said.csv")) != len(table)

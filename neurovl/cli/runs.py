@@ -86,7 +86,7 @@ def make(
     stage: Annotated[
         str,
         typer.Argument(
-            help="tokens, targets, encoders, encoders/main, llm, captions, reconstructions, localization, importance, "
+            help="tokens, targets, encoders, encoders/main, llm, llms, captions, reconstructions, localization, importance, "
             "adaptation or results."
         ),
     ],

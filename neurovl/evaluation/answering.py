@@ -12,7 +12,7 @@ from neurovl.files import Journal
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import Dialogue, evaluation_set
 from neurovl.language.llm_variants import LanguageVariant, language_variant
-from neurovl.results import Row
+from neurovl.results import Row, read_texts, write_texts
 from neurovl.run import Run
 
 OF_MAIN = ("neurovl", "shuffled", "no-brain")  # what the main language model says
@@ -70,7 +70,7 @@ def answer(run: Run) -> None:
                     _ask_about(run, journal, variant, subject, "single")
             run.forget(variant.stage)
         rows = [{k: v for k, v in row.items() if k in COLUMNS} for row in journal.records]
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(s.dir / "answers.csv", index=False)
+        write_texts(pd.DataFrame(rows, columns=COLUMNS), s.dir / "answers.csv")
         journal.path.unlink()
 
 
@@ -144,8 +144,7 @@ def _converse(
 
 def read_answers(run_folder: Path) -> pd.DataFrame:
     """answers.csv of a run, text kept as text."""
-    path = run_folder / "captions" / "answers.csv"
-    return pd.read_csv(path, dtype={"image_id": str}, keep_default_na=False)
+    return read_texts(run_folder / "captions" / "answers.csv")
 
 
 def score_text(run: Run, table: Table) -> None:

@@ -17,7 +17,7 @@ from neurovl.language import BrainLLM
 from neurovl.language.dialogues import PROMPTS
 from neurovl.language.llm_variants import LanguageVariant, language_variant
 from neurovl.reconstruction.reconstructor import BATCH, Reconstructor
-from neurovl.results import condition
+from neurovl.results import condition, read_texts, write_texts
 from neurovl.run import Run
 from neurovl.settings.sections import Profile
 
@@ -126,7 +126,7 @@ def reconstruct(run: Run) -> None:
                         said = _words(asked, group, one, len(some))
                         album.add(one.system, *about, some, z, said, beta, condition(beta=beta))
         _add_ceiling(run, album, ids=_few(run, run.store.subjects[-1]))
-        pd.DataFrame(album.journal.records).to_csv(s.dir / "samples.csv", index=False)
+        write_texts(pd.DataFrame(album.journal.records), s.dir / "samples.csv")
         for name in (PROMPTS_MADE, PAINTED):
             (s.dir / name).unlink()
 
@@ -280,8 +280,4 @@ class _Album:
 
 def read_samples(run_folder: Path) -> pd.DataFrame:
     """samples.csv of a run."""
-    return pd.read_csv(
-        run_folder / "reconstructions" / "samples.csv",
-        dtype={"image_id": str},
-        keep_default_na=False,
-    )
+    return read_texts(run_folder / "reconstructions" / "samples.csv")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from neurovl.results import read_claims, read_results
+from neurovl.results import read_claims, read_results, read_texts
 from neurovl.run.record import read_record
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class RunTables:
         return {f.name.removeprefix(start).removesuffix(end): nibabel.load(f) for f in files}
 
     def _text(self, file: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / file, dtype={"image_id": str}, keep_default_na=False)
+        return read_texts(self.folder / file)
 
 
 def _trained(weights: Path) -> int:
