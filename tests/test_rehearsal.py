@@ -11,7 +11,7 @@ from neurovl.evaluation.beside_paper import Basis, with_paper
 from neurovl.family.rehearsal_models import NOTE, make_rehearsal_models
 from neurovl.figures.paper_tables import SCORES
 from neurovl.foundation.llm import load_llm
-from neurovl.foundation.model_facts import lacking, parameters
+from neurovl.foundation.model_facts import RANDOM, lacking, parameters, with_random_weights
 from neurovl.foundation.unclip import load_unclip
 from neurovl.language import BrainLLM, Projector
 from neurovl.metrics.captions import find_java
@@ -54,7 +54,7 @@ def test_nothing_but_sizes_and_models_differs_from_the_paper_s_profile():
 
 def test_the_models_lie_as_the_hub_has_them_and_say_that_they_mean_nothing(models):
     for folder in models.iterdir():
-        assert (folder / "README.md").read_text() == NOTE
+        assert (folder / RANDOM).read_text() == NOTE
     with safe_open(models / "unclip" / "vae" / "diffusion_pytorch_model.safetensors", "pt") as file:
         names = set(file.keys())
     assert "encoder.mid_block.attentions.0.proj_attn.weight" in names  # as in 2023
@@ -109,6 +109,9 @@ def test_a_short_rehearsal_fills_every_row_of_the_paper_s_tables(tiny_nsd, model
     (tmp_path / "short.yaml").write_text(SHORT + yaml.safe_dump({"models": here}))
     run = pipeline.reproduce(tiny_nsd, tmp_path / "run", str(tmp_path / "short.yaml"))
     results = run.tables.results
+    marked = {"clip", "unclip", "llm", "metric", "captioner", "detector", "llms/vicuna-13b"}
+    assert set(run.tables.about["random_weights"]) == marked
+    assert with_random_weights(load_profile("smoke").models) == []
     assert results.paper.isna().all()  # simulated data, other networks
     empty = {}
     for place in SCORES:

@@ -6,9 +6,13 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from toy_store import ToyStore
 
+from neurovl import pipeline
 from neurovl.baselines.ridge import RidgeDecoder
 from neurovl.errors import DataError
+from neurovl.evaluation import embeddings, scoring
+from neurovl.settings.profile_files import profile_from_dict
 
 
 def simulated(n_images=40, n_voxels=15, n_targets=6, noise=1.0, seed=0):
@@ -95,3 +99,29 @@ def test_bad_input_is_named():
         RidgeDecoder().fit(np.full_like(X, np.nan), y, groups)
     with pytest.raises(DataError, match="fitted on 15 voxels and got 4"):
         RidgeDecoder().fit(X, y, groups).predict(X[:, :4])
+
+
+def test_own_voxels_are_those_that_the_subject_measured_in_the_order_of_the_trials(monkeypatch):
+    monkeypatch.setattr(embeddings, "AT_A_TIME", 7)
+    store = ToyStore()
+    rows = np.flatnonzero(store.trials.subject == "b")[::-1]
+    found = embeddings.own_voxels(store, rows, store.own["b"])
+    assert found.shape == (len(rows), store.own["b"].sum()) and found.shape[1] < store.n_voxels
+    assert np.array_equal(found, store.voxels_at(rows)[:, store.own["b"]])
+
+
+@pytest.mark.parametrize("off_mask", ["keep", "own"])
+def test_the_run_s_ridge_reads_the_subject_s_own_voxels_alone(tiny_nsd, tmp_path, off_mask):
+    profile = profile_from_dict(
+        {
+            "name": "mine",
+            "compute": {"device": "cpu"},
+            "preprocessing": {"subjects": [1], "patches": [5], "off_mask": off_mask},
+        }
+    )
+    run = pipeline.start(tiny_nsd, tmp_path / "run", profile)
+    pipeline.write_tokens(run)
+    pipeline.embed_targets(run)
+    measured = run.store.measured(1)
+    assert 0 < measured.sum() < len(measured)
+    assert scoring._fit_ridge(run, "subj01").n_features_in_ == measured.sum()

@@ -21,6 +21,7 @@ from neurovl.tokens.store import TokenStore
 from neurovl.tokens.writing import (
     MIN_TRAINING_TRIALS,
     all_moments,
+    measured_columns,
     own_columns,
     pack,
     standardisation,
@@ -38,11 +39,14 @@ class NewTrials:
     stored : float16 array, shape (n, V)
     transductive : list of str
         Sessions with fewer than 20 chosen trials, standardised by all of these trials, whatever their pictures.
+    measured : bool array, shape (V,)
+        Which of the region's voxels lie in the subject's own mask.
     """
 
     trials: pd.DataFrame
     stored: np.ndarray
     transductive: list[str]
+    measured: np.ndarray
 
     @property
     def n_voxels(self) -> int:
@@ -156,6 +160,7 @@ def read_trials(
     are fewer than 20 from the set's trials of the session, as in the token store.
     """
     mask = recordings.mask(subject)
+    measured = measured_columns(mask, store.target, store.region)
     inside = own_columns(mask, store.target, store.region, store.off_mask)
     resizer = Resizer(mask.shape, store.target, store.region[inside])
     sets = [_restricted(recordings, subject, chosen) for chosen in choices]
@@ -179,7 +184,7 @@ def read_trials(
             voxels[k].append(pack(resizer, inside, block, scale, shift))
             rows[k].append(own[used])
     return [
-        NewTrials(pd.concat(r, ignore_index=True), np.concatenate(v), a)
+        NewTrials(pd.concat(r, ignore_index=True), np.concatenate(v), a, measured)
         for r, v, a in zip(rows, voxels, alone, strict=True)
     ]
 

@@ -1,12 +1,13 @@
 """Whether the models of a profile are here and whole, what they are, and under which licence."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from neurovl.doctor.findings import Finding, readable
 from neurovl.errors import MissingError, NeurovlError
 from neurovl.foundation.model_facts import Facts, find_facts, find_folder, lacking, parameters
-from neurovl.foundation.source import TINY, alternatives, fetch_command
+from neurovl.foundation.source import PACKAGE, TINY, alternatives, fetch_command, resolve
 from neurovl.settings.sections import Profile
 
 PARTS = ("clip", "unclip", "llm", "metric")
@@ -46,6 +47,8 @@ def examine_model(spec: str | Sequence[str], part: str, setting: str | None = No
     setting = setting or f"models.{part}"
     facts, name = find_facts(spec), " or ".join(alternatives(spec))
     folder = find_folder(spec, part)
+    if folder is None and (file := _packaged(spec, part)) is not None:
+        return Finding(f"{setting} {name}, {readable(file.stat().st_size)}{_about(facts)}", True)
     if folder is None:
         return Finding(f"{setting} {name}{_about(facts)}", False, _fetch(spec, setting, facts))
     place = "in the package" if folder.is_relative_to(TINY) else f"in {folder}"
@@ -73,6 +76,15 @@ def examine_model(spec: str | Sequence[str], part: str, setting: str | None = No
     )
 
 
+def _packaged(spec: str | Sequence[str], part: str) -> Path | None:
+    """The file of a model that an installed package holds."""
+    for one in alternatives(spec):
+        if one.startswith(PACKAGE):
+            with contextlib.suppress(MissingError):
+                return Path(resolve(one, part))
+    return None
+
+
 def _about(facts: Facts | None) -> str:
     if facts is None:
         return ""
@@ -94,6 +106,8 @@ def _fetch(spec: str | Sequence[str], setting: str, facts: Facts | None) -> str:
     first = alternatives(spec)[0]
     if first == "tiny":
         return "install neurovl again, or make it: neurovl foundation train --out DIR"
+    if first.startswith(PACKAGE):
+        return fetch_command(first)
     if first.startswith((".", "/", "~")):
         return "there is no such folder; give its path or a hub id"
     if facts is None:

@@ -12,7 +12,11 @@ from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.run import Run
 
 if TYPE_CHECKING:
+    from neurovl.adaptation.new_subject import NewTrials
     from neurovl.baselines.ridge import RidgeDecoder
+    from neurovl.tokens.store import TokenStore
+
+AT_A_TIME = 1024  # trials
 
 
 def chosen_images(ids: list[str], n: int | None, seed: int) -> list[str]:
@@ -36,6 +40,22 @@ def held_out(
     encoder, store = run.encoder(system, run.profile.compute.device), run.store
     ids, voxels = held_out_voxels(store, subject, protocol)
     return ids, predict(encoder, store.cut(voxels, encoder.layout))
+
+
+def own_voxels(
+    store: "TokenStore | NewTrials", rows: np.ndarray, measured: np.ndarray
+) -> np.ndarray:
+    """z-scores of the voxels that a subject measured, float32 (n, n_own); some trials are read at a time.
+
+    Parameters
+    ----------
+    rows : array of int, shape (n,)
+        Trials of the store.
+    measured : array of bool, shape (V,)
+        The subject's among the stored voxels: other subjects' are often ten times as many.
+    """
+    parts = np.array_split(rows, max(1, len(rows) // AT_A_TIME))
+    return np.concatenate([store.voxels_at(part)[:, measured] for part in parts])
 
 
 def fit_ridge(

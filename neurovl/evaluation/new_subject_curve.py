@@ -26,7 +26,7 @@ from neurovl.encoder.alignment import held_out_voxels, predict
 from neurovl.encoder.targets import Targets
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import ConfigError, NeurovlError
-from neurovl.evaluation.embeddings import fit_ridge
+from neurovl.evaluation.embeddings import fit_ridge, own_voxels
 from neurovl.evaluation.score_table import Table
 from neurovl.recordings import Recordings
 from neurovl.results import PROTOCOLS, Row, condition
@@ -243,7 +243,9 @@ def score(
     about = _varied(share) | {"pictures": used.image_id.nunique(), "trials": len(rows)}
     table = Table(run.recordings.name, run.recordings.split_name, p.seed, p.evaluation.bootstrap)
     shown = used.image_id.to_numpy()
-    fitted = fit_ridge(one.voxels("", rows), targets, shown, shown) if len(rows) else None
+    fitted = None
+    if len(rows):
+        fitted = fit_ridge(own_voxels(one, rows, one.measured), targets, shown, shown)
     for proto in PROTOCOLS:
         ids, voxels = held_out_voxels(one, subject, proto)
         said = {}
@@ -252,7 +254,7 @@ def score(
                 z = predict(network, run.store.cut(voxels, network.layout))
                 said[system] = {"clip": z.clip, "vae": z.vae}
         if fitted is not None:
-            said["ridge"] = targets.parts(fitted.predict(voxels))
+            said["ridge"] = targets.parts(fitted.predict(voxels[:, one.measured]))
         table.add_embeddings(
             said, "adaptation", proto, subject, ids, targets, p.evaluation.permutations
         )

@@ -12,7 +12,7 @@ from neurovl.encoder.variants import encoder_for, system_name
 from neurovl.evaluation.answering import CONCEPT_WORD, score_text
 from neurovl.evaluation.beside_paper import Basis, with_paper
 from neurovl.evaluation.claims import claims
-from neurovl.evaluation.embeddings import derangement, fit_ridge, held_out, linear_part
+from neurovl.evaluation.embeddings import derangement, fit_ridge, held_out, linear_part, own_voxels
 from neurovl.evaluation.locating import concepts, score_maps
 from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
 from neurovl.evaluation.picture_scores import score_pictures
@@ -107,7 +107,7 @@ def _alignment(run: Run, table: Table) -> None:
     """Two-way identification of the predicted embeddings among the test pictures, for every encoder and ridge."""
     permutations = run.profile.evaluation.permutations
     for subject in run.store.subjects:
-        ridge = _fit_ridge(run, subject)
+        ridge, measured = _fit_ridge(run, subject), run.store.measured(subject)
         for proto in ("average", "single"):
             _, voxels = held_out_voxels(run.store, subject, proto)
             predicted = {}
@@ -118,7 +118,7 @@ def _alignment(run: Run, table: Table) -> None:
                 predicted[system_name(system)] = {"clip": z.clip, "vae": z.vae}
                 if system == "main" and (linear := linear_part(run, z)) is not None:
                     predicted["linear-readout"] = linear
-            predicted["ridge"] = run.targets.parts(ridge.predict(voxels))
+            predicted["ridge"] = run.targets.parts(ridge.predict(voxels[:, measured]))
             order = derangement(len(ids), run.profile.seed)
             predicted["shuffled"] = {
                 k: None if v is None else v[order] for k, v in predicted["neurovl"].items()
@@ -131,9 +131,8 @@ def _alignment(run: Run, table: Table) -> None:
 def _fit_ridge(run: Run, subject: str) -> RidgeDecoder:
     store = run.store
     own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
-    return fit_ridge(
-        store.voxels_at(own.index.to_numpy()), run.targets, own.image_id, _split_unit(run, own)
-    )
+    x = own_voxels(store, own.index.to_numpy(), store.measured(subject))
+    return fit_ridge(x, run.targets, own.image_id, _split_unit(run, own))
 
 
 def _split_unit(run: Run, trials: pd.DataFrame) -> np.ndarray:
@@ -159,7 +158,8 @@ def _classification(runs: list[Run], table: Table) -> None:
             ids, z = held_out(run, "main", subject)
             order = np.random.default_rng(run.profile.seed).permutation(len(ids))
             _, voxels = held_out_voxels(run.store, subject, "average")
-            ridge = run.targets.parts(_fit_ridge(run, subject).predict(voxels))
+            measured = run.store.measured(subject)
+            ridge = run.targets.parts(_fit_ridge(run, subject).predict(voxels[:, measured]))
             for system, values in {
                 "neurovl": z.clip.numpy(),
                 "shuffled": z.clip.numpy()[order],

@@ -14,7 +14,7 @@ import torch
 
 from neurovl.family.word_tokenizers import train_bpe
 from neurovl.foundation.metric_networks import SWAV_URL
-from neurovl.foundation.model_facts import find_facts
+from neurovl.foundation.model_facts import RANDOM, find_facts
 from neurovl.smallworld import scenes
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def make_rehearsal_models(out: Path | str, seed: int = 0) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         make(part)
-        (part / "README.md").write_text(NOTE)
+        (part / RANDOM).write_text(NOTE)
         part.rename(out / name)
     return out
 

@@ -21,6 +21,7 @@ from neurovl.foundation.source import (
     dtype_for,
     first_here,
     load_or_explain,
+    load_whole,
     resolve,
 )
 
@@ -171,7 +172,7 @@ def _load(
     device = device_for(device, f"{part} {name}")
     dtype = dtype_for(device, source, f"{part} {name}")
     processor = load_or_explain(lambda: processor_class.from_pretrained(source), name, part)
-    model = load_or_explain(lambda: model_class.from_pretrained(source, dtype=dtype), name, part)
+    model = load_whole(model_class, source, name, part, dtype=dtype)
     return model.to(device), processor
 
 

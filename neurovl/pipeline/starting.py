@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from neurovl.errors import ConfigError
+from neurovl.foundation.model_facts import with_random_weights
 from neurovl.recordings import open_recordings
 from neurovl.run import Run, find_run, open_run, write_record
 from neurovl.settings.profile_files import load_profile
@@ -109,6 +110,7 @@ def start(data: Path | str | None, out: Path | str, profile: Profile) -> Run:
         "terms": first.terms,
         "publish_images": first.publish_images,
         "folds": first.n_folds,
+        "random_weights": with_random_weights(profile.models),
         "device": profile.compute.device,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }

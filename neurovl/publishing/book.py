@@ -219,6 +219,10 @@ def _config(root: Path, run: Path) -> dict:
         pages["announcement"] += (
             " The language model was trained with adapters (LoRA), not all its weights as in the paper."
         )
+    if about.get("random_weights"):
+        pages["announcement"] += (
+            " <strong>A rehearsal:</strong> its models have random weights, and none of its numbers means anything."
+        )
     shown = [k for k in ("data", "profile", "seed", "commit", "date", "device") if about.get(k)]
     shown += ["seed"] if about.get("seed") == 0 else []
     pages["extra_footer"] = " · ".join(f"{k} {html.escape(str(about[k]))}" for k in shown)
