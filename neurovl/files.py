@@ -43,6 +43,16 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def read_journal(path: Path) -> list[dict]:
+    """The whole records of a journal, which another process may be writing."""
+    return [json.loads(line) for line in _whole_lines(path).splitlines()]
+
+
+def _whole_lines(path: Path) -> str:
+    text = path.read_bytes()
+    return text[: text.rfind(b"\n") + 1].decode()
+
+
 class Journal:
     """Records that long work appends as it goes, a line of JSON each, and finds again when it is started anew.
 
@@ -63,9 +73,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.touch()
-        text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
+        whole = _whole_lines(path)
+        if len(whole.encode()) < path.stat().st_size:
             path.write_text(whole, encoding="utf-8")
         self.records: list[dict] = [json.loads(line) for line in whole.splitlines()]
 

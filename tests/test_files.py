@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from neurovl.files import Journal, replacing
+from neurovl.files import Journal, read_journal, replacing
 
 KILLED = """
 import os, signal, sys
@@ -68,6 +68,8 @@ def test_a_journal_is_found_again_but_for_a_line_that_was_cut(tmp_path):
     Journal(path).add(records)
     with open(path, "a") as file:
         file.write('{"a": 2')
+    size = path.stat().st_size
+    assert read_journal(path) == records and path.stat().st_size == size  # another's is left alone
     again = Journal(path)
     assert again.records == records
     again.add(one for one in [{"a": 3}])

@@ -1,6 +1,11 @@
 """Answers and pictures of a small run: found again after a kill and not made twice; brains without a thing, by hand."""
 
+import io
+import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -96,6 +101,65 @@ def test_a_second_start_does_only_what_is_missing(trained, stage, monkeypatch):
     assert total <= made <= total + (6 if stage == "captions" else 0)
     again = contents(folder)
     assert again == whole and not any(file.endswith(".jsonl") for file in again)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_pictures_and_paint_what_one_does(trained, tmp_path):
+    evaluation.reconstruct(open_run(trained.root))
+    folder = trained.folder / "reconstructions"
+    whole = contents(folder)
+    both = tmp_path / "run"
+    shutil.copytree(trained.root, both)
+    record = json.loads((both / "run.json").read_text())
+    record["data_folder"] = os.path.relpath(trained.data_folder, both)
+    (both / "run.json").write_text(json.dumps(record))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines"]
+    command += ["1", "--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["-m", "neurovl", "make"]
+
+    def make(stage):
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        told = [*command, stage, "--run", str(both)]
+        return subprocess.run(told, env=env, capture_output=True, text=True, timeout=300)
+
+    refused = make("captions")
+    assert refused.returncode and "only train encoder, train llm and make" in refused.stderr
+    shutil.rmtree(both / "reconstructions")
+    done = make("reconstructions")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = contents(both / "reconstructions")
+    assert found.keys() == whole.keys()
+    assert found["samples.csv"] == whole["samples.csv"]
+    for file in whole:
+        if file.endswith(".png"):
+            a, b = (
+                np.asarray(Image.open(io.BytesIO(x)), float) for x in (whole[file], found[file])
+            )
+            assert np.abs(a - b).max() <= 2, file
+
+
+def test_a_share_is_every_other_batch_and_the_list_is_whole(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(painting, "BATCH", 2)
+
+    class Sampler:
+        def batch(self, z, prompts, beta, seeds):
+            return [Image.new("RGB", (4, 4), (seed % 255, 0, 0)) for seed in seeds]
+
+    z = open_run(trained.root).encode(1, trained.test_images(1)[0]).take([0] * 7)
+    ids = [f"i{k}" for k in range(7)]
+    albums = [painting._Album(tmp_path, Sampler(), 1, rank, 2) for rank in (0, 1)]
+    for album in albums:
+        album.add("neurovl", "average", "subj01", ids, z, ["x"] * 7, 0.9)
+    files = [[one["file"] for one in album.journal.records] for album in albums]
+    assert sorted(map(len, files)) == [3, 4] and not set(files[0]) & set(files[1])
+    assert albums[0].pictures == albums[1].pictures
+    assert [one["file"] for one in albums[0].pictures] == [
+        f"neurovl-average/subj01/{i}.png" for i in ids
+    ]
+    assert set(files[0]) | set(files[1]) == {one["file"] for one in albums[0].pictures}
+    again = painting._Album(tmp_path, None, 1, 0, 1)  # alone, after both: nothing is left to paint
+    again.add("neurovl", "average", "subj01", ids, z, ["x"] * 7, 0.9)
+    assert again.pictures == albums[0].pictures and not again.journal.records[len(files[0]) :]
 
 
 def test_a_resumed_painting_asks_the_language_model_nothing(trained, monkeypatch):

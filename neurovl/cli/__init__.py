@@ -13,6 +13,8 @@ from neurovl.cli import adapt, convert, data, download, export, models, runs  # 
 from neurovl.cli.options import app
 from neurovl.errors import ConfigError, NeurovlError
 
+SHARED = (["train", "encoder"], ["train", "llm"], ["make", "reconstructions"])
+
 
 def main() -> None:
     """Entry point: runs the verb; exits with 1 and one sentence where something is not as it should be."""
@@ -29,8 +31,9 @@ def main() -> None:
 
 def _require_one_process() -> None:
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if several and sys.argv[1:3] not in (["train", "encoder"], ["train", "llm"]):
+    if several and sys.argv[1:3] not in SHARED:
         raise ConfigError(
             f"neurovl {' '.join(sys.argv[1:3])} was started in {os.environ['WORLD_SIZE']} processes, expected one: only train "
-            "encoder and train llm share their work among processes; start this one without accelerate launch"
+            "encoder, train llm and make reconstructions share their work among processes; start this one without "
+            "accelerate launch"
         )

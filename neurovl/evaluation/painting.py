@@ -1,6 +1,7 @@
 """Reconstructed test pictures, with and without each part, and over beta: RUN/reconstructions/."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from neurovl.encoder.variants import ONE_EACH, encoder_for
 from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.evaluation.embeddings import chosen_images, held_out
 from neurovl.evaluation.erasing import ERASED, brains_without_a_thing, commonest_thing
-from neurovl.files import Journal
+from neurovl.files import Journal, read_journal
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import PROMPTS
 from neurovl.language.llm_variants import LanguageVariant, language_variant
@@ -20,8 +21,10 @@ from neurovl.reconstruction.reconstructor import BATCH, Reconstructor
 from neurovl.results import condition, read_texts, write_texts
 from neurovl.run import Run
 from neurovl.settings.sections import Profile
+from neurovl.training.devices import agree, leader_first, leads, share, wait_for_all
 
-PROMPTS_MADE, PAINTED = "prompts.jsonl", "painted.jsonl"  # while the stage is being made
+# While the stage is being made; of each process a list of what it painted.
+PROMPTS_MADE, PAINTED = "prompts.jsonl", "painted-{}.jsonl"
 ASKED = {
     "instruction": "reconstruction",
     "brief": "brief",
@@ -83,7 +86,7 @@ def reconstruct(run: Run) -> None:
     Systems: those of `painters`, such as 'neurovl', 'no-llm' (empty prompt), 'no-vae' (start from noise), and
     'true-embedding' (the ceiling: true CLIP embedding, true latent, a true caption). The ablations are conditions of the
     first two: every beta with and without the language model, and 'neurovl' with the voxels of something in the picture
-    silent (`evaluation.erasing`).
+    silent (`evaluation.erasing`). The processes of `accelerate launch` share the pictures.
 
     Examples
     --------
@@ -93,7 +96,8 @@ def reconstruct(run: Run) -> None:
     True
     """
     p, settings, systems = run.profile, run.profile.reconstruction, painters(run.profile)
-    with run.stage(
+    device, (rank, processes) = p.compute.device, share()
+    stage = run.stage(
         "reconstructions",
         reconstruct,
         {
@@ -104,13 +108,16 @@ def reconstruct(run: Run) -> None:
         },
         _inputs(run, systems),
         ("unclip", "clip"),
-    ) as s:
-        if s.done:
+    )
+    with stage if leads() else nullcontext() as s:
+        folder = agree(None if s is None or s.done else s.dir, device)
+        if folder is None:
             return
         groups = _groups(run)
         read = lru_cache(maxsize=2)(partial(_brains, run, groups))
-        asked = _write_prompts(run, Journal(s.dir / PROMPTS_MADE), groups, systems, read)
-        album = _Album(s.dir, run.reconstructor(), p.seed)
+        with leader_first(device):  # it alone asks
+            asked = _write_prompts(run, Journal(folder / PROMPTS_MADE), groups, systems, read)
+        album = _Album(folder, run.reconstructor(), p.seed, rank, processes)
         for group, ids in groups.items():
             about = (group.protocol, group.subject)
             for one in systems if group == (group.subject, "average", "") else systems[:1]:
@@ -126,9 +133,11 @@ def reconstruct(run: Run) -> None:
                         said = _words(asked, group, one, len(some))
                         album.add(one.system, *about, some, z, said, beta, condition(beta=beta))
         _add_ceiling(run, album, ids=_few(run, run.store.subjects[-1]))
-        write_texts(pd.DataFrame(album.journal.records), s.dir / "samples.csv")
-        for name in (PROMPTS_MADE, PAINTED):
-            (s.dir / name).unlink()
+        wait_for_all(device)
+        if s is not None:
+            write_texts(pd.DataFrame(album.pictures), s.dir / "samples.csv")
+            for path in (s.dir / PROMPTS_MADE, *s.dir.glob(PAINTED.format("*"))):
+                path.unlink()
 
 
 def _inputs(run: Run, systems: Iterable[Painter]) -> tuple[str, ...]:
@@ -235,12 +244,22 @@ def _add_ceiling(run: Run, album: "_Album", ids: list[str]) -> None:
 
 
 class _Album:
-    """Writes pictures beside a list of what they are; those that an earlier start painted are left alone."""
+    """Pictures and the list of what they are; those that an earlier start painted, and other processes' are left alone.
 
-    def __init__(self, folder: Path, sampler: Reconstructor, seed: int) -> None:
+    Attributes
+    ----------
+    pictures : list of dict
+        The rows of samples.csv, whoever painted them.
+    """
+
+    def __init__(
+        self, folder: Path, sampler: Reconstructor, seed: int, rank: int, processes: int
+    ) -> None:
         self.folder, self.sampler, self.seed = folder, sampler, seed
-        self.journal = Journal(folder / PAINTED)
-        self.done = {one["file"] for one in self.journal.records}
+        self.rank, self.processes, self.batches = rank, processes, 0
+        self.journal, self.pictures = Journal(folder / PAINTED.format(rank)), list[dict]()
+        lists = [read_journal(path) for path in folder.glob(PAINTED.format("*"))]
+        self.done = {one["file"] for records in lists for one in records}
 
     def add(
         self,
@@ -260,13 +279,7 @@ class _Album:
         for start in range(0, len(ids), BATCH):
             part = range(start, min(start + BATCH, len(ids)))
             files = [f"{place}/{ids[k]}.png" for k in part]
-            if self.done.issuperset(files):
-                continue
-            said, seeds = [prompts[k] for k in part], [self.seed * 100_003 + k for k in part]
-            pictures = self.sampler.batch(z.take(list(part)), said, beta, seeds)
-            for file, picture in zip(files, pictures, strict=True):
-                picture.save(self.folder / file)
-            self.journal.add(
+            self.pictures += [
                 {
                     **about,
                     "subject": subject,
@@ -275,7 +288,15 @@ class _Album:
                     "prompt": prompts[k],
                 }
                 for k, file in zip(part, files, strict=True)
-            )
+            ]
+            self.batches += 1
+            if self.batches % self.processes != self.rank or self.done.issuperset(files):
+                continue
+            said, seeds = [prompts[k] for k in part], [self.seed * 100_003 + k for k in part]
+            pictures = self.sampler.batch(z.take(list(part)), said, beta, seeds)
+            for file, picture in zip(files, pictures, strict=True):
+                picture.save(self.folder / file)
+            self.journal.add({"file": file} for file in files)
 
 
 def read_samples(run_folder: Path) -> pd.DataFrame:

@@ -101,16 +101,14 @@ def make(run: Run, name: str) -> None:
     True
     """
     _require_stage(run, name)
+    if several():
+        _make_together(run, name)
+        return
     names = _in_order(run, name)
     for first in ("tokens", "targets"):  # they tell which encoders there are, and use all cores
         if first in names:
             names.remove(first)
             _make_alone(run, first)
-    if several():
-        raise ConfigError(
-            f"neurovl make {name} was started in several processes, expected one: train encoder and train llm share their "
-            "work among processes"
-        )
     tasks = _pending(run, _tasks(run, names))
     n = min(places(run.profile.compute), len(tasks))
     if n > 1:
@@ -119,6 +117,22 @@ def make(run: Run, name: str) -> None:
     elif tasks:
         for fold, one in _sorted_by_needs(run, tasks):
             make_one(run.all_folds()[fold], one)
+
+
+def _make_together(run: Run, name: str) -> None:
+    """Pictures, by the processes of `accelerate launch`; what they read must be made."""
+    missing = [one for one in needs(run, name) if not up_to_date(run, one)]
+    if name != "reconstructions" or missing:
+        raise ConfigError(
+            f"neurovl make {name} was started in several processes, "
+            + (
+                f"expected {missing[0]} to be up to date: make it first in one process, neurovl make {missing[0]} --run RUN"
+                if name == "reconstructions"
+                else "expected one: of the stages only reconstructions share their work among processes"
+            )
+        )
+    for fold in run.all_folds():
+        make_one(fold, name)
 
 
 def make_one(run: Run, name: str) -> None:

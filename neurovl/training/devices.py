@@ -28,12 +28,12 @@ PATIENCE = timedelta(days=1)  # others wait so long while the leader makes token
 
 def several() -> bool:
     """Whether this process is one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return share()[1] > 1
 
 
 def leads() -> bool:
     """Whether this process is the one that writes."""
-    return not several() or int(os.environ["RANK"]) == 0
+    return share()[0] == 0
 
 
 @contextlib.contextmanager
@@ -44,6 +44,17 @@ def leader_first(device: str = "auto") -> Iterator[None]:
         return
     with _state(device).main_process_first():
         yield
+
+
+def share() -> tuple[int, int]:
+    """Which process this is, from 0, and of how many."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def wait_for_all(device: str = "auto") -> None:
+    """Go on when every process has come this far."""
+    if several():
+        _state(device).wait_for_everyone()
 
 
 def agree(value: Value, device: str = "auto") -> Value:

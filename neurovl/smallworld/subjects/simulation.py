@@ -271,8 +271,12 @@ def _write_subject(
         stem = f"betas_session{session:02d}"
         _save_nifti(betas_folder / f"{stem}.nii.gz", betas.T, anatomy.affine)
         with replacing(betas_folder / f"{stem}.hdf5") as part, h5py.File(part, "w") as file:
-            # as NSD: all trials of one voxel lie together
-            file.create_dataset("betas", data=betas, chunks=(len(betas), 1, 1, 1))
+            # as NSD: all trials of one voxel lie together. By slices: HDF5 keeps a list of all chunks that it writes at once.
+            stored = file.create_dataset(
+                "betas", betas.shape, betas.dtype, chunks=(len(betas), 1, 1, 1)
+            )
+            for z in range(betas.shape[1]):
+                stored[:, z] = betas[:, z]
     mean = np.zeros(brain.shape, np.float32)
     mean[brain] = kept.mean(0) / UNIT
     _save_nifti(betas_folder / "meanbeta.nii.gz", mean.T, anatomy.affine)
