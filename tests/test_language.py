@@ -158,6 +158,23 @@ def test_batched_answers_equal_single_ones():
     assert len(set(together)) > 1
 
 
+def test_where_memory_is_short_fewer_answers_are_given_at_a_time(monkeypatch, caplog):
+    model, hidden, tried = make_model(), brains(3), []
+    together = model.generate(hidden, QUESTIONS, max_new_tokens=12)
+    original = model.llm.generate
+
+    def short(inputs_embeds, **more):
+        tried.append(len(inputs_embeds))
+        if len(inputs_embeds) > 1:
+            raise torch.OutOfMemoryError("full")
+        return original(inputs_embeds=inputs_embeds, **more)
+
+    monkeypatch.setattr(model.llm, "generate", short)
+    monkeypatch.setattr("neurovl.language.model.GENERATION_BATCH", 4)
+    assert model.generate(hidden, QUESTIONS, max_new_tokens=12) == together
+    assert tried == [3, 2, 1, 1, 1] and "1 answers at a time" in caplog.text
+
+
 def test_cached_greedy_equals_full_passes():
     model = make_model()
     hidden = brains(1)

@@ -27,6 +27,7 @@ from neurovl.language.dialogues import (
 )
 from neurovl.language.dialogues.encoding import IGNORED
 from neurovl.language.preparing import find_end_ids, fit_embeddings, greedy
+from neurovl.training.batch_sizes import in_batches
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedTokenizerBase
@@ -227,9 +228,8 @@ class BrainLLM(nn.Module):
                 "question; give an empty list where there are no earlier turns"
             )
         self.eval()
-        answers: list[str] = []
-        for start in range(0, len(questions), GENERATION_BATCH):
-            part = slice(start, start + GENERATION_BATCH)
+
+        def answer(part: slice) -> list[str]:
             prompts = [
                 prompt_ids(self.tokenizer, turns, question, hidden.shape[1])
                 for turns, question in zip(history[part], questions[part], strict=True)
@@ -245,8 +245,9 @@ class BrainLLM(nn.Module):
                 suppress_tokens=[self.image_id],
             )
             texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
-            answers += [text.strip() for text in texts]
-        return answers
+            return [text.strip() for text in texts]
+
+        return in_batches(len(questions), GENERATION_BATCH, answer, "answers")
 
     @torch.inference_mode()
     def step(self, embeds: Tensor, past: "Cache | None" = None) -> "tuple[Tensor, Cache]":

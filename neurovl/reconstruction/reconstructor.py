@@ -1,7 +1,6 @@
 """Pictures from brains: a start latent with noise strength beta, and unCLIP conditions (paper section 3.3, Eq. 4)."""
 
 import contextlib
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,12 @@ from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.errors import ConfigError, DataError
 from neurovl.foundation.start_latents import start_latents
 from neurovl.foundation.vae import pictures_at_once
+from neurovl.training.batch_sizes import in_batches
 from neurovl.training.devices import choose_precision
 
 if TYPE_CHECKING:
     from diffusers import StableUnCLIPImg2ImgPipeline
     from PIL.Image import Image
-
-logger = logging.getLogger(__name__)
 
 BATCH = 64
 
@@ -125,19 +123,13 @@ class Reconstructor:
         """
         prompts = list(prompts) if prompts is not None else [""] * len(z)
         seeds = list(range(len(z))) if seeds is None else list(seeds)
-        processor, images = self.pipeline.image_processor, []
-        while (i := len(images)) < len(z):
-            part = slice(i, i + batch_size)
-            try:
-                pixels = self.pixels(z.take(part), prompts[part], beta, seeds[part])
-            except torch.OutOfMemoryError:
-                if batch_size == 1:
-                    raise
-                batch_size //= 2
-                logger.warning("the device's memory is full: %d pictures at a time", batch_size)
-                continue
-            images += processor.numpy_to_pil(processor.pt_to_numpy(pixels))
-        return images
+        processor = self.pipeline.image_processor
+
+        def paint(part: slice) -> "list[Image.Image]":
+            pixels = self.pixels(z.take(part), prompts[part], beta, seeds[part])
+            return processor.numpy_to_pil(processor.pt_to_numpy(pixels))
+
+        return in_batches(len(z), batch_size, paint, "pictures")
 
     @torch.no_grad()
     def pixels(
