@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from neurovl.errors import ConfigError, DataError, MissingError, NeurovlError
+from neurovl.figures import page_tables
 from neurovl.publishing import book, notebooks
 from neurovl.publishing import checks as book_checks
 from neurovl.run import write_record
@@ -340,3 +341,16 @@ def test_every_page_says_where_models_have_random_weights(tmp_path, random):
     (tmp_path / "run.json").write_text(json.dumps(about))
     banner = book._config(ROOT, tmp_path)["html"]["announcement"]
     assert ("A rehearsal" in banner) == bool(random)
+
+
+def test_another_run_is_shown_where_it_lies_beside_and_is_scored(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(page_tables, "open_run", lambda folder: opened.append(folder) or "it")
+    mine, words = tmp_path / "mine", tmp_path / "words"
+    for folder in (mine, words):
+        folder.mkdir()
+    assert page_tables.run_beside(mine, "words") is None  # not scored yet
+    (words / "results").mkdir()
+    (words / "results" / "results.csv").touch()
+    assert page_tables.run_beside(mine, "words") == "it" and opened == [words]
+    assert page_tables.run_beside(words, "words") is None

@@ -17,7 +17,13 @@ from neurovl.figures.inputs import (
     tokens,
 )
 from neurovl.figures.learning_curve import adaptation_curve
-from neurovl.figures.page_tables import absent, real_brains, show_table
+from neurovl.figures.page_tables import (
+    absent,
+    example_dialogues,
+    real_brains,
+    run_beside,
+    show_table,
+)
 from neurovl.figures.paper_tables import paper_table
 from neurovl.figures.reconstructions import (
     grid,
@@ -55,6 +61,7 @@ __all__ = [
     "claims",
     "contact_sheet",
     "cut",
+    "example_dialogues",
     "grid",
     "heat_slices",
     "hottest_slice",
@@ -68,6 +75,7 @@ __all__ = [
     "region_importance",
     "resize",
     "roi_heat",
+    "run_beside",
     "scores",
     "seen",
     "seen_and_made",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from neurovl.run import Run, find_run, open_run, read_record
+from neurovl.run import Run, RunTables, find_run, open_run, read_record
 
 SHOWN_ROWS = 15  # of a table, before it is scrolled
 _STAYS = "position:sticky; top:0; z-index:1; background:var(--pst-color-background, Canvas)"
@@ -30,11 +30,36 @@ def real_brains(run: str | Path) -> Run | None:
     """A run on Haxby's recordings: this one, or `haxby` beside it, or None."""
     run = find_run(run)
     for folder in (run, run.parent / "haxby"):
-        if (folder / "results" / "results.csv").is_file() and read_record(folder)[
-            "data"
-        ] == "haxby":
+        if _is_scored(folder) and read_record(folder)["data"] == "haxby":
             return open_run(folder)
     return None
+
+
+def run_beside(run: str | Path, name: str) -> Run | None:
+    """Another run in the same folder, where it lies there and is scored; None for the run itself."""
+    run = find_run(run)
+    folder = run.parent / name
+    return open_run(folder) if folder.name != run.name and _is_scored(folder) else None
+
+
+def _is_scored(folder: Path) -> bool:
+    return (folder / "results" / "results.csv").is_file()
+
+
+def example_dialogues(tables: RunTables) -> Html:
+    """One question of each kind about a test picture, with the truth and what was said with a brain and without."""
+    answers = tables.answers
+    first = answers[answers.subject == answers.subject.iloc[0]]
+    own = first[(first.protocol == "average") & (first.turn == 0)]
+    keys = ["type", "image_id", "question", "truth"]
+    said = own.drop_duplicates([*keys, "system"]).set_index([*keys, "system"]).answer
+    said = said.unstack("system", sort=False).reset_index()
+    examples = said.groupby("type", sort=False).head(1)
+    examples = examples[["type", "question", "truth", "neurovl", "no-brain"]]
+    examples.columns = ["kind", "question", "truth", "from the brain", "without a brain"]
+    return show_table(
+        examples, f"One question of each kind about a test picture ({tables.source})."
+    )
 
 
 def absent(table: pd.DataFrame, expected: Iterable[str], column: str = "system") -> str:

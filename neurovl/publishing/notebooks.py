@@ -194,6 +194,10 @@ def _parameters(source: Path) -> list[str]:
     return []
 
 
+# Pages that show another run, too, where it lies beside.
+SHOWN_BESIDE = {"09_real_brains": "haxby", "03_language": "words"}
+
+
 def _key(source: Path, values: dict, run: Path) -> str:
     """Return a hash of all that an executed copy depends on."""
     digest = hashlib.sha256(source.read_bytes())
@@ -202,8 +206,8 @@ def _key(source: Path, values: dict, run: Path) -> str:
     settled = {k: v for k, v in about.items() if k not in ("commit", "date", "device")}
     digest.update(json.dumps(settled, sort_keys=True).encode())
     parts = sorted(_PACKAGE.rglob("*.py")) + sorted(run.rglob("provenance.json"))
-    if source.stem == "09_real_brains":  # it may show the run on real brains that lies beside
-        parts += sorted((run.parent / "haxby").glob("results/provenance.json"))
+    if source.stem in SHOWN_BESIDE:
+        parts += sorted((run.parent / SHOWN_BESIDE[source.stem]).glob("results/provenance.json"))
     for part in parts:
         digest.update(part.read_bytes())
     return digest.hexdigest()
