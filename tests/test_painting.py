@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,15 @@ def test_a_second_start_does_only_what_is_missing(trained, stage, monkeypatch):
     assert total <= made <= total + (6 if stage == "captions" else 0)
     again = contents(folder)
     assert again == whole and not any(file.endswith(".jsonl") for file in again)
+
+
+@pytest.mark.parametrize("precision, dtype", [("no", torch.float32), ("bf16", torch.bfloat16)])
+def test_answers_are_computed_as_the_training_was(trained, precision, dtype):
+    run = open_run(trained.root)
+    run.profile = replace(run.profile, language=replace(run.profile.language, precision=precision))
+    z = run.encode(1, run.test_images(1)[0])
+    assert run.llm().llm.dtype == dtype and run.llm().projector.first.weight.dtype == torch.float32
+    assert isinstance(run.llm().chat(z).ask("What is it?", 4), str)
 
 
 @pytest.mark.slow

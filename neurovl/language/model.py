@@ -315,7 +315,11 @@ class BrainLLM(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, directory: str | Path, llm: tuple | None = None, device: str = "auto"
+        cls,
+        directory: str | Path,
+        llm: tuple | None = None,
+        device: str = "auto",
+        weights: str = "auto",
     ) -> "BrainLLM":
         """Read what `save_pretrained` wrote.
 
@@ -326,6 +330,8 @@ class BrainLLM(nn.Module):
             Used in the place of the folder `llm/`.
         device : str
             'auto', 'cpu', 'cuda' or 'mps'.
+        weights : str
+            How the language model's are held, see `foundation.llm.load_llm`.
 
         Raises
         ------
@@ -348,7 +354,7 @@ class BrainLLM(nn.Module):
             config = json.loads((directory / "config.json").read_text())
             projector = Projector(config["brain_width"], config["llm_width"])
             projector.load_state_dict(load_file(directory / "projector.safetensors"))
-            model, tokenizer = llm or load_llm(str(directory / "llm"), device)
+            model, tokenizer = llm or load_llm(str(directory / "llm"), device, weights)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as problem:
             raise DataError(
                 f"{directory} cannot be read ({str(problem).splitlines()[0][:120]}), expected the folder that "

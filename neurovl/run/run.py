@@ -29,7 +29,7 @@ from neurovl.run.tables import RunTables
 from neurovl.settings.sections import Profile
 from neurovl.stages import Stage, provenance_key, stage
 from neurovl.tokens.store import TokenStore
-from neurovl.training.devices import choose_device
+from neurovl.training.devices import choose_device, choose_precision
 
 Value = TypeVar("Value")
 
@@ -187,11 +187,14 @@ class Run:
         return load_encoder(self.folder / "encoders" / variant).to(choose_device(device))
 
     def llm(self, variant: str = "main") -> BrainLLM:
-        """The language model that reads brain tokens, or a variant of it such as 'flat'; loaded once."""
+        """The language model that reads brain tokens, or a variant of it such as 'flat'; loaded once.
+
+        Its weights are in 16 bits where it was trained in 16 bits, and where it is large.
+        """
         device, stage = self.profile.compute.device, language_variant(variant).stage
-        return self.once(
-            stage, lambda: BrainLLM.from_pretrained(self.folder / stage, device=device)
-        )
+        half = choose_precision(self.profile.language.precision, device) == "bf16"
+        about = {"device": device, "weights": "bf16" if half else "auto"}
+        return self.once(stage, lambda: BrainLLM.from_pretrained(self.folder / stage, **about))
 
     def reconstructor(self) -> Reconstructor:
         """The diffusion model with the profile's settings; loaded once."""
