@@ -41,7 +41,8 @@ def trained(how):
         model.llm.requires_grad_(True)
         lessons = Lessons(model, brains(8), range(8), TALK)
         schedule = Schedule(STEPS, RATE, weight_decay=0.0, precision="bf16")
-        fit(model, lessons.loss_at(np.arange(8), 8, 2), schedule, seed=2, device="cpu")
+        trials = lessons.epoch(np.arange(8), "trials")
+        fit(model, lessons.loss_at(trials, 8, 2), schedule, seed=2, device="cpu")
     else:
         wanted = settings(STEPS, lr=RATE, precision=how)
         fit_language(model, brains(8), range(8), TALK, wanted, stages=[2], device="cpu")

@@ -17,6 +17,7 @@ EXTRAS = {
     "java": "METEOR and SPICE where the machine has no Java",
     "trackers": "trackers: [tensorboard] of a profile",
     "lora": "language.method: lora of a profile",
+    "words": "a language model in a GGUF file, as in the profile words",
 }  # what each is for
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from neurovl.errors import ConfigError
-from neurovl.settings.checks import PRECISIONS, require_one_of
+from neurovl.settings.refusals import PRECISIONS, require_one_of
 
 
 @dataclass(frozen=True)

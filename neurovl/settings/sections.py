@@ -8,8 +8,8 @@ import json
 from dataclasses import dataclass, field
 
 from neurovl.errors import ConfigError
-from neurovl.settings.checks import PRECISIONS, require, require_one_of
 from neurovl.settings.language import Language, Lora
+from neurovl.settings.refusals import PRECISIONS, require, require_one_of
 
 TAKEN = frozenset(  # names that results.csv gives to systems, which no further language model may have
     "main neurovl flat common plain ridge no-vae no-llm no-brain shuffled per-subject per-subject-flat true-embedding "
