@@ -65,7 +65,7 @@ def work(profile: Profile, sizes: Sizes) -> list[Work]:
     return [
         *found,
         *(one for v in profile.language.variants for one in _language(profile, sizes, v)),
-        Work("reconstruct", pictures * (steps * unclip["unet"] + unclip["decoder"])),
+        Work("reconstruct", pictures * (steps * unclip["unet"] + unclip["decoder"]), shared=True),
     ]
 
 
