@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from neurovl.encoder.variants import ONE_EACH, encoder_for
+from neurovl.encoder.variants import ONE_EACH, encoder_for, system_name
 from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.evaluation.embeddings import chosen_images, held_out
 from neurovl.evaluation.erasing import ERASED, brains_without_a_thing, commonest_thing
 from neurovl.files import Journal, read_journal
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import PROMPTS
-from neurovl.language.llm_variants import LanguageVariant, language_variant
+from neurovl.language.llm_variants import language_variant
 from neurovl.reconstruction.reconstructor import BATCH, Reconstructor
 from neurovl.results import condition, read_texts, write_texts
 from neurovl.run import Run
@@ -71,13 +71,8 @@ def painters(profile: Profile) -> list[Painter]:
             brief = "brief-prompt" if variant.name == "main" else f"{variant.name}-brief"
             system = variant.system if prompt == "instruction" else brief
             if system != "neurovl":
-                found.append(Painter(system, _read_by(variant), variant.name, prompt))
+                found.append(Painter(system, system_name(variant.encoder), variant.name, prompt))
     return found
-
-
-def _read_by(variant: LanguageVariant) -> str:
-    """The system whose encoder a language model reads."""
-    return "neurovl" if variant.encoder == "main" else variant.encoder
 
 
 def reconstruct(run: Run) -> None:
@@ -210,7 +205,10 @@ def _write_prompts(
             main = (speaker, prompt) == ("main", "instruction")
             if (speaker, prompt, group) in asked or not (main or group[1:] == ("average", "")):
                 continue
-            z, longest = read(group, _read_by(variant)), run.profile.language.max_new_tokens
+            z, longest = (
+                read(group, system_name(variant.encoder)),
+                run.profile.language.max_new_tokens,
+            )
             said = prompts_from(run.llm(speaker), z, longest, prompt)
             about = {"speaker": speaker, "prompt": prompt, "group": group}
             journal.add([about | {"prompts": said}])
