@@ -8,6 +8,7 @@ import sys
 import time
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -73,23 +74,31 @@ def launcher(n):
     )
 
 
-def kill_at(checkpoint, run, **how):
-    """Start a training, kill it when it has written a checkpoint, and let a second one end it."""
-    first = start(run=run, **how)
+def killed_at(checkpoint, *launcher, run, **how):
+    """Start a training, and kill all its processes when it has written a checkpoint."""
+    first = start(*launcher, run=run, **how)
     end = time.monotonic() + 120
     while not checkpoint.exists() and first.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
+    launched = psutil.Process(first.pid)
+    for process in [launched, *launched.children(recursive=True)]:
+        process.kill()
     assert first.wait() == -signal.SIGKILL  # else it had ended already
-    again = start(run=run, **how)
-    said = again.communicate()[0]
+
+
+def ended(*launcher, **how):
+    """What a training said that came to its end."""
+    again = start(*launcher, **how)
+    said = again.communicate(timeout=300)[0]
     assert again.returncode == 0, said
+    return said
 
 
 @pytest.mark.slow
 def test_a_training_killed_with_sigkill_ends_with_the_same_weights(tiny_nsd, tmp_path):
     whole, killed = (prepared(tiny_nsd, tmp_path / name) for name in ("whole", "killed"))
-    kill_at(killed.folder / "encoders/.main.partial/checkpoint/checkpoint.pt", killed)
+    killed_at(killed.folder / "encoders/.main.partial/checkpoint/checkpoint.pt", run=killed)
+    ended(run=killed)
     undisturbed = start(run=whole)
     assert undisturbed.wait() == 0
     weights = [(r.folder / "encoders/main/model.safetensors").read_bytes() for r in (whole, killed)]
@@ -102,10 +111,9 @@ def test_a_training_killed_with_sigkill_ends_with_the_same_weights(tiny_nsd, tmp
 def test_two_processes_have_the_losses_of_one(tiny_nsd, tmp_path):
     one, two = (prepared(tiny_nsd, tmp_path / name, epochs=2) for name in ("one", "two"))
     pipeline.train_encoder(one, "main")
-    both = start(*launcher(2), run=two)
-    said = both.communicate(timeout=300)[0]
-    assert both.returncode == 0, said
+    said = ended(*launcher(2), run=two)
     assert said.count("wrote") == 1  # the leader's
+    assert "one of 2 processes" in said
     curves = [pd.read_csv(r.folder / "encoders/main/curve.csv") for r in (one, two)]
     assert len(curves[0]) > 50
     pd.testing.assert_frame_equal(*curves, rtol=1e-4)
@@ -126,7 +134,8 @@ def test_a_language_model_killed_in_its_second_stage_ends_with_the_same_weights(
     settings = {"steps": "10, 240", "method": method, "dropout": 0.1}
     whole, killed = with_encoder(tmp_path, ("whole", "killed"), **settings)
     checkpoint = killed.folder / ".llm.partial/checkpoint/stage2/checkpoint.pt"
-    kill_at(checkpoint, killed, verb=("train", "llm"))
+    killed_at(checkpoint, run=killed, verb=("train", "llm"))
+    ended(run=killed, verb=("train", "llm"))
     pipeline.train_language(whole)
     for name in ("projector.safetensors", "llm/model.safetensors", "curve.csv"):
         contents = [(r.folder / "llm" / name).read_bytes() for r in (whole, killed)]
@@ -139,16 +148,38 @@ def test_a_language_model_killed_in_its_second_stage_ends_with_the_same_weights(
 def test_two_processes_have_the_language_model_of_one(with_encoder, tmp_path, method):
     one, two = with_encoder(tmp_path, ("one", "two"), method=method)
     pipeline.train_language(one)
-    both = start(*launcher(2), run=two, verb=("train", "llm"))
-    said = both.communicate(timeout=300)[0]
-    assert both.returncode == 0, said
+    said = ended(*launcher(2), run=two, verb=("train", "llm"))
     assert said.count("wrote") == 1  # the leader's
+    assert ("divided among 2 processes" in said) == (method == "full")
     curves = [pd.read_csv(r.folder / "llm/curve.csv") for r in (one, two)]
     assert curves[0].stage.value_counts().to_dict() == {1: 20, 2: 20}
     pd.testing.assert_frame_equal(*curves, rtol=1e-4)
     a, b = (BrainLLM.from_pretrained(r.folder / "llm", device="cpu") for r in (one, two))
     for left, right in zip(a.state_dict().values(), b.state_dict().values(), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_that_divide_the_weights_are_killed_and_go_on(with_encoder, tmp_path):
+    whole, killed = with_encoder(tmp_path, ("whole", "killed"), steps="10, 240", method="full")
+    verb = ("train", "llm")
+    folder = killed.folder / ".llm.partial/checkpoint/stage2"
+    killed_at(folder / "checkpoint.pt", *launcher(2), run=killed, verb=verb)
+    first, second = folder / "checkpoint.pt", folder / "share-1-of-2-step-200.pt"
+    parts = [torch.load(file, weights_only=True)["model"] for file in (first, second)]
+    name = "llm.model.layers.0.mlp.up_proj.weight"
+    assert parts[0][name].shape == parts[1][name].shape
+    assert not torch.equal(parts[0][name], parts[1][name])
+    sizes = [sum(value.nbytes for value in part.values()) for part in parts]
+    assert 0.9 < sizes[0] / sizes[1] < 1.1
+    alone = start(run=killed, verb=verb)
+    said = alone.communicate()[0]
+    assert alone.returncode == 1 and "--num_processes 2" in said and "Traceback" not in said
+    assert "continuing stage2 from step 200" in ended(*launcher(2), run=killed, verb=verb)
+    ended(*launcher(2), run=whole, verb=verb)
+    for name in ("projector.safetensors", "llm/model.safetensors", "curve.csv"):
+        contents = [(r.folder / "llm" / name).read_bytes() for r in (whole, killed)]
+        assert contents[0] == contents[1], name
 
 
 def test_other_verbs_refuse_several_processes(tiny_nsd, tmp_path):

@@ -141,6 +141,8 @@ def fit_language(
                 validation=validation,
                 trackers=trackers,
                 logs=logs,
+                # Eight devices of 80 GB hold what one, or a copy on each, cannot: 16 bytes a weight.
+                divided=stage == 2 and not adapted,
             )
         curve += [{"stage": stage, **point} for point in points]
     return curve

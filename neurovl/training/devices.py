@@ -105,7 +105,8 @@ def accelerator_for(
         project_dir=logs,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    logger.info("device %s, precision %s", accelerator.device, precision)
+    among = f", one of {accelerator.num_processes} processes" if several() else ""
+    logger.info("device %s, precision %s%s", accelerator.device, precision, among)
     return accelerator
 
 

@@ -6,6 +6,7 @@ the seed and the step alone (`batch_rows`), so a run that was killed continues w
 
 import contextlib
 import functools
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ import numpy as np
 import torch
 
 from neurovl.errors import ConfigError
-from neurovl.training.devices import accelerator_for
+from neurovl.training.devices import accelerator_for, agree, several
+from neurovl.training.sharding import divide, unite
 from neurovl.training.state import TrainingState
+
+logger = logging.getLogger(__name__)
 
 Rows = TypeVar("Rows", Sequence, np.ndarray)
 
@@ -163,6 +167,7 @@ def fit(
     validation: Validation | None = None,
     trackers: tuple[str, ...] = (),
     logs: Path | None = None,
+    divided: bool = False,
 ) -> list[dict]:
     """Train the model's parameters that require a gradient; on return they hold the (averaged) result.
 
@@ -190,6 +195,9 @@ def fit(
         A loss to look at, and to stop early by.
     trackers : tuple of str
         Trackers of Accelerate to send the curve to, which write into the folder `logs`.
+    divided : bool
+        Several processes divide weights, gradients and optimizer states among them (`sharding.divide`) instead of each
+        holding them all. Each then keeps its own part of a checkpoint.
 
     Returns
     -------
@@ -205,10 +213,19 @@ def fit(
     from tqdm.auto import tqdm
 
     accelerator = accelerator_for(schedule.precision, device, trackers, logs)
-    optimizer = _optimizer(model, schedule, accelerator.device)
-    used = torch.compile(model) if schedule.compile and accelerator.device.type == "cuda" else model
-    wrapped, optimizer = accelerator.prepare(used, optimizer)
-    state = TrainingState(model, optimizer, schedule.ema)
+    model.to(accelerator.device)
+    divided = divided and several()
+    trained = divide(model, accelerator.mixed_precision == "bf16") if divided else model
+    if divided:
+        logger.info("%s: weights divided among %d processes", describe, accelerator.num_processes)
+    optimizer = _optimizer(trained, schedule, accelerator.device)
+    compiled = schedule.compile and accelerator.device.type == "cuda"
+    used = torch.compile(trained) if compiled else trained
+    if divided:
+        wrapped, optimizer = used, accelerator.prepare(optimizer)
+    else:
+        wrapped, optimizer = accelerator.prepare(used, optimizer)
+    state = TrainingState(trained, optimizer, schedule.ema, divided)
     accelerator.wait_for_everyone()
     start = state.resume(checkpoint)
     if validation and 0 < validation.patience <= state.best["looks"]:
@@ -227,13 +244,15 @@ def fit(
         for part in parts:
             torch.manual_seed(((seed << 24) + step) * count + part.index)
             last = part is parts[-1]
-            with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
+            # Whole gradients of a divided model would not fit: each part's go to their owners at once.
+            at_once = last or divided
+            with contextlib.nullcontext() if at_once else accelerator.no_sync(wrapped):
                 with accelerator.autocast():
                     losses = loss_at(wrapped, step, part)
                 losses = losses if isinstance(losses, dict) else {"loss": losses}
                 accelerator.backward(losses["loss"] / len(parts))
             state.add({name: value.detach() / len(parts) for name, value in losses.items()})
-        accelerator.clip_grad_norm_(model.parameters(), schedule.clip_norm)
+        accelerator.clip_grad_norm_(trained.parameters(), schedule.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state.update()
@@ -245,12 +264,12 @@ def fit(
             point = {"step": done, "lr": optimizer.param_groups[0]["lr"], **means}
             if looks:
                 with state.averaged(), accelerator.autocast():
-                    point["validation"] = validation.loss(model)
+                    point["validation"] = agree(validation.loss(trained), device)
                 wrapped.train()
                 ends = state.judge(done, point["validation"], validation.patience) or ends
             state.curve.append(point)
             accelerator.log({k: v for k, v in point.items() if k != "step"}, step=done)
-        saves = accelerator.is_main_process and checkpoint
+        saves = checkpoint and (divided or accelerator.is_main_process)
         if saves and (ends or (done % schedule.checkpoint_every == 0 and state.may_save())):
             state.save(checkpoint, done)
         if ends:
@@ -258,7 +277,10 @@ def fit(
     state.finish(keep_best=validation is not None and validation.patience > 0)
     for tracker in accelerator.trackers:
         tracker.finish()
-    if used is model:  # Accelerate has put autocast around its forward
+    if divided:
+        optimizer.state.clear()  # the whole weights need the room
+        unite(trained, model)
+    elif not compiled:  # Accelerate has put autocast around its forward
         accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     model.eval()
     return state.curve
@@ -267,7 +289,6 @@ def fit(
 def _optimizer(
     model: torch.nn.Module, schedule: Schedule, device: torch.device
 ) -> torch.optim.AdamW:
-    model.to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": schedule.weight_decay},

@@ -1,4 +1,7 @@
-"""What a training is at a step, kept in a checkpoint: weights, moving average, optimizer, curve, the best look so far."""
+"""What a training is at a step, kept in a checkpoint: weights, moving average, optimizer, curve, the best look so far.
+
+A divided model's processes each keep their own share: the leader's file is written last, and says which step's the others are.
+"""
 
 import contextlib
 import json
@@ -9,7 +12,10 @@ from pathlib import Path
 
 import torch
 
+from neurovl.errors import ConfigError
 from neurovl.files import replacing
+from neurovl.training.devices import agree, share, wait_for_all
+from neurovl.training.sharding import as_share, own
 
 logger = logging.getLogger(__name__)
 
@@ -21,25 +27,32 @@ class TrainingState:
     """
 
     def __init__(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, decay: float
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        decay: float,
+        divided: bool = False,
     ) -> None:
         self.model, self.optimizer, self.decay = model, optimizer, decay
+        self.index, self.shares = share() if divided else (0, 1)
         self.count, self.curve = 0, []
         self.sums, self.steps = {}, 0  # losses since the last point of the curve
         self.saved, self.seconds = 0.0, 0.0  # when, and how long it took
         self.average = self._copy() if decay else {}
         self.best = {"loss": float("inf"), "looks": 0, "weights": {}}
 
-    def _trained(self) -> dict[str, torch.nn.Parameter]:
-        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+    def _trained(self) -> dict[str, torch.Tensor]:
+        """This process's share of the weights that are trained."""
+        named = self.model.named_parameters()
+        return {n: own(p.detach()) for n, p in named if p.requires_grad}
 
     def _copy(self) -> dict[str, torch.Tensor]:
-        return {n: p.detach().clone() for n, p in self._trained().items()}
+        return {n: w.clone() for n, w in self._trained().items()}
 
     @torch.no_grad()
     def _place(self, weights: Mapping[str, torch.Tensor]) -> None:
-        for name, p in self._trained().items():
-            p.copy_(weights[name])
+        for name, weight in self._trained().items():
+            weight.copy_(weights[name])
 
     @torch.no_grad()
     def update(self) -> None:
@@ -98,21 +111,30 @@ class TrainingState:
 
     def may_save(self) -> bool:
         """Whether 20 times as much time has gone by since the last checkpoint as it took to write."""
-        return time.monotonic() - self.saved >= 20 * self.seconds
+        may = time.monotonic() - self.saved >= 20 * self.seconds
+        return agree(may, self._device().type) if self.shares > 1 else may
+
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     def _changing(self) -> dict[str, torch.Tensor]:
         """Weights that are trained, and buffers; a frozen language model would be most of a checkpoint."""
         named = self.model.named_parameters(remove_duplicate=False)
         kept = {name for name, p in named if p.requires_grad}
         kept |= {name for name, _ in self.model.named_buffers()}
-        return {n: value for n, value in self.model.state_dict().items() if n in kept}
+        return {n: own(value) for n, value in self.model.state_dict().items() if n in kept}
 
     def save(self, folder: Path, step: int) -> None:
         """Write a checkpoint, which takes the place of the one before when it is whole."""
         start = time.monotonic()
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {
+            k: {name: own(value) for name, value in values.items()}
+            for k, values in optimizer["state"].items()
+        }
         content = {
             "model": self._changing(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "average": self.average,
             "count": self.count,
             "best": self.best,
@@ -120,21 +142,55 @@ class TrainingState:
             "sums": self.sums,
             "steps": self.steps,
             "step": step,
+            "shares": self.shares,
         }
-        with replacing(folder / "checkpoint.pt") as part:
-            torch.save(content, part)
+        device = self._device().type
+        if self.index:
+            self._write(content, self._share_file(folder, step))
+        if self.shares > 1:
+            wait_for_all(device)
+        if not self.index:
+            self._write(content, folder / "checkpoint.pt")
+        if self.shares > 1:
+            wait_for_all(device)
+            for old in folder.glob(self._share_file(folder, "*").name):
+                if old != self._share_file(folder, step):
+                    old.unlink()
         self.saved = time.monotonic()
         self.seconds = self.saved - start
 
+    def _share_file(self, folder: Path, step: int | str) -> Path:
+        return folder / f"share-{self.index}-of-{self.shares}-step-{step}.pt"
+
+    def _write(self, content: dict, file: Path) -> None:
+        with replacing(file) as part:
+            torch.save(content, part)
+
     def resume(self, folder: Path | None) -> int:
-        """Continue from a checkpoint, where there is one; the step to go on with."""
-        if folder is None or not (folder / "checkpoint.pt").exists():
+        """Continue from a checkpoint, where there is one; the step to go on with.
+
+        Raises
+        ------
+        ConfigError
+            Another number of processes divides the weights than when it was written.
+        """
+        file = folder and folder / "checkpoint.pt"
+        if file is None or not file.exists():
             return 0
-        device = next(self.model.parameters()).device
-        state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
-        # Not strict: what is frozen is not in it, and in 4 bits it could not even be written over itself.
-        self.model.load_state_dict(state["model"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
+        state = torch.load(file, weights_only=True, map_location="cpu", mmap=self.index > 0)
+        if state["shares"] != self.shares:
+            raise ConfigError(
+                f"the checkpoint {file} was written by {state['shares']} processes that divide the weights, expected "
+                f"{self.shares}; start as many (accelerate launch --num_processes {state['shares']}), or remove it to begin again"
+            )
+        if self.index:
+            own_file = self._share_file(folder, state["step"])
+            state = torch.load(own_file, weights_only=True, map_location="cpu")
+        device = self._device()
+        with torch.no_grad():
+            for name, value in self._changing().items():
+                value.copy_(state["model"][name])
+        self._load_optimizer(state["optimizer"])
         self.average = {n: w.to(device) for n, w in state["average"].items()}
         weights = {n: w.to(device) for n, w in state["best"]["weights"].items()}
         self.count, self.best = state["count"], state["best"] | {"weights": weights}
@@ -142,3 +198,11 @@ class TrainingState:
         self.curve, self.steps = json.loads(state["curve"]), state["steps"]
         logger.info("continuing %s from step %d", folder.name, state["step"])
         return state["step"]
+
+    def _load_optimizer(self, state: dict) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for k, values in state["state"].items():
+            for name, value in values.items():
+                if name != "step":
+                    values[name] = as_share(value.to(parameters[k].device), parameters[k])
+        self.optimizer.load_state_dict(state)
