@@ -4,8 +4,6 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-TOGETHER := OMP_NUM_THREADS=1 $(BIN)/accelerate launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no \
-  --dynamo_backend no -m neurovl
 
 .PHONY: help setup test nightly reproduce smoke rehearsal words book clean
 .DEFAULT_GOAL := help
@@ -48,13 +46,8 @@ reproduce: setup
 smoke: setup
 	$(BIN)/neurovl reproduce --profile smoke --out runs/smoke
 
-# Two processes train together where the paper's plan says several; what follows finds that done.
 rehearsal: setup
 	$(BIN)/neurovl foundation rehearse --out runs/rehearsal-models
-	$(BIN)/neurovl preprocess --profile rehearsal --out runs/rehearsal
-	$(TOGETHER) train encoder --variant main --run runs/rehearsal
-	$(TOGETHER) train encoder --variant flat --run runs/rehearsal
-	$(TOGETHER) train llm --run runs/rehearsal
 	$(BIN)/neurovl reproduce --profile rehearsal --out runs/rehearsal
 
 words: setup

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pandas as pd
 import psutil
@@ -14,13 +15,14 @@ import torch
 
 from neurovl import pipeline
 from neurovl.encoder.alignment import predict
-from neurovl.errors import ConfigError, MissingError
+from neurovl.errors import ConfigError, MissingError, NeurovlError
 from neurovl.language import BrainLLM
+from neurovl.pipeline.together import dividing
 from neurovl.settings.profile_files import load_profile
 from neurovl.training.devices import accelerator_for
 
 PROFILE = """
-compute: {{device: cpu}}
+compute: {{device: cpu, together: {together}}}
 preprocessing: {{patches: [5], off_mask: own}}
 encoder: {{width: 32, layers: 2, heads: 2, head_hidden: 32, readout: 16}}
 alignment: {{epochs: {epochs}, batch_size: 32, lr: 1.0e-3, synthetic: 0.5, precision: "no", ema: 0.9, variants: [main]}}
@@ -30,13 +32,14 @@ lora: {{rank: 4, alpha: 8, dropout: {dropout}, lr: 1.0e-2, base: float32}}
 EPOCHS = 12  # 450 steps, a checkpoint every 200
 
 
-def profile_at(path, epochs=EPOCHS, steps="20, 20", method="full", dropout=0.0):
-    path.write_text(PROFILE.format(epochs=epochs, steps=steps, method=method, dropout=dropout))
+def profile_at(path, **changes):
+    usual = {"epochs": EPOCHS, "steps": "20, 20", "method": "full", "dropout": 0.0}
+    path.write_text(PROFILE.format(**{"together": "null", **usual, **changes}))
     return load_profile(str(path))
 
 
 def prepared(tiny_nsd, out, epochs=EPOCHS):
-    run = pipeline.start(tiny_nsd, out, profile_at(out.with_name("mine.yaml"), epochs))
+    run = pipeline.start(tiny_nsd, out, profile_at(out.with_name("mine.yaml"), epochs=epochs))
     pipeline.write_tokens(run)
     pipeline.embed_targets(run)
     return run
@@ -49,7 +52,7 @@ def with_encoder(tiny_nsd, tmp_path_factory):
     pipeline.train_encoder(first, "main")
 
     def make(folder, names, **settings):
-        if settings["method"] == "lora":
+        if settings.get("method") == "lora":
             pytest.importorskip("peft")
         profile = profile_at(folder / "mine.yaml", epochs=1, **settings)
         for name in names:
@@ -180,6 +183,39 @@ def test_processes_that_divide_the_weights_are_killed_and_go_on(with_encoder, tm
     for name in ("projector.safetensors", "llm/model.safetensors", "curve.csv"):
         contents = [(r.folder / "llm" / name).read_bytes() for r in (whole, killed)]
         assert contents[0] == contents[1], name
+
+
+@pytest.mark.slow
+def test_one_command_trains_a_language_model_in_as_many_processes_as_are_set(
+    with_encoder, tmp_path, capfd
+):
+    (one,) = with_encoder(tmp_path, ("one",))
+    pipeline.train_language(one)
+    (two,) = with_encoder(tmp_path, ("two",), together=2)
+    pipeline.make(two, "llm")
+    assert "divided among 2 processes" in capfd.readouterr().out
+    curves = [pd.read_csv(r.folder / "llm/curve.csv") for r in (one, two)]
+    pd.testing.assert_frame_equal(*curves, rtol=1e-4)
+    (three,) = with_encoder(tmp_path, ("three",), together=3)
+    with pytest.raises(NeurovlError, match="batch size is 4, expected a multiple of 3"):
+        pipeline.make(three, "llm")
+    assert not (three.folder / "llm").exists()
+
+
+@pytest.mark.parametrize(
+    "batches, parts, gpus, used",
+    [
+        ((32, 24), (1, 1), 8, 8),
+        ((32, 24), (1, 1), 5, 4),
+        ((32, 24), (16, 24), 4, 4),
+        ((32, 24), (16, 24), 3, 2),
+        ((7, 5), (1, 1), 4, 1),
+    ],
+)
+def test_as_many_processes_as_the_batches_divide_among(batches, parts, gpus, used):
+    profile = load_profile("smoke")
+    language = replace(profile.language, batch_size=batches, accumulate=parts)
+    assert dividing(replace(profile, language=language), gpus) == used
 
 
 def test_other_verbs_refuse_several_processes(tiny_nsd, tmp_path):

@@ -133,7 +133,7 @@ def test_two_processes_share_the_pictures_and_paint_what_one_does(trained, tmp_p
         return subprocess.run(told, env=env, capture_output=True, text=True, timeout=300)
 
     refused = make("captions")
-    assert refused.returncode and "only train encoder, train llm and make" in refused.stderr
+    assert refused.returncode and "only llm, llms and" in refused.stderr
     shutil.rmtree(both / "reconstructions")
     done = make("reconstructions")
     assert done.returncode == 0, done.stderr[-2000:]

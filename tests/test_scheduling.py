@@ -63,6 +63,26 @@ def test_an_error_is_that_of_the_stage_and_ends_what_waits_for_it(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def log(run: Run, name: str) -> None:
+    """Write into one file when a stage begins and ends."""
+    with (run.root / "log").open("a") as file:
+        file.write(f"{name} begins\n")
+        file.flush()
+        time.sleep(0.3)
+        file.write(f"{name} ends\n")
+
+
+def test_what_takes_all_places_is_done_alone_and_when_no_other_is_ready(tmp_path):
+    names = ("llm", "tokens", "maps", "results")
+    needs = {(0, "results"): tasks("llm", "maps")}
+    side_by_side(some_run(tmp_path), tasks(*names), needs, log, 2, {(0, "llm")})
+    said = (tmp_path / "log").read_text().split("\n")
+    assert set(said[:4]) == {
+        f"{name} {does}" for name in ("tokens", "maps") for does in ("begins", "ends")
+    }
+    assert said[4:8] == ["llm begins", "llm ends", "results begins", "results ends"]
+
+
 SMALL = """
 compute: {{device: cpu, processes: {processes}}}
 preprocessing: {{patches: [5, 4]}}

@@ -13,7 +13,7 @@ from neurovl.cli import adapt, convert, data, download, export, models, runs  # 
 from neurovl.cli.options import app
 from neurovl.errors import ConfigError, NeurovlError
 
-SHARED = (["train", "encoder"], ["train", "llm"], ["make", "reconstructions"])
+SHARED = (["train", "encoder"], ["train", "llm"])  # and `make`, which says which stages
 
 
 def main() -> None:
@@ -31,9 +31,9 @@ def main() -> None:
 
 def _require_one_process() -> None:
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if several and sys.argv[1:3] not in SHARED:
+    if several and sys.argv[1:2] != ["make"] and sys.argv[1:3] not in SHARED:
         raise ConfigError(
             f"neurovl {' '.join(sys.argv[1:3])} was started in {os.environ['WORLD_SIZE']} processes, expected one: only train "
-            "encoder, train llm and make reconstructions share their work among processes; start this one without "
+            "encoder, train llm, make llm, make llms and make reconstructions share their work among processes; start this one without "
             "accelerate launch"
         )

@@ -91,14 +91,17 @@ def make(
         ),
     ],
     run: RunDir,
+    fold: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Make a stage of a run and those that it reads; what is up to date is left alone."""
     from neurovl.pipeline import make as make_stage
     from neurovl.run import open_run
+    from neurovl.training.devices import leads
 
     opened = open_run(run)
-    make_stage(opened, stage)
-    say(f"made {stage} in {opened.root}")
+    make_stage(opened, stage, fold)
+    if leads():
+        say(f"made {stage} in {opened.root}")
 
 
 @app.command()

@@ -1,16 +1,15 @@
 """Stages by name: what each needs, made in this process, or by a command of its own as notebooks do it."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from neurovl import evaluation
 from neurovl.encoder.variants import ONE_EACH
-from neurovl.errors import ConfigError, MissingError, NeurovlError
+from neurovl.errors import ConfigError, MissingError
 from neurovl.language.llm_variants import language_variant
 from neurovl.pipeline.scheduling import Task, side_by_side
 from neurovl.pipeline.starting import profile_for, start
+from neurovl.pipeline.together import in_own_process, launch, processes_for
 from neurovl.pipeline.training import (
     embed_targets,
     train_encoder,
@@ -79,15 +78,18 @@ def _others(run: Run) -> list[str]:
     return [name for name in run.profile.language.variants if name != "main"]
 
 
-def make(run: Run, name: str) -> None:
+def make(run: Run, name: str, fold: int | None = None) -> None:
     """Make a stage of every fold, and those that it reads; what is up to date is left alone.
 
-    Stages that do not read one another are made side by side, see `pipeline.scheduling`.
+    Stages that do not read one another are made side by side, see `pipeline.scheduling`; language models are trained and
+    pictures painted by all GPUs together, see `pipeline.together`.
 
     Parameters
     ----------
     name : str
         One of `STAGES`, or one encoder such as 'encoders/main', or one language model such as 'llms/flat'.
+    fold : int, optional
+        Of this fold alone, in each of several processes.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def make(run: Run, name: str) -> None:
     """
     _require_stage(run, name)
     if several():
-        _make_together(run, name)
+        _share(run, name, run.all_folds() if fold is None else [run.all_folds()[fold]])
         return
     names = _in_order(run, name)
     for first in ("tokens", "targets"):  # they tell which encoders there are, and use all cores
@@ -113,26 +115,39 @@ def make(run: Run, name: str) -> None:
     n = min(places(run.profile.compute), len(tasks))
     if n > 1:
         inner = {task: _needs_of(run, task, tasks) for task in tasks}
-        side_by_side(run, tasks, inner, make_one, n)
+        wide = {task for task in tasks if processes_for(run.profile, task[1]) > 1}
+        side_by_side(run, tasks, inner, make_or_launch, n, wide)
     elif tasks:
-        for fold, one in _sorted_by_needs(run, tasks):
-            make_one(run.all_folds()[fold], one)
+        for k, one in _sorted_by_needs(run, tasks):
+            make_or_launch(run.all_folds()[k], one)
 
 
-def _make_together(run: Run, name: str) -> None:
-    """Pictures, by the processes of `accelerate launch`; what they read must be made."""
-    missing = [one for one in needs(run, name) if not up_to_date(run, one)]
-    if name != "reconstructions" or missing:
+def make_or_launch(run: Run, name: str) -> None:
+    """Make one stage of a fold, by as many processes as it has."""
+    n = processes_for(run.profile, name)
+    if n > 1:
+        launch(run, name, n)
+    else:
+        make_one(run, name)
+
+
+def _share(run: Run, name: str, folds: list[Run]) -> None:
+    """A stage by several processes; what it reads must be made."""
+    stage = name.partition("/")[0]
+    if stage not in ("llm", "llms", "reconstructions"):
         raise ConfigError(
-            f"neurovl make {name} was started in several processes, "
-            + (
-                f"expected {missing[0]} to be up to date: make it first in one process, neurovl make {missing[0]} --run RUN"
-                if name == "reconstructions"
-                else "expected one: of the stages only reconstructions share their work among processes"
-            )
+            f"neurovl make {name} was started in several processes, expected one: of the stages only llm, llms and "
+            "reconstructions share their work among processes"
         )
-    for fold in run.all_folds():
-        make_one(fold, name)
+    missing = [one for one in needs(run, name) if not up_to_date(run, one)]
+    if missing:
+        raise ConfigError(
+            f"neurovl make {name} was started in several processes, expected {missing[0]} to be up to date: make it "
+            f"first in one process, neurovl make {missing[0]} --run RUN"
+        )
+    for k, one in _tasks(run, [name]):
+        if any(fold.fold == k for fold in folds):
+            make_one(run.all_folds()[k], one)
 
 
 def make_one(run: Run, name: str) -> None:
@@ -240,20 +255,8 @@ def ensure(run: Run, name: str) -> None:
     --------
     >>> neurovl.ensure(run, "tokens")
     """
-    from tqdm.auto import tqdm
-
-    if up_to_date(run, name):
-        return
-    command = [sys.executable, "-m", "neurovl", "make", name, "--run", str(run.root)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        last = ""
-        for line in process.stdout:
-            last = line.strip() or last
-            tqdm.write(last)
-    if process.returncode:
-        raise NeurovlError(last.removeprefix("neurovl: ") or f"neurovl make {name} failed")
+    if not up_to_date(run, name):
+        in_own_process(run, name)
 
 
 def reproduce(

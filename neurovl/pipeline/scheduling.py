@@ -6,7 +6,7 @@ keep the processor busy. What is computed does not depend on what runs beside it
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from neurovl.run import Run
@@ -26,6 +26,7 @@ def side_by_side(
     needs: Mapping[Task, Sequence[Task]],
     work: Callable[[Run, str], None],
     n: int,
+    wide: Set[Task] = frozenset(),
 ) -> None:
     """Do tasks in processes of their own, at most `n` at a time; the first in the list first.
 
@@ -39,6 +40,8 @@ def side_by_side(
         `work(run, stage)` makes one stage of a fold.
     n : int
         Processes.
+    wide : set of (fold, stage)
+        Those that take all cores or GPUs: each is done alone, when no other is ready.
 
     Raises
     ------
@@ -55,7 +58,14 @@ def side_by_side(
         while waiting or running:
             open_tasks = {*waiting, *(task for task, _ in running.values())}
             ready = [t for t in waiting if not open_tasks.intersection(needs.get(t, ()))]
-            for task in ready[: len(free)]:
+            narrow = [task for task in ready if task not in wide]
+            if any(task in wide for task, _ in running.values()):
+                begin = []
+            elif narrow or running:
+                begin = narrow[: len(free)]
+            else:
+                begin = ready[:1]
+            for task in begin:
                 place = free.pop(0)
                 gpu = place if cuda else None
                 future = executor.submit(_timed, work, folds[task[0]], task[1], gpu)

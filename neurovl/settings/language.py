@@ -24,7 +24,7 @@ class Language:
     lr : tuple of float
         Peak learning rates; no weight decay. Of stage 2 with adapters: `lora.lr`.
     accumulate : tuple of int
-        Parts that a batch is computed in, one after the other, before an optimizer step; for small memories.
+        Parts at least that a batch is computed in before an optimizer step, for small memories; several processes share them.
     validation : float
         Share of the training pictures on which the loss is watched instead, after every epoch; 0 in the paper. The
         encoder's pictures where `alignment.validation` is the same share.

@@ -239,6 +239,9 @@ class Compute:
         'auto', 'cpu', 'cuda' or 'mps'.
     processes : int, optional
         Encoders that are trained at the same time, and sessions that are read; one a core, or one a GPU, by default.
+    together : int, optional
+        Processes that train one language model and paint the pictures together; one a GPU by default. A batch has to
+        divide among them.
     workers : int
         Threads that read training batches ahead.
     compile : bool
@@ -252,6 +255,7 @@ class Compute:
 
     device: str = "auto"
     processes: int | None = None
+    together: int | None = None
     workers: int = 0
     compile: bool = False
     checkpointing: bool = False

@@ -49,7 +49,8 @@ class Schedule:
     clip_norm : float
         Largest norm of the gradient.
     accumulate : int
-        Parts that a batch is computed in, one after the other.
+        Parts at least that a batch is computed in; several processes share them, one process computes its own one after
+        the other.
     compile : bool
         Use `torch.compile` on a CUDA device.
     """
@@ -126,13 +127,18 @@ class Part:
         size, rest = divmod(len(rows), self.count)
         if rest:
             raise ConfigError(
-                f"the batch size is {len(rows)}, expected a multiple of {self.count} (processes times accumulate); "
+                f"the batch size is {len(rows)}, expected a multiple of {self.count} (processes, or accumulate where that is more); "
                 "change batch_size or accumulate in the profile"
             )
         return rows[self.index * size : (self.index + 1) * size]
 
 
 WHOLE = Part()
+
+
+def parts_of(accumulate: int, processes: int) -> int:
+    """How many parts a batch is computed in: as many for each process, and `accumulate` at least."""
+    return processes * math.ceil(accumulate / processes)
 
 
 @dataclass(frozen=True)
@@ -232,9 +238,9 @@ def fit(
         start = schedule.steps
     if trackers:
         accelerator.init_trackers(describe.replace(" ", "-"))
-    count = accelerator.num_processes * schedule.accumulate
-    first = accelerator.process_index * schedule.accumulate
-    parts = [Part(first + k, count) for k in range(schedule.accumulate)]
+    count = parts_of(schedule.accumulate, accelerator.num_processes)
+    each = count // accelerator.num_processes
+    parts = [Part(accelerator.process_index * each + k, count) for k in range(each)]
     every, look = max(1, schedule.steps // 200), validation.every if validation else 0
     wrapped.train()
     steps = range(start, schedule.steps)
