@@ -22,7 +22,7 @@ from neurovl.settings.profile_files import load_profile
 from neurovl.training.devices import accelerator_for
 
 PROFILE = """
-compute: {{device: cpu, together: {together}}}
+compute: {{device: cpu, together: {together}, checkpointing: {checkpointing}}}
 preprocessing: {{patches: [5], off_mask: own}}
 encoder: {{width: 32, layers: 2, heads: 2, head_hidden: 32, readout: 16}}
 alignment: {{epochs: {epochs}, batch_size: 32, lr: 1.0e-3, synthetic: 0.5, precision: "no", ema: 0.9, variants: [main]}}
@@ -34,7 +34,8 @@ EPOCHS = 12  # 450 steps, a checkpoint every 200
 
 def profile_at(path, **changes):
     usual = {"epochs": EPOCHS, "steps": "20, 20", "method": "full", "dropout": 0.0}
-    path.write_text(PROFILE.format(**{"together": "null", **usual, **changes}))
+    usual |= {"together": "null", "checkpointing": "false"}
+    path.write_text(PROFILE.format(**usual | changes))
     return load_profile(str(path))
 
 
@@ -191,7 +192,7 @@ def test_one_command_trains_a_language_model_in_as_many_processes_as_are_set(
 ):
     (one,) = with_encoder(tmp_path, ("one",))
     pipeline.train_language(one)
-    (two,) = with_encoder(tmp_path, ("two",), together=2)
+    (two,) = with_encoder(tmp_path, ("two",), together=2, checkpointing="true")
     pipeline.make(two, "llm")
     assert "divided among 2 processes" in capfd.readouterr().out
     curves = [pd.read_csv(r.folder / "llm/curve.csv") for r in (one, two)]
@@ -224,6 +225,14 @@ def test_other_verbs_refuse_several_processes(tiny_nsd, tmp_path):
     said = one.communicate()[0]
     assert one.returncode == 1
     assert "neurovl evaluate" in said and "expected one" in said and "Traceback" not in said
+
+
+def test_a_division_that_accelerate_would_make_is_left_to_the_loop(monkeypatch, caplog):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with caplog.at_level("INFO", "neurovl"):
+        accelerator = accelerator_for("no", "cpu")
+    assert accelerator.distributed_type == "NO" and "ACCELERATE_USE_FSDP is not used" in caplog.text
+    assert "ACCELERATE_USE_FSDP" not in os.environ
 
 
 @pytest.mark.parametrize(

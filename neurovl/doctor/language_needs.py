@@ -7,13 +7,17 @@ from neurovl.foundation.model_facts import configurations, parameters
 from neurovl.foundation.source import LARGE
 from neurovl.language.llm_variants import LanguageVariant
 from neurovl.settings.sections import Profile
+from neurovl.training.loop import parts_of
 
 FOUR_BIT = 0.516  # bytes a weight: nf4, and its scales, which are quantized themselves
 ROWS_TOGETHER = 8  # dialogues that are computed at the same time, of the code
 ANSWERS = 64  # batch of the code
 
 
-def language_needs(profile: Profile, s: Sizes, half: bool, variant: LanguageVariant) -> list[Need]:
+def language_needs(
+    profile: Profile, s: Sizes, half: bool, variant: LanguageVariant, processes: int = 1
+) -> list[Need]:
+    """What stages 1 and 2 and the answers of a language model take, of the device of one of `processes`."""
     spec, settings = profile.models.spec(variant.model), profile.language
     config = configurations(spec, "llm")["llm"]
     n = parameters(spec, "llm").get("llm")
@@ -33,7 +37,8 @@ def language_needs(profile: Profile, s: Sizes, half: bool, variant: LanguageVari
     held = _held_bytes(profile, config, n) if adapted else weight * n
     found = []
     parts = zip(settings.batch_size, settings.accumulate, strict=True)
-    for stage, batch in enumerate((whole // count for whole, count in parts), 1):
+    batches = (whole // parts_of(count, processes) for whole, count in parts)
+    for stage, batch in enumerate(batches, 1):
         full = stage == 2 and not adapted
         a_layer = batch * length * llm_bytes(config, full, half)
         kept = a_layer * layers
@@ -47,6 +52,13 @@ def language_needs(profile: Profile, s: Sizes, half: bool, variant: LanguageVari
         if full:
             states = (ADAMW + F16 * half) * n
             words = "weights, gradients and two moments in float32"
+            if processes > 1:
+                words += f", divided among {processes}"
+                states = max(
+                    ADAMW * n / processes + _gathered(config, half),
+                    # Each loads all weights before they are divided, and has them all again at the end.
+                    F32 * n * (1 + 1 / processes) - kept - logits,
+                )
         elif stage == 2:
             states += ADAMW * adapter_parameters(config, profile.lora.rank)
             words = f"weights as {profile.lora.base}, adapters of rank {profile.lora.rank}"
@@ -80,6 +92,14 @@ def language_needs(profile: Profile, s: Sizes, half: bool, variant: LanguageVari
             how=f"{words}, keys and values of {batch} x {room} tokens",
         ),
     ]
+
+
+def _gathered(config: dict, half: bool) -> float:
+    """Bytes of whole weights and their gradients in float32 while they are computed: both tables, and two layers."""
+    h, vocabulary = config["hidden_size"], config["vocab_size"]
+    layer = sum(a * b for a, b in _matrices(config))
+    tables = 1 if config.get("tie_word_embeddings") else 2
+    return ((F16 if half else F32) + F32) * (tables * vocabulary * h + 2 * layer)
 
 
 def of_variant(stage: str, variant: LanguageVariant) -> str:

@@ -9,6 +9,7 @@ from neurovl.doctor.findings import Finding, readable
 from neurovl.doctor.needs import needs
 from neurovl.doctor.sizes import Need, sizes_for
 from neurovl.errors import NeurovlError
+from neurovl.pipeline.together import dividing
 from neurovl.settings.sections import Profile
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ FIXES = {
     "train encoder": "lower alignment.batch_size or take fewer subjects with preprocessing.subjects",
     "annotate": "name a smaller models.captioner, or set it to null: captions and boxes are then the data's own",
     "train llm 1": "raise language.accumulate, or name a smaller models.llm",
-    "train llm 2": "raise language.accumulate, name a smaller models.llm, or train it on a device with more memory",
+    "train llm 2": "raise language.accumulate, name a smaller models.llm, or take several GPUs, which divide it",
     "answers": "name a smaller models.llm",
     "reconstruct": "use a device with more memory, or a smaller models.image_size",
 }
@@ -40,6 +41,8 @@ class Machine:
     memory : float
     half : bool
         Whether it computes in bf16.
+    cores, count : int
+        Of the processor; devices of this kind.
     """
 
     device: str
@@ -48,6 +51,7 @@ class Machine:
     memory: float
     half: bool
     cores: int
+    count: int = 1
 
 
 def look(device: str = "auto") -> Machine:
@@ -60,7 +64,9 @@ def look(device: str = "auto") -> Machine:
     chosen, cores = choose_device(device), len(_cores())
     if chosen.startswith("cuda") and torch.cuda.is_available():
         about = torch.cuda.get_device_properties(torch.device(chosen))
-        return Machine(chosen, about.name, about.total_memory, _memory(), has_bf16(chosen), cores)
+        count = torch.cuda.device_count() if chosen == "cuda" else 1
+        memory = about.total_memory, _memory()
+        return Machine(chosen, about.name, *memory, has_bf16(chosen), cores, count)
     return Machine(chosen, f"{cores} cores", 0.0, _memory(), False, cores)
 
 
@@ -104,7 +110,8 @@ def examine_machine(
     machine = machine or look(profile.compute.device)
     found = [_device(profile, machine)]
     try:
-        wanted = needs(profile, sizes_for(profile, recordings), machine.half, machine.cores)
+        sizes, together = sizes_for(profile, recordings), dividing(profile, machine.count)
+        wanted = needs(profile, sizes, machine.half, machine.cores, together)
     except (NeurovlError, LookupError, TypeError) as error:  # the latter: an odd configuration
         return [
             *found,

@@ -22,7 +22,7 @@ UNET_MAPS = 27  # first-level maps at the latent's size
 PNG = 0.6  # of a picture's bytes, about
 
 
-def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int) -> list[Need]:
+def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int, processes: int = 1) -> list[Need]:
     """Every stage's needs, in the order of a run.
 
     Parameters
@@ -31,6 +31,8 @@ def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int) -> list[Need]:
         Whether the device computes in bf16, so that large language models are loaded in 16 bits.
     jobs : int
         Sessions that are preprocessed at the same time.
+    processes : int
+        That train a language model together, each on a device of its own.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int) -> list[Need]:
     if sizes.has_images:
         found += _annotators(profile, half)
         for variant in profile.language.variants:
-            found += language_needs(profile, sizes, half, language_variant(variant))
+            found += language_needs(profile, sizes, half, language_variant(variant), processes)
         found.append(_sampling(profile, sizes, half))
     return found
 

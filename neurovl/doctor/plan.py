@@ -16,6 +16,7 @@ from neurovl.doctor.machine import FIXES, Machine, look
 from neurovl.doctor.needs import needs
 from neurovl.doctor.operations import Work, work
 from neurovl.doctor.sizes import Need, Sizes, sizes_for
+from neurovl.pipeline.together import dividing
 from neurovl.settings.sections import Profile
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def measured(machine: Machine) -> Device:
     dtype = torch.bfloat16 if half else torch.float32
     peak, bandwidth = _matrix_rate(dtype, machine.device), _copy_rate(machine.device)
     memory = machine.device_memory or machine.memory
-    return Device(machine.name, memory, peak, bandwidth, half=machine.half)
+    return Device(machine.name, memory, peak, bandwidth, machine.count, machine.half)
 
 
 def _seconds(function: Callable, device: str) -> float:
@@ -127,9 +128,11 @@ def plan(profile: Profile, recordings: "Recordings | None" = None) -> list[str]:
     here, sizes = measured(machine), sizes_for(profile, recordings)
     works = {one.stage: one for one in work(profile, sizes)}
     devices = (here, *CARDS)
-    wanted = {d: needs(profile, sizes, d.half, machine.cores) for d in devices}
-    head = ["stage", "operations", f"here: {here.name}"]
-    head += [f"{d.count} x {d.name}" for d in CARDS] + ["memory beside", "disk"]
+    wanted = {
+        d: needs(profile, sizes, d.half, machine.cores, dividing(profile, d.count)) for d in devices
+    }
+    named = [f"{d.count} x {d.name}" for d in CARDS]
+    head = ["stage", "operations", f"here: {here.name}", *named, "memory beside", "disk"]
     rows, total = [head], dict.fromkeys(devices, 0.0)
     in_memory = None if machine.device_memory else here
     for k, need in enumerate(wanted[here]):
@@ -198,20 +201,21 @@ def _time(taken: float) -> str:
 
 
 def _changes(wanted: dict[Device, list[Need]], here: Device | None) -> list[str]:
-    """What to do where a stage exceeds the memory; `here` computes in the machine's own."""
+    """What to do where stages exceed the memory, for each device; `here` computes in the machine's own."""
     found = []
     for device, rows in wanted.items():
-        if device.count > 1:
-            continue  # as one of them
+        stages = dict[str, list[str]]()
         for need in rows:
             if not _fits(need, device, device is here):
                 kind = need.stage.partition(",")[0]
                 fix = FIXES.get(kind, "use a device with more memory")
                 if kind == "train llm 2":
                     fix = f"train adapters, as the profile paper-24gb does (language.method: lora); or {fix}"
-                found.append(
-                    f"{device.name}, {need.stage}: {need.how}. {fix[:1].upper()}{fix[1:]}."
-                )
+                stages.setdefault(fix, []).append(need.stage)
+        found += [
+            f"{device.count} x {device.name}: {'; '.join(names)}. {fix[:1].upper()}{fix[1:]}."
+            for fix, names in stages.items()
+        ]
     return ["", "Too much:", *found] if found else []
 
 

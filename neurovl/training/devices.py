@@ -67,9 +67,16 @@ def agree(value: Value, device: str = "auto") -> Value:
     return broadcast_object_list([value])[0]
 
 
+# Where Accelerate's configuration asks for a division of weights: the loop divides them itself, where they are too large.
+DIVISIONS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+
+
 def _state(device: str) -> "PartialState":
     from accelerate import PartialState
 
+    for name in DIVISIONS:
+        if os.environ.pop(name, "false") == "true":
+            logger.info("%s is not used: neurovl divides weights itself", name)
     return PartialState(cpu=choose_device(device) == "cpu", timeout=PATIENCE)
 
 
@@ -95,6 +102,7 @@ def accelerator_for(
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
+    _state(device)
     # Accelerate keeps one precision a process; stages differ in theirs.
     AcceleratorState._reset_state(reset_partial_state=False)
     precision = choose_precision(precision, device)
