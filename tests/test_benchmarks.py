@@ -245,3 +245,30 @@ def test_stages_of_a_reproduction_are_timed_on_the_cores_it_may_use(monkeypatch)
     with pytest.raises(SystemExit, match="failed: no disk"):
         ends = [sys.executable, "-c", "import sys; print('no disk'); sys.exit(1)"]
         reproduce.stages_of(ends, reproduce.CORES)
+
+
+def test_language_is_timed_and_both_trainings_move_what_they_train(benchmark, tmp_path):
+    pytest.importorskip("peft")
+    import language
+
+    language.main(["--small", "--out", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "language.csv")
+    rates = table[table.task != "learning"]
+    assert list(rates.unit) == ["steps", "steps", "answers"] and (rates["a second"] > 0).all()
+    learnt = table[table.task == "learning"].set_index(["what", "computed in"])
+    assert len(learnt) == 5 and learnt["last loss"].notna().all()
+    moved = learnt["weights moved"]
+    kept = moved[[("kept in float32" in what) for what, _ in moved.index]]
+    (rounded,) = moved[[("kept in bf16" in what) for what, _ in moved.index]]
+    # 2e-5 is lost in the rounding of weights that are kept in 16 bits.
+    assert kept.min() > 0.9 and rounded < 0.5
+
+
+def test_pictures_are_timed(benchmark, tmp_path):
+    import reconstruction
+
+    reconstruction.main(["--small", "--out", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "reconstruction.csv")
+    assert (table["a second"] > 0).all() and (table.pictures == 4).all()
+    paper = reconstruction.PAPER
+    assert (paper.pictures, paper.pixels, paper.steps) == (982, 512, 20)

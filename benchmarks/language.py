@@ -1,0 +1,252 @@
+"""The language model's speed, trained in full, trained with adapters, and asked; and what either training changes.
+
+    python benchmarks/language.py                   Llama's shape at a width that a CPU bears: about 4 minutes on 2 cores
+    python benchmarks/language.py --device cuda     Llama 3 8B's own shape, on a GPU of 80 GB
+    python benchmarks/language.py --small           every part in seconds, to see that it works; the figures mean nothing
+
+Weights are random, brain tokens random numbers, as many as the paper's patches of 14 leave; dialogues are about as long as real
+ones. What is timed is `neurovl.language.fit_language`, stage 2, from one request for a loss to the next, and
+`BrainLLM.generate`. All weights of 8 billion take 180 GB to train: on one GPU `full` is timed with as many layers as fit, which
+the row says.
+
+`weights moved` is the share of the trained weights, but for the tables of words, that are not bit for bit what they were, after the same batches as in the
+row above: `float32` and `bf16` are what is computed in, and what is trained is kept in float32 in both; the last row shows what
+becomes of weights that are kept in bf16 as well, which neurovl does not do. Results go to language.csv; rows of other devices stay.
+"""
+
+import argparse
+import contextlib
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from encoder import Clock, _Enough, _short, _texts, describe_machine, record
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from neurovl.foundation.model_facts import configurations
+from neurovl.foundation.source import TINY
+from neurovl.language import BrainLLM, Projector, fit_language, train
+from neurovl.language.adapters import add_adapters
+from neurovl.language.dialogues import Dialogue
+from neurovl.settings.sections import Language, Lora
+from neurovl.training.devices import choose_precision
+
+LLAMA = "meta-llama/Meta-Llama-3-8B-Instruct"
+SEED, BRAIN, WIDTH = 0, 58, 768  # tokens of a brain at patch 14, class token included; their width
+SENTENCE = "a dog and a red car stand near the tree on the grass".split()
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is measured: layers of the model trained in full, batch and parts of each training, steps, questions."""
+
+    what: str
+    shape: dict
+    full_layers: int
+    batch: int
+    parts: tuple[int, int]
+    steps: int
+    questions: int
+    answer: int
+
+
+def llama() -> dict:
+    shape = dict(configurations(LLAMA, "llm")["llm"])
+    return {k: v for k, v in shape.items() if k not in ("model_type", "torch_dtype")}
+
+
+def narrow(width: int, layers: int) -> dict:
+    """Llama 3's shape, `width` wide."""
+    heads = max(1, width // 128)
+    return {
+        "hidden_size": width,
+        "intermediate_size": width * 7 // 2,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": max(1, heads // 4),
+        "vocab_size": 32_000,
+    }
+
+
+def sizes(device: str, small: bool) -> Size:
+    if small:
+        return Size("width 32", narrow(32, 2) | {"vocab_size": 4096}, 2, 4, (1, 1), 2, 4, 4)
+    if device == "cuda":
+        return Size("Llama 3 8B", llama(), 8, 24, (3, 3), 20, 256, 32)
+    return Size("width 512", narrow(512, 8), 8, 8, (1, 1), 5, 64, 32)
+
+
+def build(shape: dict, layers: int, device: str, dtype: torch.dtype) -> BrainLLM:
+    """A language model of a shape with random weights, which reads brains."""
+    config = LlamaConfig(**shape | {"num_hidden_layers": layers})
+    torch.manual_seed(SEED)
+    with torch.device(device):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        llm = LlamaForCausalLM(config)
+        torch.set_default_dtype(before)
+    tokenizer = AutoTokenizer.from_pretrained(TINY / "llm")
+    tokenizer.add_tokens([f"<{k}>" for k in range(config.vocab_size - len(tokenizer))])
+    return BrainLLM(llm, tokenizer, Projector(WIDTH, config.hidden_size)).to(device)
+
+
+def talks(n: int, rng: np.random.Generator) -> dict[int, list[Dialogue]]:
+    """A dialogue of three turns for each of `n` pictures."""
+
+    def words(count: int) -> str:
+        return " ".join(rng.choice(SENTENCE, count))
+
+    return {
+        k: [Dialogue("conversation", k, tuple((words(12), words(24)) for _ in range(3)), True)]
+        for k in range(n)
+    }
+
+
+def brains(n: int) -> torch.Tensor:
+    return torch.randn(n, BRAIN, WIDTH, generator=torch.Generator().manual_seed(SEED))
+
+
+def settings(size: Size, method: str, precision: str, steps: int) -> Language:
+    return Language(
+        steps=(1, steps),
+        batch_size=(size.batch, size.batch),
+        accumulate=(1, size.parts[method == "lora"]),
+        lr=(2e-5, 2e-5),
+        precision=precision,
+        method=method,
+    )
+
+
+def teach(model: BrainLLM, size: Size, wanted: Language, device: str) -> list[dict]:
+    n = 4 * size.batch
+    lessons = talks(n, np.random.default_rng(SEED))
+    return fit_language(
+        model, brains(n), range(n), lessons, wanted, lora=Lora(), stages=[2], seed=SEED, device=device
+    )  # fmt: skip
+
+
+def training_rate(size: Size, method: str, device: str) -> dict:
+    """Seconds of a step of stage 2."""
+    layers = size.shape["num_hidden_layers"] if method == "lora" else size.full_layers
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    model, clock, fit = build(size.shape, layers, device, dtype), Clock(device), train.fit
+
+    def timed_fit(model, loss_at, schedule, **more):
+        def timed(model, step, part):
+            if part.index == 0:
+                clock.tick()
+            if len(clock.moments) > size.steps + 1:  # the first step warms up
+                raise _Enough
+            return loss_at(model, step, part)
+
+        return fit(model, timed, schedule, **more)
+
+    precision = choose_precision("auto", device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with mock.patch.object(train, "fit", timed_fit), contextlib.suppress(_Enough):
+        teach(model, size, settings(size, method, precision, size.steps + 2), device)
+    seconds = np.diff(clock.moments)[1:]
+    row = {
+        "task": "training",
+        "what": f"{size.what}, {layers} layers, {method}",
+        "computed in": "bf16" if precision == "bf16" else "float32",
+        "batch": size.batch,
+        "n": len(seconds),
+        "a second": _short(1 / np.median(seconds)),
+        "unit": "steps",
+    }
+    if device == "cuda":
+        row["memory, GB"] = _short(torch.cuda.max_memory_allocated() / 1e9)
+    return row
+
+
+def answering_rate(size: Size, device: str) -> dict:
+    """Answers a second, as long as they may be: weights that are random end none."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    model = build(size.shape, size.shape["num_hidden_layers"], device, dtype).eval()
+    model.llm.generation_config.eos_token_id = None
+    clock, asked = Clock(device), ["What is in the picture?"] * size.questions
+    for _ in range(2):
+        clock.tick()
+        model.generate(brains(size.questions), asked, max_new_tokens=size.answer)
+    clock.tick()
+    return {
+        "task": "answers",
+        "what": f"{size.what}, {size.answer} tokens",
+        "computed in": str(dtype).removeprefix("torch."),
+        "batch": min(64, size.questions),
+        "n": size.questions,
+        "a second": _short(size.questions / np.diff(clock.moments)[-1]),
+        "unit": "answers",
+    }
+
+
+def what_is_learnt(size: Size, steps: int, device: str) -> list[dict]:
+    """Losses and moved weights of both trainings in both precisions, from the same weights on the same batches."""
+    layers = min(4, size.full_layers)
+    first = build(size.shape, layers, device, torch.float32)
+    rows = []
+    for method, precision, kept in (
+        ("full", "no", "float32"),
+        ("full", "bf16", "float32"),
+        ("lora", "no", "float32"),
+        ("lora", "bf16", "float32"),
+        ("full", "bf16", "bf16"),
+    ):
+        model, small = copy.deepcopy(first), replace(size, parts=(1, 1))
+        lora = method == "lora"
+        if lora:
+            add_adapters(model.llm, Lora(), SEED + 2)
+        if kept == "bf16":
+            model.llm.bfloat16()
+        before = {n: p.detach().clone() for n, p in model.llm.named_parameters()}
+        as_they_are = mock.patch.object(torch.nn.Module, "float", lambda self: self)
+        with as_they_are if kept == "bf16" else contextlib.nullcontext():
+            curve = teach(model, small, settings(small, method, precision, steps), device)
+        trained = {
+            n: p
+            for n, p in model.llm.named_parameters()
+            if ("lora_" in n) == lora and "embed_tokens" not in n and "lm_head" not in n
+        }
+        moved = sum(int((p != before[n]).sum()) for n, p in trained.items())
+        rows.append(
+            {
+                "task": "learning",
+                "what": f"{size.what}, {layers} layers, {method}, kept in {kept}",
+                "computed in": "bf16" if precision == "bf16" else "float32",
+                "batch": size.batch,
+                "n": steps,
+                "first loss": _short(curve[0]["loss"]),
+                "last loss": _short(np.mean([point["loss"] for point in curve[-5:]])),
+                "weights moved": _short(moved / sum(p.numel() for p in trained.values())),
+            }
+        )
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--small", action="store_true", help="every part in seconds")
+    parser.add_argument("--out", type=Path, help="folder of the table; with --small none")
+    chosen = parser.parse_args(arguments)
+    device = chosen.device
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device is here; leave --device out to measure the CPU")
+    size, machine = sizes(device, chosen.small), describe_machine(device)[0]
+    rows = [training_rate(size, method, device) for method in ("full", "lora")]
+    rows.append(answering_rate(size, device))
+    rows += what_is_learnt(size, 4 if chosen.small else 100, device)
+    rows = [row | {"date": machine["date"], "device": machine["device"]} for row in rows]
+    print(_texts(rows).to_string(index=False))
+    out = chosen.out or (None if chosen.small else Path(__file__).parent)
+    if out:
+        record(out / "language.csv", rows)
+
+
+if __name__ == "__main__":
+    main()
