@@ -6,7 +6,7 @@ Leaves out computing any score (metrics) and choosing what to compare (pipeline)
 import csv
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,6 +146,16 @@ def condition_value(condition: str, name: str) -> float | None:
 def unadapted(condition: str) -> str:
     """A condition without how the language model was trained."""
     return " ".join(part for part in condition.split() if part != ADAPTED)
+
+
+def read_named(path: Path, names: Sequence[str] = ("image_id", "subject")) -> "pd.DataFrame":
+    """Read a table in which some columns are names, as text: a picture or a subject may be named NA or 007."""
+    import pandas as pd
+
+    columns = pd.read_csv(path, nrows=0).columns
+    missing = {column: [""] for column in columns if column not in names}
+    kinds = {column: str for column in columns if column in names}
+    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=missing)
 
 
 def write_texts(table: "pd.DataFrame", path: Path) -> None:

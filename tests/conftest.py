@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from own_data import own, things  # noqa: F401
 
 from neurovl.smallworld.subjects import simulate
 

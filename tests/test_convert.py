@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from own_data import GRIDS, N_TRIALS, affine_of, contents, pictures_of, write_nifti
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,68 +19,6 @@ from neurovl.recordings.haxby.haxby_to_table import convert_haxby
 from neurovl.recordings.opening import open_recordings
 from neurovl.recordings.splits import Split
 from neurovl.recordings.table.table_writer import new_table, place, write_tables
-
-GRIDS = {"sub-01": (6, 7, 5), "sub-02": (8, 6, 6)}
-TEST = ["cat/cat_01.jpg", "dog/dog_01.jpg"]  # shown in every run
-N_RUNS, N_TRIALS = 2, 14
-
-
-def save(path, data, affine):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(data, affine), path)
-
-
-def affine_of(subject):
-    return np.diag([2.0 + (subject == "sub-02"), 2, 2, 1])
-
-
-def pictures_of(subject, session, run):
-    """Two test pictures, a catch trial and eleven pictures of this run alone, in a fixed order."""
-    number = 100 * (session - 1) + 50 * (run - 1)
-    own = [f"thing{number + i}/thing{number + i}_01.jpg" for i in range(N_TRIALS - 3)]
-    return [own[0], TEST[0], "catch007.jpg", *own[1:], TEST[1]]
-
-
-@pytest.fixture
-def things(tmp_path):
-    """Two subjects in the layout of THINGS-fMRI's volumes: a beta file and its conditions for each run."""
-    root, truth = tmp_path / "things", {}
-    rng = np.random.default_rng(0)
-    for subject, grid in GRIDS.items():
-        mask = np.zeros(grid, np.uint8)
-        mask[1:-1, 1:-1, 1:-1] = 1
-        save(
-            root / f"derivatives/brainmasks/{subject}_space-T1w_brainmask.nii.gz",
-            mask,
-            affine_of(subject),
-        )
-        face = np.zeros(grid, np.uint8)
-        face[2, 2:4, 2] = 1
-        save(
-            root / f"derivatives/rois/{subject}/{subject}_lFFA_mask.nii.gz",
-            face,
-            affine_of(subject),
-        )
-        for session in (1, 2):
-            for run in range(1, N_RUNS + 1):
-                place_ = root / f"derivatives/betas_vol/{subject}/ses-things{session:02d}"
-                stem = f"{subject}_ses-things{session:02d}_run-{run:02d}"
-                betas = rng.normal(0, 1, (*grid, N_TRIALS)).astype(np.float32)
-                save(place_ / f"{stem}_betas.nii.gz", betas, affine_of(subject))
-                names = pictures_of(subject, session, run)
-                pd.DataFrame({"image_filename": names}).to_csv(
-                    place_ / f"{stem}_conditions.tsv", sep="\t"
-                )
-                truth[subject, session, run] = betas
-    about = {"Name": "THINGS / small", "License": "CC0", "BIDSVersion": "1.6.0"}
-    (root / "dataset_description.json").write_text(json.dumps(about))
-    return root, truth
-
-
-def contents(root):
-    return {
-        p: (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(root.rglob("*")) if p.is_file()
-    }
 
 
 def test_things_layout(things, tmp_path):
@@ -180,10 +119,12 @@ def nod(tmp_path):
     betas = rng.normal(0, 1, (5, 5, 4, 6)).astype(np.float32)  # no trial without a picture
     affine = np.diag([2.0, 2, 2, 1])
     folder = root / "derivatives/glmsingle/sub-01/ses-1/func"
-    save(folder / "sub-01_ses-1_task-imagenet_space-T1w_betas.nii.gz", betas, affine)
+    write_nifti(folder / "sub-01_ses-1_task-imagenet_space-T1w_betas.nii.gz", betas, affine)
     mask = np.ones((5, 5, 4), np.uint8)
     mask[0] = 0
-    save(folder / "sub-01_ses-1_task-imagenet_space-T1w_desc-brain_mask.nii.gz", mask, affine)
+    write_nifti(
+        folder / "sub-01_ses-1_task-imagenet_space-T1w_desc-brain_mask.nii.gz", mask, affine
+    )
     (root / "dataset_description.json").write_text(json.dumps({"Name": "NOD"}))
     return root, betas
 
@@ -249,7 +190,7 @@ def double(ending):
 
 def regrid(path):
     image = nibabel.load(path)
-    save(path, image.get_fdata()[:-1].astype(np.uint8), image.affine)
+    write_nifti(path, image.get_fdata()[:-1].astype(np.uint8), image.affine)
 
 
 def cut_rows(path):
@@ -328,7 +269,7 @@ BETAS = "*_betas.nii.gz"
         (
             change(
                 "*brain_mask.nii.gz",
-                lambda p: save(
+                lambda p: write_nifti(
                     p.with_name("sub-01_desc-brain_mask.nii.gz"),
                     np.eye(5)[:, :, None].repeat(4, 2),
                     np.diag([2.0, 2, 2, 1]),
@@ -383,7 +324,7 @@ def test_two_grids_in_one_subject_are_refused(things, tmp_path):
     path = (
         root / "derivatives/betas_vol/sub-02/ses-things02/sub-02_ses-things02_run-01_betas.nii.gz"
     )
-    save(path, np.ones((8, 6, 5, N_TRIALS), np.float32), affine_of("sub-02"))
+    write_nifti(path, np.ones((8, 6, 5, N_TRIALS), np.float32), affine_of("sub-02"))
     with pytest.raises(
         DataError, match="run-01_betas.nii.gz has the grid .*one grid for all betas of sub-02"
     ):
@@ -447,15 +388,15 @@ def haxby(tmp_path):
     ]
     affine = np.diag([3.5, 3.75, 3.75, 1])
     bold = rng.normal(500, 20, (6, 5, 4, len(labels))).astype(np.int16)
-    save(folder / "bold.nii.gz", bold, affine)
+    write_nifti(folder / "bold.nii.gz", bold, affine)
     lines = ["labels chunks", *(f"{name} {run}" for name, run in labels)]
     (folder / "labels.txt").write_text("\n".join(lines) + "\n")
     mask = np.zeros((6, 5, 4), np.uint8)
     mask[1:5, 1:4, 1:3] = 1
-    save(folder.parent / "mask.nii.gz", mask, affine)
+    write_nifti(folder.parent / "mask.nii.gz", mask, affine)
     region = np.zeros((6, 5, 4), np.uint8)
     region[2, 2, 2] = 1
-    save(folder / "mask4_vt.nii.gz", region, affine)
+    write_nifti(folder / "mask4_vt.nii.gz", region, affine)
     return tmp_path
 
 

@@ -11,15 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from nibabel import orientations
-from PIL import Image
+from own_data import COLUMNS
 from typer.testing import CliRunner
 
 from neurovl.cli.options import app
 from neurovl.errors import DataError, MissingError, NeurovlError
 from neurovl.recordings.opening import open_recordings
 from neurovl.recordings.resampling import resample_mask
-
-COLUMNS = "subject session volume index image_id repeat split".split()
 
 
 def save(path, data, affine=None, kind=nibabel.Nifti1Image):
@@ -33,53 +31,6 @@ def write(root, trials, subjects=(("sub-01", "mask.nii"),), columns=("subject", 
     frame = pd.DataFrame(subjects, columns=columns)
     frame.to_csv(root / "subjects.tsv", sep="\t", index=False)
     return root
-
-
-@pytest.fixture
-def own(tmp_path):
-    """Two subjects on two grids: one 4-D scaled int16 file, one with a 3-D file per trial."""
-    rng = np.random.default_rng(0)
-    root = tmp_path / "own"
-    (root / "stimuli").mkdir(parents=True)
-    rows, truth = [], {}
-    for subject, shape in (("sub-01", (5, 6, 4)), ("sub-02", (7, 5, 3))):
-        affine = np.diag([3.0, 3, 3, 1])
-        data = rng.normal(0, 2, (6, *shape)).astype(np.float32)
-        mask = np.zeros(shape, np.uint8)
-        mask[1:4, 1:4, 1:3] = 1
-        nibabel.save(nibabel.Nifti1Image(mask, affine), root / f"{subject}_mask.nii")
-        region = np.zeros(shape, np.uint8)
-        region[2, 2, 2] = 1
-        nibabel.save(nibabel.Nifti1Image(region, affine), root / f"{subject}_ffa.nii")
-        if subject == "sub-01":
-            image = nibabel.Nifti1Image(np.moveaxis(data, 0, -1), affine)
-            image.set_data_dtype(np.int16)  # nibabel chooses slope and intercept
-            nibabel.save(image, root / "all.nii.gz")
-            data = np.moveaxis(nibabel.load(root / "all.nii.gz").get_fdata(), -1, 0)
-        for trial in range(6):
-            name, index = "all.nii.gz", trial
-            if subject == "sub-02":
-                name, index = f"trial{trial}.nii.gz", ""
-                nibabel.save(nibabel.Nifti1Image(data[trial], affine), root / name)
-            picture = f"pic{trial // 2}"
-            split = "test" if picture == "pic2" else "train"
-            rows.append([subject, 1 + trial // 3, name, index, picture, trial % 2 + 1, split])
-        truth[subject] = data
-    columns = COLUMNS
-    pd.DataFrame(rows, columns=columns).to_csv(root / "trials.tsv", sep="\t", index=False)
-    masks = [[s, f"{s}_mask.nii", f"{s}_ffa.nii"] for s in truth]
-    pd.DataFrame(masks, columns=["subject", "mask", "FFA"]).to_csv(
-        root / "subjects.tsv", sep="\t", index=False
-    )
-    pd.DataFrame(
-        [["pic0", "a dog."], ["pic0", "a dog on grass."], ["pic1", "a cat."], ["pic2", "a cow."]],
-        columns=["image_id", "caption"],
-    ).to_csv(root / "captions.tsv", sep="\t", index=False)
-    for number in range(3):
-        Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(root / f"stimuli/pic{number}.png")
-    about = {"name": "mine", "units": "percent signal change", "licence": "CC0", "terms": "none"}
-    (root / "dataset.json").write_text(json.dumps(about))
-    return root, truth
 
 
 def test_table(own):

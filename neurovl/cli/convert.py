@@ -49,6 +49,10 @@ def convert_bids(
     stimuli: Annotated[
         Path | None, typer.Option(help="Folder of the pictures; by default DATA/stimuli.")
     ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(help="Order of the volumes where onsets leave it open: onset or rows."),
+    ] = None,
     test_images: Annotated[
         str | None, typer.Option(help="Test pictures: a text file, or names with commas.")
     ] = None,
@@ -76,6 +80,8 @@ def convert_bids(
 
     if zscore not in ("session", "subject"):
         raise ConfigError(f"--zscore is {zscore!r}, expected session or subject: choose one")
+    if order not in (None, "onset", "rows"):
+        raise ConfigError(f"--order is {order!r}, expected onset or rows: choose one")
     choice = BidsChoice(
         derivative=derivative,
         suffix=suffix,
@@ -86,6 +92,7 @@ def convert_bids(
         mask=mask,
         rois=_pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"),
         stimuli=stimuli,
+        order=order,
     )
     split = Split(test_images, test_where, test_shared, test_repeated, test_fraction, seed)
     convert(data, out, split, choice, zscore)

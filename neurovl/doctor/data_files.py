@@ -8,6 +8,7 @@ import numpy as np
 from neurovl.doctor.findings import Finding, readable
 from neurovl.errors import NeurovlError
 from neurovl.recordings.base import Recordings, subject_label
+from neurovl.recordings.copies import exact_words, find_copies, near_words
 from neurovl.settings.sections import Profile
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def examine_data(profile: Profile, data: str | Path | None) -> list[Finding]:
     )
     if found.name in ("nsd", "simulated-nsd"):
         return [about, *_nsd(profile, found, Path(data))]
-    return [about, *_subjects(found), _pictures(found)]
+    return [about, *_subjects(found), *_pictures(found)]
 
 
 def _nsd(profile: Profile, found: Recordings, root: Path) -> list[Finding]:
@@ -164,13 +165,21 @@ def _subjects(found: Recordings) -> list[Finding]:
     return rows
 
 
-def _pictures(found: Recordings) -> Finding:
-    return Finding(
-        "data: pictures" if found.has_images else "data: no pictures",
-        found.has_images,
-        "without them labels or captions are the targets, and nothing is reconstructed",
-        needed=False,
-    )
+def _pictures(found: Recordings) -> list[Finding]:
+    """Whether there are pictures, and whether test pictures are among those for training."""
+    what = "data: pictures" if found.has_images else "data: no pictures"
+    fix = "without them labels or captions are the targets, and nothing is reconstructed"
+    rows = [Finding(what, found.has_images, fix, needed=False)]
+    if found.has_images and not found.distinct_pictures:
+        try:
+            copies = find_copies(found)
+        except NeurovlError as error:
+            return [*rows, Finding("data: a picture cannot be read", False, str(error))]
+        if copies.exact:
+            rows.append(Finding("data: test pictures", False, exact_words(copies)))
+        if copies.near:
+            rows.append(Finding("data: test pictures", False, near_words(copies), needed=False))
+    return rows
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -18,7 +18,7 @@ from neurovl.localization.zeroing import (
     presence,
     silence,
 )
-from neurovl.results import condition
+from neurovl.results import condition, read_named
 from neurovl.run import Run
 from neurovl.tokens.store import TokenStore
 
@@ -255,7 +255,7 @@ def score_maps(run: Run, table: Table) -> None:
             if len(known):
                 share = run.profile.localization.share
                 add(system, "jaccard", known, known.jaccard, np.float64(share / (2 - share)))
-        zeroed = pd.read_csv(folder / "zeroing.csv", dtype={"image_id": str})
+        zeroed = read_named(folder / "zeroing.csv")
         for subject, part in zeroed.groupby("subject", sort=False):
             score_zeroing(table, system, subject, part)
 

@@ -23,6 +23,7 @@ from neurovl.localization.importance import (
     places,
 )
 from neurovl.localization.zeroing import silence
+from neurovl.results import read_named
 from neurovl.run import Run
 from neurovl.tokens.resize import resize_linear, resize_nearest
 from neurovl.tokens.store import TokenStore
@@ -284,7 +285,7 @@ def _save_maps(
 def score_importance(run: Run, table: Table) -> None:
     """Shares and drops of the early and the ventral regions; chance is the mean of the moved regions."""
     folder = run.folder / "importance"
-    images = pd.read_csv(folder / "per_image.csv", dtype={"image_id": str})
+    images = read_named(folder / "per_image.csv")
     chance = pd.read_csv(folder / "regions.csv").set_index(["subject", "system", "metric"]).chance
     for key, part in images.groupby(["subject", "system", "metric"], sort=False):
         subject, system, metric = key

@@ -12,6 +12,7 @@ import torch
 from neurovl.pipeline.hidden_states import hidden_states
 from neurovl.pipeline.starting import profile_for, start
 from neurovl.recordings import Recordings
+from neurovl.recordings.copies import refuse_copies
 from neurovl.run import Run
 from neurovl.settings.profile_files import load_profile
 from neurovl.tokens.store import TokenStore
@@ -30,6 +31,7 @@ def write_tokens(run: Run) -> None:
     settings = run.profile.preprocessing
     with run.stage("tokens", write_tokens, settings) as s:
         if not s.done:
+            refuse_copies(run.recordings)
             write_store(
                 run.recordings,
                 s.dir,

@@ -65,6 +65,8 @@ class Recordings:
     zscore : str
         What voxels are standardised by: the training trials of each ``'session'``, or all training
         trials of the ``'subject'`` where whole sessions are held out.
+    distinct_pictures : bool
+        Whether two names are always two pictures, as where they are named by the photo.
     subjects : list of str
         Such as ``'subj01'``.
     trials : DataFrame
@@ -94,6 +96,7 @@ class Recordings:
     split_name = ""
     n_folds = 1
     zscore = "session"
+    distinct_pictures = False
 
     def __init__(self, root: Path, subjects: list[str], trials: pd.DataFrame) -> None:
         self.root = Path(root)

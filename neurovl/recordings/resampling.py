@@ -8,7 +8,7 @@ import numpy as np
 
 from neurovl.errors import DataError
 from neurovl.files import replacing
-from neurovl.recordings.betas.nifti_volumes import open_volumes
+from neurovl.recordings.betas.nifti_volumes import lie_alike, open_volumes, unplaced
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
@@ -68,6 +68,8 @@ def resample_mask(mask: Path, like: Path, out: Path) -> tuple[int, int]:
                 f"the header of {file.name} does not say where it lies (sform and qform codes are 0), "
                 "expected a position in millimetres: set it, or name another file"
             )
+    if not lie_alike(source, grid) and (why := unplaced(source, grid)):
+        raise DataError(why)
     if out.exists() and any(out.samefile(one) for one in (mask, like)):
         raise DataError(f"--out is {out}, which is read from, expected another name: choose one")
     values = source.read(np.arange(source.n_voxels), [0])[0].reshape(source.grid, order="F")

@@ -75,6 +75,43 @@ def nifti_array(
         ) from problem
 
 
+def as_region(values: np.ndarray, what: str) -> np.ndarray:
+    """Which voxels a mask, or an atlas of whole labels, takes: those above 0.
+
+    Values within a thousandth of a whole number are taken for it, so that a background of 1e-38 is 0; NaN is outside.
+
+    Parameters
+    ----------
+    values : array
+    what : str
+        How messages name the file.
+
+    Returns
+    -------
+    bool array
+
+    Raises
+    ------
+    DataError
+        For other values, as an interpolated mask or a map of probabilities has: where it ends is for its user to say.
+
+    Examples
+    --------
+    >>> from neurovl.recordings.volume_checks import as_region
+    >>> as_region(np.array([0.0, 1.0, 1e-38, np.nan]), "the mask").tolist()
+    [False, True, False, False]
+    """
+    values = np.nan_to_num(values) if values.dtype.kind == "f" else values
+    whole = np.rint(values)
+    odd = values[np.abs(values - whole) > 1e-3]
+    if odd.size:
+        raise DataError(
+            f"{what} holds {odd.size} values between whole numbers, such as {odd.flat[0]:.3g}, as an interpolated mask or a map "
+            "of probabilities does, expected 0 and 1, or labels: cut it at a threshold of your choice and save it again"
+        )
+    return whole > 0
+
+
 def clean_session(volumes: np.ndarray, mask: np.ndarray, what: str) -> np.ndarray:
     """`clean_voxels` for volumes (n_trials, x, y, z) and a mask (x, y, z), in place."""
     inside = clean_voxels(volumes[:, mask], np.ones(int(mask.sum()), bool), what)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from neurovl.results import read_claims, read_results, read_texts
+from neurovl.results import read_claims, read_named, read_results, read_texts
 from neurovl.run.record import read_record
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ class RunTables:
     def images(self) -> pd.DataFrame:
         """per_image.csv: the score of each picture."""
         file = self.folder / "results" / "per_image.csv"
-        return pd.read_csv(file, dtype={"condition": str, "image_id": str}).fillna(
-            {"condition": ""}
-        )
+        return read_named(file, ("image_id", "subject", "condition"))
 
     @cached_property
     def answers(self) -> pd.DataFrame:

@@ -18,6 +18,7 @@ import torch
 
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.base import TRIAL_COLUMNS, find_subject
+from neurovl.results import read_named
 from neurovl.tokens.patch_plan import PatchPlan, layout_name
 from neurovl.tokens.writing import is_intact, measured_columns, session_name
 
@@ -168,11 +169,10 @@ class TokenStore(TokenPlan):
     def __init__(self, folder: str | Path) -> None:
         super().__init__(folder)
         with _reading(self.folder / "trials.csv"):
-            self.trials = pd.read_csv(
-                self.folder / "trials.csv",
-                dtype={"image_id": str, "subject": str},
-                usecols=TRIAL_COLUMNS,
-            )[TRIAL_COLUMNS]
+            names = ("image_id", "subject", "session")
+            self.trials = read_named(self.folder / "trials.csv", names)[TRIAL_COLUMNS]
+            if self.trials.session.str.fullmatch(r"[0-9]+").all():
+                self.trials["session"] = self.trials.session.astype(int)
             self.subjects = list(dict.fromkeys(self.trials.subject))
         self._start = {
             s: int(self.trials.index[self.trials.subject == s][0]) for s in self.subjects

@@ -46,6 +46,11 @@ class Frame:
     def n_voxels(self) -> int:
         return int(np.prod(self.grid))
 
+    @property
+    def made_up(self) -> bool:
+        """Whether the affine is the identity, as arrays get it that are saved without one: it states no place."""
+        return np.array_equal(self.affine, np.eye(4))
+
     def describe(self) -> str:
         """'the grid (5, 6, 4) of 3 x 3 x 3 mm'."""
         edges = " x ".join(f"{edge:.3g}" for edge in np.linalg.norm(self.affine[:3, :3], axis=0))
@@ -161,6 +166,17 @@ def apart(volumes: Frame, like: Frame) -> str:
     if grid == like.grid:
         return f"lies {shift:.1f} mm away from {like.name} although both have the grid {grid}"
     return f"has {volumes.describe()}, {like.name} has {like.describe()}"
+
+
+def unplaced(*files: Frame) -> str:
+    """What to do where one of some files that lie apart has no true affine; empty where all have."""
+    for file in files:
+        if file.made_up:
+            return (
+                f"the affine of {file.name} is the identity, as of an array that was saved without one, so it cannot be brought "
+                "to the other's place by millimetres: save it again with the affine of the file that it was made from"
+            )
+    return ""
 
 
 def same_voxels(volumes: Frame, like: Frame, voxels: np.ndarray) -> np.ndarray:

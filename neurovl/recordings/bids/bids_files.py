@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.betas.nifti_volumes import Volumes, open_volumes
-from neurovl.recordings.table.table_files import read_table
+from neurovl.recordings.table.table_files import POSITIONS, read_table
 
 SUFFIXES = ("betas", "beta", "betaseries")
 TABLES = ("conditions", "trials", "events")
@@ -195,9 +196,14 @@ def open_here(path: Path, data: Path) -> Volumes:
 
 
 def find_trials(
-    betas: BidsFile, data: Path, tables: list[BidsFile], kind: str | None, select: dict[str, str]
+    betas: BidsFile,
+    data: Path,
+    tables: list[BidsFile],
+    kind: str | None,
+    select: dict[str, str],
+    order: str | None = None,
 ) -> tuple[pd.DataFrame, str]:
-    """The table of a file's trials, and its name; the runs' tables in a row for a file of a session.
+    """The table of a file's trials in the order of its volumes, and its name; the runs' tables in a row for a file of a session.
 
     Tables beside the betas come before the events of the raw data.
     """
@@ -234,9 +240,49 @@ def find_trials(
             f"{found[0].suffix}, or with --select task=NAME"
         )
     found = sorted(found, key=lambda table: natural(table["run"]))
-    parts = [read_table(table.path) for table in found]
+    parts = [in_order(read_table(table.path), table.path.name, order) for table in found]
     names = " and ".join(os.path.relpath(table.path, data) for table in found)
     return pd.concat(parts).fillna("").replace("n/a", ""), names
+
+
+def in_order(table: pd.DataFrame, name: str, order: str | None) -> pd.DataFrame:
+    """A run's trials in the order of its volumes.
+
+    A column of positions (`beta_index` and its like) says it, counted from 0 or from 1. Without one the rows are in order where
+    their onsets are; else their user says which order holds, 'rows' or 'onset'.
+
+    Raises
+    ------
+    DataError
+        Positions that do not come once each, onsets that are no seconds, or rows out of the order of onset.
+    """
+    plain = {re.sub(r"[^a-z]+", "_", c.lower()).strip("_"): c for c in table}
+    column = next((plain[one] for one in POSITIONS if one in plain), None)
+    if column is not None:
+        at = pd.to_numeric(table[column], errors="coerce").to_numpy()
+        for first in (0, 1):
+            if np.array_equal(np.sort(at), np.arange(first, first + len(at))):
+                return table.iloc[np.argsort(at)]
+        raise DataError(
+            f"{name} has the column {column!r}, expected the position of each row's volume in its file, all from 0 (or 1) on: "
+            "correct it, or rename the column if it means something else"
+        )
+    if "onset" not in table or order == "rows":
+        return table
+    onsets = pd.to_numeric(table["onset"], errors="coerce").to_numpy()
+    if np.isnan(onsets).any():
+        bad = table["onset"].iloc[int(np.isnan(onsets).argmax())]
+        raise DataError(
+            f"{name} has the onset {bad!r}, expected seconds: correct it, or state --order rows"
+        )
+    if order == "onset":
+        return table.iloc[np.argsort(onsets, kind="stable")]
+    if (np.diff(onsets) < 0).any():
+        raise DataError(
+            f"the rows of {name} are not in order of onset, so it is not known which volume belongs to which: state the order of "
+            "the volumes with --order onset (as they were shown) or --order rows (as the table has them)"
+        )
+    return table
 
 
 def _is_raw(table: BidsFile, data: Path) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from neurovl.errors import DataError, MissingError
-from neurovl.recordings.betas.nifti_volumes import Volumes, apart, lie_alike, same_voxels
+from neurovl.recordings.betas.nifti_volumes import Volumes, apart, lie_alike, same_voxels, unplaced
 from neurovl.recordings.bids.bids_files import BidsFile, brain_masks, matching, open_here
+from neurovl.recordings.volume_checks import as_region
 
 
 def masks_of(
@@ -50,9 +51,11 @@ def on_grid(files: list[Volumes], like: Volumes, what: str) -> None:
         if not lie_alike(file, like):
             name = re.sub(r"(\.nii)?(\.gz)?$", "", Path(file.name).name)
             parts = ("--mask", file.name, "--like", like.name, "--out", f"{name}_resampled.nii.gz")
+            how = unplaced(file, like) or (
+                f"run in the data folder: neurovl resample {shlex.join(parts)}, and name the result with --mask or --roi"
+            )
             raise DataError(
-                f"{what}{_difference(file, like)}, expected the grid of the betas: run in the data "
-                f"folder: neurovl resample {shlex.join(parts)}, and name the result with --mask or --roi"
+                f"{what}{_difference(file, like)}, expected the grid of the betas: {how}"
             )
 
 
@@ -72,7 +75,9 @@ def _region(files: list[Volumes], like: Volumes, combine: Callable) -> np.ndarra
                 f"{file.name} has the shape {file.shape}, expected three axes (x, y, z) for a mask or a "
                 "region: name a file with one volume"
             )
-    parts = [file.read(same_voxels(file, like, voxels), [0])[0] > 0 for file in files]
+    parts = [
+        as_region(file.read(same_voxels(file, like, voxels), [0])[0], file.name) for file in files
+    ]
     joined = np.logical_and.reduce(parts) if combine is all else np.logical_or.reduce(parts)
     return joined.reshape(like.grid, order="F")
 

@@ -59,6 +59,8 @@ class BidsChoice:
         Name of a region to such a pattern; several files of a subject are united.
     stimuli : Path, optional
         Folder of the pictures; by default ``stimuli/`` of the data set.
+    order : str, optional
+        Order of the volumes where the tables leave it open: 'onset' of their rows, or 'rows' as they are.
     """
 
     derivative: str | None = None
@@ -70,6 +72,7 @@ class BidsChoice:
     mask: str | None = None
     rois: dict[str, str] = field(default_factory=dict)
     stimuli: Path | None = None
+    order: str | None = None
 
 
 def convert_bids(
@@ -169,7 +172,7 @@ def _trials(
     tables = list({table.path: table for table in tables}.values())
     parts, n_empty, n_dropped = [], 0, 0
     for file in betas:
-        rows, name = find_trials(file, data, tables, choice.table, choice.select)
+        rows, name = find_trials(file, data, tables, choice.table, choice.select, choice.order)
         stimulus = picture_column(rows, name, choice.stimulus)
         rows = _fit_rows(rows, stimulus, headers[file], name).reset_index(drop=True)
         own = {"subject", "session", "volume", "index", "image_id", "repeat", "trial", "stimulus"}

@@ -1,5 +1,6 @@
 """The pictures of a BIDS data set: names for them, their files, and copies in the form of the table."""
 
+import glob
 import logging
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
-from neurovl.recordings.table.table_folder import PICTURES
+from neurovl.recordings.pictures import endings
 from neurovl.recordings.table.table_writer import place
 
 logger = logging.getLogger(__name__)
@@ -56,29 +57,21 @@ def find_pictures(trials: pd.DataFrame, data: Path, folder: Path | None) -> dict
 
 
 def _picture(folder: Path, name: str) -> Path | None:
-    endings = ("", *PICTURES, ".JPEG", ".JPG", ".PNG", ".bmp", ".gif", ".tif", ".tiff", ".webp")
     root = folder.resolve()
     for short in dict.fromkeys((name, name.split("/")[-1])):
-        for ending in endings:
-            path = folder / f"{short}{ending}"
-            if path.is_file() and Path(path.parent.resolve()).is_relative_to(root):
-                return path
+        path = folder / short
+        beside = sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
+        for file in [path, *(one for one in beside if one.stem == path.name)]:
+            if file.suffix.lower() in endings() and file.is_file() and _lies_in(file, root):
+                return file
     return None
 
 
-def write_picture(path: Path, folder: Path, image_id: str) -> None:
-    """Link a picture as IMAGE_ID.png or .jpg; of other formats a PNG is made."""
-    from PIL import Image
+def _lies_in(file: Path, root: Path) -> bool:
+    return Path(file.parent.resolve()).is_relative_to(root)
 
-    ending = path.suffix.lower()
+
+def write_picture(path: Path, folder: Path, image_id: str) -> None:
+    """Link a picture by its name in the table."""
     folder.mkdir(exist_ok=True)
-    if ending in PICTURES:
-        place(path, folder / f"{image_id}{ending}")
-        return
-    try:
-        with Image.open(path) as picture:
-            picture.convert("RGB").save(folder / f"{image_id}.png")
-    except (OSError, SyntaxError, ValueError) as problem:
-        raise DataError(
-            f"{path} is not a readable picture ({problem}), expected PNG or JPEG: export it again"
-        ) from problem
+    place(path, folder / f"{image_id}{path.suffix.lower()}")

@@ -17,7 +17,13 @@ import pandas as pd
 
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.base import Recordings, digest, subject_label
-from neurovl.recordings.volume_checks import check_grid, clean_session, load_nifti, nifti_array
+from neurovl.recordings.volume_checks import (
+    as_region,
+    check_grid,
+    clean_session,
+    load_nifti,
+    nifti_array,
+)
 
 CATEGORIES = ("face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambled")
 SPOKEN = {"scrambledpix": "scrambled"}
@@ -89,7 +95,7 @@ class HaxbyRecordings(Recordings):
             folder = self._folders[subject]
             own, common = folder / "mask.nii.gz", folder.parent / "mask.nii.gz"
             path = own if own.is_file() else common
-            mask = nifti_array(load_nifti(path, HINT), path, HINT) > 0
+            mask = as_region(nifti_array(load_nifti(path, HINT), path, HINT), path.name)
             if mask.ndim != 3 or not mask.any():
                 raise DataError(
                     f"{path.name} of {subject} has the shape {mask.shape} and {int(mask.sum())} voxels "
@@ -102,7 +108,7 @@ class HaxbyRecordings(Recordings):
         regions = {"mask": self.mask(subject)}
         for path in sorted(self._folders[self.subject_name(subject)].glob("mask*_*.nii.gz")):
             name = path.name.removesuffix(".nii.gz").split("_", 1)[1]
-            region = nifti_array(load_nifti(path, HINT), path, HINT) > 0
+            region = as_region(nifti_array(load_nifti(path, HINT), path, HINT), path.name)
             check_grid(region.shape, regions["mask"], f"{path.name} of {subject}", HINT)
             regions[name] = regions.get(name, False) | region
         return regions

@@ -94,6 +94,8 @@ class NSDRecordings(Recordings):
 
     splits = SPLITS
 
+    distinct_pictures = True  # NSD's 73,000 photos, by their numbers
+
     def __init__(
         self,
         root: str | Path,

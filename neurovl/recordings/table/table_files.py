@@ -5,8 +5,10 @@ pictures that the tables name: those are read by ``recordings.py``.
 """
 
 import csv
+import difflib
 import io
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -17,7 +19,27 @@ import pandas as pd
 
 from neurovl.errors import DataError, MissingError
 
+logger = logging.getLogger(__name__)
+
+POSITIONS = (  # names that others give to a trial's position in its file
+    *(
+        "beta_index",
+        "beta_idx",
+        "betas_index",
+        "volume_index",
+        "vol_index",
+        "volume_idx",
+        "vol_idx",
+        "trial_index",
+        "trial_idx",
+    ),
+    *("frame", "frame_index", "position", "idx", "index"),
+)
 REQUIRED = ["subject", "session", "volume", "image_id", "split"]
+OPTIONAL = {
+    "index": POSITIONS,
+    "repeat": ("repetition", "rep", "repeats", "repeat_index", "nth_repeat"),
+}
 ZSCORES = ("session", "subject")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _LINE = "line in the file"  # the column that carries it
@@ -160,6 +182,7 @@ def read_trials(root: Path) -> pd.DataFrame:
     table = read_table(root / "trials.tsv", REQUIRED)
     if table.empty:
         raise DataError("trials.tsv holds no trials, expected a row for each: add them")
+    refuse_other_names(table, OPTIONAL, "trials.tsv")
     for column in ("index", "repeat"):
         if column not in table:
             table[column] = ""
@@ -190,6 +213,37 @@ def read_trials(root: Path) -> pd.DataFrame:
     table["repeat"] = _repeats(table)
     table["trial"] = table.groupby("subject").cumcount()
     return table
+
+
+def refuse_other_names(table: pd.DataFrame, known: dict[str, tuple[str, ...]], name: str) -> None:
+    """Refuse columns that mean, or seem to mean, one that a table may have and has not; the other unknown ones are logged.
+
+    Parameters
+    ----------
+    known : dict of str to tuple of str
+        Each optional column, and other names for it.
+
+    Raises
+    ------
+    DataError
+        A column such as 'beta_index' or 'indx' where there is no 'index'.
+    """
+    unknown = [c for c in table if c and c not in REQUIRED and c not in known]
+    for wanted, others in known.items():
+        if wanted in table:
+            continue
+        plain = {re.sub(r"[^a-z]+", "_", c.lower()).strip("_"): c for c in unknown}
+        near = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.8)
+        found = next((c for text, c in plain.items() if text in others), None) or (
+            plain[near[0]] if near else None
+        )
+        if found:
+            raise DataError(
+                f"{name} has a column {found!r} and none named {wanted!r}, expected {wanted!r} alone to be read as such: rename "
+                f"it to {wanted}, or, if it means something else, to another name"
+            )
+    if unknown:
+        logger.info("%s: columns that are not read: %s", name, ", ".join(unknown))
 
 
 def _refuse(table: pd.DataFrame, columns: Sequence[str], wrong: Callable, message: str) -> None:
@@ -316,9 +370,23 @@ def read_about(path: Path) -> dict:
             f"dataset.json has zscore {about['zscore']!r}, expected {' or '.join(ZSCORES)}: "
             "'subject' where whole sessions are held out, else 'session'"
         )
+    if "background" in about and not _is_colour(about["background"]):
+        raise DataError(
+            f'dataset.json has the background {about["background"]!r}, expected a colour such as "#808080": correct it'
+        )
     if not isinstance(about.get("publish_images", False), bool):
         raise DataError(
             f"dataset.json has publish_images {about['publish_images']!r}, expected true or false "
             "without quotation marks: correct it"
         )
     return about
+
+
+def _is_colour(text: object) -> bool:
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(text)
+    except (ValueError, AttributeError):
+        return False
+    return True

@@ -6,8 +6,9 @@ trials.tsv     ``subject session volume index image_id repeat split``: `volume` 
                `split` train or test; a subject's rows in presentation order
 subjects.tsv   ``subject mask``; every further column holds files of one region of interest
 captions.tsv   ``image_id caption``, one or more a picture; optional
-stimuli/       IMAGE_ID.png or .jpg; optional, without it the text targets alone are trained
-dataset.json   name, units, licence, terms, publish_images, zscore; optional
+stimuli/       IMAGE_ID.png, .jpg or what else Pillow reads; optional, without it the text targets alone are trained
+dataset.json   name, units, licence, terms, publish_images, zscore, background (the colour behind
+               transparent pictures); optional
 ============== ====================================================================================
 
 Values are taken to be percent signal change unless dataset.json says otherwise; they are z-scored
@@ -37,7 +38,9 @@ from neurovl.recordings.betas.nifti_volumes import (
     number_type,
     open_volumes,
     same_voxels,
+    unplaced,
 )
+from neurovl.recordings.pictures import endings, read_picture
 from neurovl.recordings.table.table_files import (
     inside,
     read_about,
@@ -45,14 +48,12 @@ from neurovl.recordings.table.table_files import (
     read_subjects,
     read_trials,
 )
-from neurovl.recordings.volume_checks import check_rows, clean_voxels
+from neurovl.recordings.volume_checks import as_region, check_rows, clean_voxels
 
 if TYPE_CHECKING:
     import PIL.Image
 
 logger = logging.getLogger(__name__)
-
-PICTURES = (".png", ".jpg", ".jpeg")  # the first that is there is taken
 
 
 class TableRecordings(Recordings):
@@ -78,6 +79,7 @@ class TableRecordings(Recordings):
         self.terms = about.get("terms") or "not stated (dataset.json)"
         self.publish_images = about.get("publish_images", False)
         self.zscore = about.get("zscore", "session")
+        self._background = about.get("background")
         self.has_images = (root / "stimuli").is_dir()
         table = read_trials(root)
         names = list(dict.fromkeys(table.subject))
@@ -122,7 +124,8 @@ class TableRecordings(Recordings):
             file = self._open(self._regions[subject]["mask"], "subjects.tsv")
             mask = file.turned(self._open(self._regions[self._first]["mask"], "subjects.tsv"))
             order = same_voxels(file, mask, np.arange(mask.n_voxels))
-            voxels = _whole(file)[order].reshape(mask.grid, order="F") > 0
+            values = as_region(_whole(file), f"the mask {mask.name} of {subject}")
+            voxels = values[order].reshape(mask.grid, order="F")
             if not voxels.any():
                 raise DataError(
                     f"the mask {mask.name} of {subject} holds no voxel above 0, expected some: "
@@ -150,14 +153,14 @@ class TableRecordings(Recordings):
             if not lie_alike(file, mask):
                 raise DataError(
                     f"the region {region} of {subject}, {file.name}, {apart(file, mask)}, expected "
-                    f"the same place: {_resample(file.name, mask.name)}"
+                    f"the same place: {_resample(file, mask)}"
                 )
             order = same_voxels(file, mask, np.arange(voxels.size))
-            values = _whole(file)[order]
-            if not (values > 0).any():
+            values = as_region(_whole(file), f"the region {region} of {subject}, {name},")[order]
+            if not values.any():
                 logger.warning("region %s of %s (%s) is empty, left out", region, subject, name)
                 continue
-            regions[region] = (values > 0).reshape(mask.grid, order="F")
+            regions[region] = values.reshape(mask.grid, order="F")
         return regions
 
     def session_voxels(self, subject: str, session: int | str, voxels: np.ndarray) -> np.ndarray:
@@ -254,33 +257,29 @@ class TableRecordings(Recordings):
             )
         raise DataError(
             f"the volume {file.name} of {subject} {apart(file, mask)}, expected the mask on the grid of "
-            f"the volumes: {_resample(mask.name, file.name)}"
+            f"the volumes: {_resample(mask, file)}"
         )
 
     def image(self, image_id: str | int) -> "PIL.Image.Image":
-        from PIL import Image
-
         if not self.has_images:
             return super().image(image_id)
         path = self._picture(str(image_id))
         inside(self.root, f"stimuli/{path.name}", "trials.tsv")
-        try:
-            with Image.open(path) as picture:
-                return picture.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
-            raise DataError(
-                f"stimuli/{path.name} is not a readable picture ({problem}), "
-                "expected a PNG or JPEG file: export it again"
-            ) from problem
+        return read_picture(path, f"stimuli/{path.name}", self._background)
 
     def _picture(self, name: str) -> Path:
-        for ending in PICTURES:
-            if name + ending in self._pictures:
-                return self._pictures[name + ending]
-        raise MissingError(
-            f"image {name!r} has no picture: expected stimuli/{name}.png or stimuli/{name}.jpg; "
-            "add it, or remove the folder stimuli to train the text targets alone"
-        )
+        found = self._pictures.get(name, [])
+        if len(found) > 1:
+            raise DataError(
+                f"image {name!r} has {len(found)} files, {' and '.join(p.name for p in found[:2])} in stimuli/, expected one: "
+                "remove those that were not shown"
+            )
+        if not found:
+            raise MissingError(
+                f"image {name!r} has no picture: expected stimuli/{name}.png or stimuli/{name}.jpg; "
+                "add it, or remove the folder stimuli to train the text targets alone"
+            )
+        return found[0]
 
     def captions(self, image_id: str | int) -> list[str]:
         return list(self._sentences.get(str(image_id), []))
@@ -296,8 +295,13 @@ class TableRecordings(Recordings):
         return [self.root / name for name in names if (self.root / name).is_file()]
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    return {path.name: path for path in folder.iterdir() if path.suffix in PICTURES}
+def _pictures(folder: Path) -> dict[str, list[Path]]:
+    """Files of pictures by their names without ending."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in endings():
+            found.setdefault(path.stem, []).append(path)
+    return found
 
 
 def _mark(path: Path) -> bytes:
@@ -335,10 +339,14 @@ def _position(file: Volumes, index: str) -> int:
     return int(index)
 
 
-def _resample(mask: str, like: str) -> str:
-    """The command that brings a mask to a grid, and what to do with its result."""
-    path = Path(mask)
+def _resample(mask: Frame, like: Frame) -> str:
+    """The command that brings a mask to a grid, and what to do with its result; where it cannot, what else to do."""
+    if why := unplaced(mask, like):
+        return why
+    path = Path(mask.name)
     ending = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     out = path.with_name(f"{path.name.removesuffix(ending)}_resampled.nii.gz").as_posix()
-    words = " ".join(shlex.quote(part) for part in ("--mask", mask, "--like", like, "--out", out))
+    words = " ".join(
+        shlex.quote(part) for part in ("--mask", mask.name, "--like", like.name, "--out", out)
+    )
     return f"run in the data folder: neurovl resample {words}, and name {out} in subjects.tsv"
