@@ -1,8 +1,10 @@
 """The command line as a user meets it: help, one-sentence errors, exit codes."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -113,19 +115,26 @@ def test_the_app_without_voila_names_its_extra(monkeypatch):
 
 
 def test_the_app_opens_the_notebook_on_the_run_that_was_named(monkeypatch, tmp_path):
-    started, opened, made = [], [], []
+    opened, made, served, shown = [], [], [], []
+
+    @contextlib.contextmanager
+    def serving(notebook, run, port):
+        served.append((notebook, run, port))
+        yield SimpleNamespace(wait=lambda: 0), "http://127.0.0.1:8866/?token=secret"
+
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     monkeypatch.setattr("neurovl.run.open_run", lambda run: opened.append(run) or run)
     monkeypatch.setattr("neurovl.pipeline.ensure", lambda run, stage: made.append((run, stage)))
-    monkeypatch.setattr(subprocess, "call", lambda *a, **k: started.append((a[0], k["env"])) or 0)
+    monkeypatch.setattr("neurovl.publishing.app.serving", serving)
+    monkeypatch.setattr("webbrowser.open", shown.append)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(typer.Exit):
         explore(Path("runs/demo"), port=8866)
-    (command, environment) = started[0]
     assert made == [(Path("runs/demo"), "llm")] and opened == [Path("runs/demo")]
-    notebook = next(Path(word) for word in command if word.endswith("08_explore.ipynb"))
-    assert "NEUROVL_RUN" in notebook.read_text()
-    assert environment["NEUROVL_RUN"] == str(tmp_path / "runs" / "demo")
+    ((notebook, run, port),) = served
+    assert notebook.name == "08_explore.ipynb" and "NEUROVL_RUN" in notebook.read_text()
+    assert (run, port) == (Path("runs/demo"), 8866)
+    assert shown == ["http://127.0.0.1:8866/?token=secret"]
 
 
 def test_doctor_finds_the_demo_ready_and_the_paper_s_models_missing(tmp_path):

@@ -187,3 +187,15 @@ def test_captions_are_also_compared_with_the_captioner_s(two):
         found["caption", "flat", "all", "meteor"].chance is None
     )  # it was not asked without a brain
     assert found["caption-blip2", "flat", "all", "clip_s"].note.startswith("CLIP-S compares")
+
+
+def test_meteor_is_the_same_where_numbers_are_written_with_commas(monkeypatch):
+    corpora = [(["a dog on the grass"], [["a dog runs on green grass"]])]
+    values = []
+    for options in ("", "-Duser.language=de -Duser.country=DE"):
+        monkeypatch.setenv("JAVA_TOOL_OPTIONS", options)
+        Meteor.stop()
+        (scores,) = metrics.caption_corpora(corpora)
+        values.append(scores["meteor"].value)
+    Meteor.stop()
+    assert values[0] == values[1] and 0 < values[0] < 1

@@ -1,6 +1,5 @@
 """Verbs for whole runs: look, score, reproduce, render, explore."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -175,12 +174,12 @@ def explore(
     run: RunDir = Path("runs/demo"),
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8866,
 ) -> None:
-    """Open the interactive notebook as an app on 127.0.0.1."""
+    """Open the interactive notebook as an app on 127.0.0.1, for who has the printed address."""
     import importlib.util
-    import os
-    import subprocess
+    import webbrowser
 
     from neurovl.pipeline import ensure
+    from neurovl.publishing.app import serving
     from neurovl.publishing.notebooks import find_root
     from neurovl.run import open_run
 
@@ -189,16 +188,7 @@ def explore(
             "voila is not installed, expected it for the app: pip install 'neurovl[explore]'"
         )
     ensure(open_run(run), "llm")  # here, where its progress is seen; the app shows none
-    notebook = find_root() / "notebooks" / "08_explore.ipynb"
-    command = [
-        sys.executable,
-        "-m",
-        "voila",
-        str(notebook),
-        f"--port={port}",
-        "--Voila.ip=127.0.0.1",
-    ]
-    say(f"the app opens on http://127.0.0.1:{port}")
-    raise typer.Exit(
-        subprocess.call(command, env={**os.environ, "NEUROVL_RUN": str(run.resolve())})
-    )
+    with serving(find_root() / "notebooks" / "08_explore.ipynb", run, port) as (server, address):
+        say(f"the app opens on {address}")
+        webbrowser.open(address)
+        raise typer.Exit(server.wait())

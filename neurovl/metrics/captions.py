@@ -111,6 +111,11 @@ def _runs(java: str) -> bool:
     return True
 
 
+def java() -> list[str]:
+    """The command that starts Java, with decimal points in its numbers whatever the user's language writes."""
+    return [find_java(), "-Duser.language=en", "-Duser.country=US"]
+
+
 def jar_folder(name: str) -> Path:
     import importlib.util
 
@@ -142,7 +147,7 @@ def tokenize(sentences: Sequence[str]) -> list[str]:
     from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 
     lines = [" ".join(sentence.split()) or EMPTY for sentence in sentences]
-    command = [find_java(), "-cp", str(folder / STANFORD_CORENLP_3_4_1_JAR)]
+    command = [*java(), "-cp", str(folder / STANFORD_CORENLP_3_4_1_JAR)]
     command += ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
     command += ["-encoding", "UTF-8"]
     out = _java("the tokenizer", command, "\n".join(lines) + "\n").split("\n")
@@ -347,7 +352,7 @@ def _bleu(hyps: list[str], refs: list[list[str]], rows: Rows) -> dict[str, list[
 
 def _meteor(hyps: list[str], refs: list[list[str]], rows: Rows) -> list[CaptionScore]:
     """METEOR 1.5 over its line protocol: SCORE gives a sentence's counts, EVAL the scores."""
-    process = Meteor.running(find_java(), str(jar_folder("meteor") / "meteor-1.5.jar"))
+    process = Meteor.running(java(), str(jar_folder("meteor") / "meteor-1.5.jar"))
     groups = zip(hyps, refs, strict=True)
     stats = [process.ask(" ||| ".join(["SCORE", *group, hyp]))[0] for hyp, group in groups]
     scores = []
@@ -378,7 +383,7 @@ def _spice(
         for i, (hypothesis, group) in enumerate(zip(hyps, refs, strict=True))
     ]
     classes = [str(folder / "spice-1.0.jar"), str(folder / "lib" / "*"), str(jars / "*")]
-    command = [find_java(), "-Xmx8G", "-cp", os.pathsep.join(classes)]
+    command = [*java(), "-Xmx8G", "-cp", os.pathsep.join(classes)]
     with tempfile.TemporaryDirectory() as temporary:
         source, target = Path(temporary, "in.json"), Path(temporary, "out.json")
         source.write_text(json.dumps(corpus), encoding="utf-8")

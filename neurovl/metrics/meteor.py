@@ -13,15 +13,15 @@ class Meteor:
 
     _now: "Meteor | None" = None
 
-    def __init__(self, java: str, jar: str) -> None:
+    def __init__(self, java: list[str], jar: str) -> None:
         self.started = (java, jar)
         self.errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8")  # noqa: SIM115 (`stop`)
-        command = [java, "-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
+        command = [*java, "-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
         self.process = subprocess.Popen(command, encoding="utf-8", **pipes)
 
     @classmethod
-    def running(cls, java: str, jar: str) -> "Meteor":
+    def running(cls, java: list[str], jar: str) -> "Meteor":
         """The process that runs, or a new one."""
         now = cls._now
         if now is None or now.started != (java, jar) or now.process.poll() is not None:

@@ -1,0 +1,62 @@
+"""The interactive notebook as an app for this machine's user alone: on 127.0.0.1, behind a token, with this interpreter's kernel."""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from neurovl.errors import ConfigError
+
+HOST, TRIED = "127.0.0.1", 50  # ports, from the one that is asked for on
+
+
+def free_port(port: int) -> int:
+    """The first free port from one on.
+
+    Raises
+    ------
+    ConfigError
+        There is none among the next 50.
+    """
+    for one in range(port, min(port + TRIED, 65536)):
+        with socket.socket() as taken:
+            try:
+                taken.bind((HOST, one))
+            except OSError:
+                continue
+            return one
+    raise ConfigError(
+        f"no port from {port} to {port + TRIED - 1} is free on {HOST}, expected one: name another with --port"
+    )
+
+
+@contextlib.contextmanager
+def serving(notebook: Path, run: Path, port: int) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A Voila server for a notebook about a run, in a process of its own; the address with its token.
+
+    The token is drawn anew each time. It is handed over in the environment, as other users of the machine can read arguments.
+    """
+    from ipykernel.kernelspec import get_kernel_dict
+
+    token, port = secrets.token_urlsafe(32), free_port(port)
+    with tempfile.TemporaryDirectory() as folder:
+        # The first kernel named python3 on the path is taken: this interpreter's, whatever its user has installed.
+        spec = Path(folder) / "kernels" / "python3" / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        spec.write_text(json.dumps(get_kernel_dict()))
+        path = os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH"))))
+        command = [sys.executable, "-m", "voila", str(notebook), f"--port={port}", "--no-browser"]
+        command += [f"--Voila.ip={HOST}", "--token", "--Voila.port_retries=0"]
+        env = {"NEUROVL_RUN": str(run.resolve()), "JUPYTER_TOKEN": token, "JUPYTER_PATH": path}
+        process = subprocess.Popen(command, env=os.environ | env)
+        try:
+            yield process, f"http://{HOST}:{port}/?token={token}"
+        finally:
+            process.terminate()
+            process.wait()
