@@ -1,6 +1,6 @@
 """The language model's speed, trained in full, trained with adapters, and asked; and what either training changes.
 
-    python benchmarks/language.py                   Llama's shape at a width that a CPU bears: about 4 minutes on 2 cores
+    python benchmarks/language.py                   Llama's shape at a width that a CPU bears: about 12 minutes on 2 cores
     python benchmarks/language.py --device cuda     Llama 3 8B's own shape, on a GPU of 80 GB
     python benchmarks/language.py --small           every part in seconds, to see that it works; the figures mean nothing
 

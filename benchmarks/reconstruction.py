@@ -1,6 +1,6 @@
 """Pictures a second: the paper's unCLIP at its true size with random weights, or the tiny family's.
 
-    python benchmarks/reconstruction.py                   the tiny unCLIP on the CPU: about 2 minutes on 2 cores
+    python benchmarks/reconstruction.py                   the tiny unCLIP on the CPU: about a minute on 2 cores
     python benchmarks/reconstruction.py --device cuda     982 pictures of 512 x 512, 20 steps, Stable unCLIP's own shape
     python benchmarks/reconstruction.py --small           a few pictures, to see that it works; the figures mean nothing
 

@@ -192,59 +192,6 @@ def test_haxby_takes_the_same_path(shared_data, tmp_path):
     assert (found.chance == 0.125).all()
 
 
-@pytest.mark.parametrize("pictures", [False, True])
-def test_an_own_table_takes_the_same_path(tmp_path, pictures):
-    """Two subjects on grids of their own, one with names for sessions; with captions alone or pictures alone."""
-    study = tmp_path / "study"
-    (study / "stimuli").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    words = ["dog", "car", "pizza", "train", "bench", "kite", "cow", "bed"]
-    trials, subjects = (
-        ["subject\tsession\tvolume\tindex\timage_id\trepeat\tsplit"],
-        ["subject\tmask"],
-    )
-    for subject, shape in (("sub-01", (8, 9, 7)), ("sub-02", (9, 8, 8))):
-        nibabel.save(
-            nibabel.Nifti1Image(rng.normal(size=(*shape, 48)).astype(np.float32), np.eye(4)),
-            study / f"{subject}.nii.gz",
-        )
-        mask = np.zeros(shape, np.uint8)
-        mask[2:6, 2:6, 2:6] = 1
-        nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), study / f"{subject}_mask.nii.gz")
-        subjects.append(f"{subject}\t{subject}_mask.nii.gz")
-        for k in range(48):
-            split = "test" if k % 16 >= 12 else "train"
-            trials.append(
-                f"{subject}\tmorning\t{subject}.nii.gz\t{k}\timg{k % 16}\t{k // 16}\t{split}"
-            )
-    (study / "trials.tsv").write_text("\n".join(trials) + "\n")
-    (study / "subjects.tsv").write_text("\n".join(subjects) + "\n")
-    if pictures:
-        from neurovl.smallworld import scenes
-
-        for k in range(16):
-            scenes.render(scenes.make_scene("foundation-test", k), 64).save(
-                study / "stimuli" / f"img{k}.png"
-            )
-    else:
-        (study / "stimuli").rmdir()
-        lines = [
-            f"img{k}\ta {words[k % 8]} {'in a field' if k < 8 else 'on the beach'}"
-            for k in range(16)
-        ]
-        (study / "captions.tsv").write_text("image_id\tcaption\n" + "\n".join(lines) + "\n")
-    (tmp_path / "mine.yaml").write_text(
-        "simulation: null\npreprocessing: {patches: [4]}\n"
-        "encoder: {width: 32, layers: 2, heads: 2, head_hidden: 32}\n"
-        "alignment: {epochs: 1, batch_size: 16, variants: [main]}\nevaluation: {bootstrap: 100}\n"
-    )
-    run = reproduce(study, tmp_path / "run", str(tmp_path / "mine.yaml"), device="cpu").root
-    found = read_results(run / "results" / "results.csv")
-    assert set(found.data) == {"study"} and set(found.task) == {"alignment"}
-    assert set(found.subject) == {"sub-01", "sub-02", "all"}
-    assert ("two_way_vae" in set(found.metric)) == pictures
-
-
 def test_profiles_are_read_back_as_written():
     for name in profile_names():
         profile = load_profile(name)

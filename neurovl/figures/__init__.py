@@ -12,6 +12,7 @@ from neurovl.figures.inputs import (
     cut,
     patches,
     resize,
+    seen,
     session,
     splits,
     tokens,
@@ -28,7 +29,6 @@ from neurovl.figures.paper_tables import paper_table
 from neurovl.figures.reconstructions import (
     grid,
     painted_again,
-    seen,
     seen_and_made,
     similarity,
 )

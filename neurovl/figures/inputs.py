@@ -20,6 +20,7 @@ from neurovl.tokens.store import TokenStore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from PIL.Image import Image
 
 NO_CEILING = "no picture was shown twice, so no ceiling is known"
 
@@ -49,13 +50,28 @@ def contact_sheet(recordings: Recordings, image_ids: Iterable[str], columns: int
         for axis in axes.flat:
             bare(axis)
         for axis, image_id in zip(axes.flat, image_ids, strict=False):
-            picture = recordings.image(image_id).convert("RGB").resize((256, 256))
-            axis.imshow(picture)
+            (picture,) = seen(recordings, [image_id])
+            axis.imshow(picture.convert("RGB").resize((256, 256)))
             for number, thing in enumerate(recordings.objects(image_id)):
                 _box(axis, thing, CYCLE[number % 3], 256)
             caption = next(iter(recordings.captions(image_id)), "")
             axis.set_xlabel(wrap(caption, round(104 / columns)), fontsize=9, loc="left")
         return finish(figure, f"data: {recordings.name}")
+
+
+def seen(recordings: Recordings, ids: Iterable[str]) -> "list[Image]":
+    """The pictures that were seen, by their ids; where the data come without, grey tiles that say so."""
+    return [recordings.image(i) if recordings.has_images else _no_picture(str(i)) for i in ids]
+
+
+def _no_picture(name: str) -> "Image":
+    from PIL import Image, ImageDraw
+
+    tile = Image.new("RGB", (256, 256), "#d8d8d8")
+    ImageDraw.Draw(tile).text(
+        (128, 128), f"{name}\n(no picture)", "#555555", anchor="mm", align="center", font_size=20
+    )
+    return tile
 
 
 def _box(axis: "Axes", thing: dict, colour: str, size: int) -> None:

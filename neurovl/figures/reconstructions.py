@@ -3,7 +3,6 @@
 Left out: making them (`neurovl.reconstruction.reconstructor`) and scoring them (`neurovl.evaluation`).
 """
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -11,12 +10,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from neurovl.evaluation.erasing import commonest_thing
+from neurovl.figures.inputs import seen
 from neurovl.figures.theme import WIDTH, bare, finish, theme, wrap
 from neurovl.recordings import Recordings
 from neurovl.run import Run, RunTables
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 
 def grid(rows: dict[str, list], below: list[str] | None = None, source: str = "") -> Figure:
@@ -132,8 +132,3 @@ def painted_again(run: Run, n: int = 6) -> Figure:
         rows[label] = [tables.picture(files[i]) for i in ids]
     things = [str(commonest_thing(run, i)) for i in ids]
     return grid(rows, things, f"{tables.source} · {subject}")
-
-
-def seen(recordings: Recordings, ids: Iterable[str]) -> "list[Image]":
-    """The pictures that were seen, by their ids."""
-    return [recordings.image(i) for i in ids]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from neurovl import evaluation
 from neurovl.encoder.variants import ONE_EACH
-from neurovl.errors import ConfigError, MissingError
+from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.language.llm_variants import language_variant
 from neurovl.pipeline.scheduling import Task, side_by_side
 from neurovl.pipeline.starting import profile_for, start
@@ -107,6 +107,8 @@ def make(run: Run, name: str, fold: int | None = None) -> None:
         _share(run, name, run.all_folds() if fold is None else [run.all_folds()[fold]])
         return
     names = _in_order(run, name)
+    if "targets" in names:
+        _require_something_to_learn(run)
     for first in ("tokens", "targets"):  # they tell which encoders there are, and use all cores
         if first in names:
             names.remove(first)
@@ -120,6 +122,16 @@ def make(run: Run, name: str, fold: int | None = None) -> None:
     elif tasks:
         for k, one in _sorted_by_needs(run, tasks):
             make_or_launch(run.all_folds()[k], one)
+
+
+def _require_something_to_learn(run: Run) -> None:
+    data = run.recordings
+    first = data.trials.image_id.iloc[0]
+    if not data.has_images and data.label(first) is None and not data.captions(first):
+        raise DataError(
+            f"{data.name} has neither pictures nor captions, expected one of them for the encoder to learn from: add the folder "
+            "stimuli or captions.tsv"
+        )
 
 
 def make_or_launch(run: Run, name: str) -> None:

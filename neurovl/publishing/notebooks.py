@@ -10,7 +10,6 @@ import ast
 import hashlib
 import json
 import logging
-import os
 import re
 import sys
 import tempfile
@@ -20,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from neurovl.errors import ConfigError, MissingError, NeurovlError
+from neurovl.files import replacing
 from neurovl.locks import exclusive
 from neurovl.publishing import checks as book_checks
+from neurovl.publishing import materials
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,8 @@ def execute(
 ) -> Path:
     """Run one notebook and keep its executed copy; do nothing when an up-to-date copy is there.
 
+    Where the run's data lack what the notebook is about, a page that says so takes its place.
+
     The notebook works two folders above the run, and knows it as ``runs/demo`` wherever that lies.
 
     Parameters
@@ -125,7 +128,8 @@ def execute(
     values = _check_parameters(source, dict(parameters or {}), run)
     final = run / "book" / "notebooks" / source.name
     with exclusive(final, f"notebook {name} of run {run.name}"):
-        key = _key(source, values, run)
+        why = materials.lacking(name, run)
+        key = _key(source, values, run, why)
         if final.is_file() and _stored(final).get("key") == key:
             logger.info("%s is up to date", name)
         else:
@@ -134,7 +138,10 @@ def execute(
                 "data": about.get("data", ""),
                 "publish_images": about.get("publish_images", True),
             }
-            _execute(source, final, values, run.parent.parent, timeout, noted)
+            if why:
+                _write(materials.empty_page(source, why), final, noted)
+            else:
+                _execute(source, final, values, run.parent.parent, timeout, noted)
     return final
 
 
@@ -167,9 +174,17 @@ def _execute(
     for cell in notebook.cells:  # papermill's own, folded on a page like those that it overrides
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"].append("hide-input")
-    notebook.metadata["neurovl"] = {**noted, "seconds": round(time.monotonic() - started, 1)}
-    nbformat.write(notebook, partial)
-    os.replace(partial, final)
+    partial.unlink()
+    _write(notebook, final, {**noted, "seconds": round(time.monotonic() - started, 1)})
+
+
+def _write(notebook: Any, final: Path, noted: dict) -> None:
+    """Put a copy, with what is noted of it, in its place at once."""
+    import nbformat
+
+    notebook.metadata["neurovl"] = noted
+    with replacing(final) as part:
+        nbformat.write(notebook, part)
 
 
 def _check_parameters(source: Path, values: dict, run: Path) -> dict:
@@ -198,9 +213,9 @@ def _parameters(source: Path) -> list[str]:
 SHOWN_BESIDE = {"09_real_brains": "haxby", "03_language": "words"}
 
 
-def _key(source: Path, values: dict, run: Path) -> str:
-    """Return a hash of all that an executed copy depends on."""
-    digest = hashlib.sha256(source.read_bytes())
+def _key(source: Path, values: dict, run: Path, why: str = "") -> str:
+    """Return a hash of all that an executed copy, or the page in its place that says `why`, depends on."""
+    digest = hashlib.sha256(source.read_bytes() + why.encode())
     digest.update(json.dumps(values, sort_keys=True, default=str).encode())
     about = book_checks.about(run)
     settled = {k: v for k, v in about.items() if k not in ("commit", "date", "device")}

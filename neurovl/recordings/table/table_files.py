@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
@@ -322,21 +321,6 @@ def read_subjects(root: Path, names: list[str]) -> dict[str, dict[str, str]]:
                 "add a row with the path of a NIfTI file"
             )
     return {name: table.loc[name].to_dict() for name in names}
-
-
-def read_captions(path: Path) -> dict[str, list[str]]:
-    """Sentences by image id; none where there is no such file."""
-    if not is_there(path):
-        return {}
-    table = read_table(path, ["image_id", "caption"])
-    for column in ("image_id", "caption"):
-        empty = np.flatnonzero(table[column] == "")
-        if len(empty):
-            raise DataError(
-                f"captions.tsv has no {column} in line {table.index[empty[0]]}: fill it in, or "
-                "remove the line"
-            )
-    return table.groupby("image_id").caption.apply(list).to_dict()
 
 
 def read_about(path: Path) -> dict:

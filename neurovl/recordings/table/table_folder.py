@@ -6,6 +6,8 @@ trials.tsv     ``subject session volume index image_id repeat split``: `volume` 
                `split` train or test; a subject's rows in presentation order
 subjects.tsv   ``subject mask``; every further column holds files of one region of interest
 captions.tsv   ``image_id caption``, one or more a picture; optional
+objects.tsv    ``image_id category x0 y0 x1 y1``, boxes as shares of the picture from its left upper corner;
+               ``supercategory`` if known; optional
 stimuli/       IMAGE_ID.png, .jpg or what else Pillow reads; optional, without it the text targets alone are trained
 dataset.json   name, units, licence, terms, publish_images, zscore, background (the colour behind
                transparent pictures); optional
@@ -41,10 +43,10 @@ from neurovl.recordings.betas.nifti_volumes import (
     unplaced,
 )
 from neurovl.recordings.pictures import endings, read_picture
+from neurovl.recordings.table.annotation_files import read_captions, read_objects
 from neurovl.recordings.table.table_files import (
     inside,
     read_about,
-    read_captions,
     read_subjects,
     read_trials,
 )
@@ -93,6 +95,7 @@ class TableRecordings(Recordings):
         self._masks: dict[str, tuple[Frame, np.ndarray]] = {}
         self._silent: dict[tuple, np.ndarray] = {}
         self._sentences = read_captions(root / "captions.tsv")
+        self._objects = read_objects(root / "objects.tsv")
         super().__init__(root, names, table)
         for path in table.volume.unique():
             inside(root, path, "trials.tsv")
@@ -284,6 +287,9 @@ class TableRecordings(Recordings):
     def captions(self, image_id: str | int) -> list[str]:
         return list(self._sentences.get(str(image_id), []))
 
+    def objects(self, image_id: str | int) -> list[dict]:
+        return list(self._objects.get(str(image_id), []))
+
     def checksum(self) -> str:
         files = [self.root / name for name in self._places.volume.unique()]
         for subject in self.subjects:
@@ -291,7 +297,7 @@ class TableRecordings(Recordings):
         return digest(super().checksum(), [_mark(path) for path in files])
 
     def _identity(self) -> list[Path]:
-        names = ("trials.tsv", "subjects.tsv", "captions.tsv", "dataset.json")
+        names = ("trials.tsv", "subjects.tsv", "captions.tsv", "objects.tsv", "dataset.json")
         return [self.root / name for name in names if (self.root / name).is_file()]
 
 
