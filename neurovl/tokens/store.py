@@ -170,7 +170,10 @@ class TokenStore(TokenPlan):
         super().__init__(folder)
         with _reading(self.folder / "trials.csv"):
             names = ("image_id", "subject", "session")
-            self.trials = read_named(self.folder / "trials.csv", names)[TRIAL_COLUMNS]
+            table = read_named(self.folder / "trials.csv", names)
+            if missing := [column for column in TRIAL_COLUMNS if column not in table]:
+                raise ValueError(f"it has no columns {', '.join(missing)}")
+            self.trials = table[TRIAL_COLUMNS]
             if self.trials.session.str.fullmatch(r"[0-9]+").all():
                 self.trials["session"] = self.trials.session.astype(int)
             self.subjects = list(dict.fromkeys(self.trials.subject))
