@@ -172,7 +172,7 @@ class TokenStore(TokenPlan):
             names = ("image_id", "subject", "session")
             table = read_named(self.folder / "trials.csv", names)
             if missing := [column for column in TRIAL_COLUMNS if column not in table]:
-                raise ValueError(f"it has no columns {', '.join(missing)}")
+                raise ValueError(f"columns {', '.join(missing)} not found")
             self.trials = table[TRIAL_COLUMNS]
             if self.trials.session.str.fullmatch(r"[0-9]+").all():
                 self.trials["session"] = self.trials.session.astype(int)
