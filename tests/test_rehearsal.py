@@ -47,7 +47,17 @@ def test_nothing_but_sizes_and_models_differs_from_the_paper_s_profile():
     a, b = flat(paper), flat(rehearsal)
     assert a.keys() == b.keys()
     changed = {key.rpartition(".")[2] for key in a if a[key] != b[key]}
-    sizes = {"together", "width", "layers", "heads", "head_hidden", "epochs", "steps", "batch_size", "images"}
+    sizes = {
+        "together",
+        "width",
+        "layers",
+        "heads",
+        "head_hidden",
+        "epochs",
+        "steps",
+        "batch_size",
+        "images",
+    }
     sizes |= {"max_new_tokens", "ablation_images", "ablation_subjects", "max_concepts"}
     assert changed == sizes | {"caption_images", "bootstrap", "permutations"}
 
