@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from neurovl.errors import ConfigError
+from neurovl.errors import ConfigError, NeurovlError
 
 HOST, TRIED = "127.0.0.1", 50  # ports, from the one that is asked for on
 
@@ -38,9 +39,14 @@ def free_port(port: int) -> int:
 
 @contextlib.contextmanager
 def serving(notebook: Path, run: Path, port: int) -> Iterator[tuple[subprocess.Popen, str]]:
-    """A Voila server for a notebook about a run, in a process of its own; the address with its token.
+    """A Voila server for a notebook about a run, in a process of its own that answers; the address with its token.
 
     The token is drawn anew each time. It is handed over in the environment, as other users of the machine can read arguments.
+
+    Raises
+    ------
+    NeurovlError
+        The server ended before it answered.
     """
     from ipykernel.kernelspec import get_kernel_dict
 
@@ -56,7 +62,20 @@ def serving(notebook: Path, run: Path, port: int) -> Iterator[tuple[subprocess.P
         env = {"NEUROVL_RUN": str(run.resolve()), "JUPYTER_TOKEN": token, "JUPYTER_PATH": path}
         process = subprocess.Popen(command, env=os.environ | env)
         try:
+            _wait_for(process, port)
             yield process, f"http://{HOST}:{port}/?token={token}"
         finally:
             process.terminate()
             process.wait()
+
+
+def _wait_for(process: subprocess.Popen, port: int) -> None:
+    """Return when a server answers at its port."""
+    while process.poll() is None:
+        with socket.socket() as client:
+            if client.connect_ex((HOST, port)) == 0:
+                return
+        time.sleep(0.1)
+    raise NeurovlError(
+        f"the app ended with code {process.returncode} before it answered, expected it on port {port}; see above"
+    )
