@@ -18,16 +18,13 @@ On the CPU a batch of the paper's size is 8 trials instead of 32.
 Results go to encoder.csv and, what the machine is and can do, to machines.csv; rows of other devices stay. `samples/s` is
 a median, `from` and `to` the extremes; `ours is` says how many times as fast the comparison's last row is. `of peak` is the
 matrix products' share of the matrix peak: the operations of a sample, forward and backward (`encoder_models.flops`), times
-samples/s, over the maker's figure for the GPUs of `PEAKS`, elsewhere over the best large product in the same run. On a GPU,
+samples/s, over the maker's figure for the GPUs of `measuring.PEAKS`, elsewhere over the best large product in the same run. On a GPU,
 `schedule, min` is the paper's training, 99,920 trials 30 times, projected from a minute at batch 256, bf16, compiled.
 """
 
-import argparse
 import contextlib
 import os
-import platform
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,7 +36,17 @@ import pandas as pd
 import torch
 from encoder_inputs import SEED, Size, World
 from encoder_models import LibraryEncoder, PlainViT
-from preprocessing import best_of, copy_bandwidth
+from measuring import (
+    PRECISION,
+    Clock,
+    Enough,
+    describe_machine,
+    keep,
+    parse,
+    record,
+    short,
+    yes,
+)
 
 from neurovl.encoder import alignment
 from neurovl.encoder.variants import Variant
@@ -48,8 +55,6 @@ from neurovl.settings.sections import Compute
 from neurovl.training.devices import choose_precision
 
 SCHEDULE = 99_920 * 30  # samples
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 by the makers' sheets, SXM
-PRECISION = {"bf16": ("bfloat16", torch.bfloat16), "no": ("float32", torch.float32)}
 TARGETS = {"plain": 4.0, "library": 1.0}  # ours is at least so many times as fast
 PEAK_SHARE, MINUTES = 0.45, 20  # of the matrix peak; for the paper's training
 
@@ -60,22 +65,6 @@ SIZES = {
     "cuda": [replace(PAPER, batch=32, steps=10), Size("demo", 256, 64, 5, 10)],
 }
 SMALL = [Size("smoke", 64, 16, 2, 2, 8, (2, 4, 4), {1: 2, 32: 2})]
-
-
-class Clock:
-    """Seconds between moments, the device's work done."""
-
-    def __init__(self, device: str):
-        self.device, self.moments = device, []
-
-    def tick(self) -> None:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        self.moments.append(time.perf_counter())
-
-
-class _Enough(Exception):
-    """A training was timed for as long as wanted."""
 
 
 def package_steps(
@@ -113,14 +102,14 @@ def package_steps(
                 clock.tick()
                 over = clock.moments[-1] - clock.moments[0]
                 if asked - warm >= steps and over >= seconds:
-                    raise _Enough
+                    raise Enough
             asked += 1
             return loss_at(*arguments)
 
         return fit(model, timed_loss, schedule, **settings)
 
     patched = mock.patch.multiple(alignment, fit=timed_fit, BrainEncoder=encoder)
-    with patched, contextlib.suppress(_Enough):
+    with patched, contextlib.suppress(Enough):
         alignment.fit_encoder(world.store, world.targets, system, seed=SEED, compute=compute)
     return np.diff(clock.moments) / block
 
@@ -183,13 +172,13 @@ def measure(task: str, profile: str, batch: int, turns: int, arms: list[Arm], pe
         precision = PRECISION[arm.precision][0]
         row = {"size": profile, "task": task, "what": f"{arm.what}, {precision}"}
         row |= {"batch": batch, "n": len(taken)}
-        row |= dict(zip(("samples/s", "from", "to"), map(_short, rate), strict=True))
+        row |= dict(zip(("samples/s", "from", "to"), map(short, rate), strict=True))
         if arm is not arms[-1]:
-            row["ours is"] = _short(ratio)
+            row["ours is"] = short(ratio)
         if arm.target:
-            row |= {"target": f"≥ {arm.target:g}", "met": _yes(ratio >= arm.target)}
+            row |= {"target": f"≥ {arm.target:g}", "met": yes(ratio >= arm.target)}
         if arm.flops:
-            row["of peak"] = _short(arm.flops * rate[0] / peaks[precision])
+            row["of peak"] = short(arm.flops * rate[0] / peaks[precision])
         rows.append(row)
     return rows
 
@@ -272,89 +261,12 @@ def measure_limit(world: World, device: str, peaks, batch: int, seconds: float) 
     minutes = SCHEDULE / row["samples/s"] / 60
     met = row["of peak"] >= PEAK_SHARE and minutes <= MINUTES
     wanted = f"≥ {PEAK_SHARE:g} of peak, ≤ {MINUTES} min"
-    return [row | {"schedule, min": _short(minutes), "target": wanted, "met": _yes(met)}]
-
-
-def matrix_rate(dtype: torch.dtype, device: str) -> float:
-    """Operations a second of large matrix products, the best of several."""
-    n = 8192 if device == "cuda" else 2048
-    a, b = torch.randn(2, n, n, device=device, dtype=dtype)
-
-    def multiply():
-        a @ b
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    multiply()
-    return 2 * n**3 / best_of(multiply, 7)
-
-
-def describe_machine(device: str) -> tuple[dict, dict]:
-    """What it is and what it can do, measured now; and the matrix peak by precision, operations a second."""
-    rates = {name: matrix_rate(dtype, device) for name, dtype in PRECISION.values()}
-    if device == "cuda":
-        name = torch.cuda.get_device_name()
-        known = [peak for key, peak in PEAKS.items() if key in name]
-        peaks = rates | ({"bfloat16": known[0]} if known else {})
-    else:
-        name, peaks = processor(), rates
-    return {
-        "device": name,
-        "CPU cores": torch.get_num_threads(),
-        "memory copy, GB/s": _short(copy_bandwidth() / 1e9),
-        "float32 matrices, GFLOP/s": _short(rates["float32"] / 1e9),
-        "bfloat16 matrices, GFLOP/s": _short(rates["bfloat16"] / 1e9),
-        "bfloat16 peak, GFLOP/s": _short(peaks["bfloat16"] / 1e9),
-        "torch": torch.__version__,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }, peaks
-
-
-def processor() -> str:
-    """Model of the CPU."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def record(file: Path, rows: list[dict]) -> pd.DataFrame:
-    """Put rows in a table on disk in place of those of the same device, at once or not at all."""
-    table = _texts(rows)
-    if file.exists():
-        before = pd.read_csv(file, dtype=str, keep_default_na=False)
-        others = before[~before.device.isin(table.device)]
-        table = pd.concat([others, table], ignore_index=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    table.fillna("").to_csv(beside, index=False)
-    os.replace(beside, file)
-    return table
-
-
-def _texts(rows: list[dict]) -> pd.DataFrame:
-    """A table of text: 1240, not 1240.0; empty where a row has no value."""
-    table = [{k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in r.items()} for r in rows]
-    return pd.DataFrame(table).fillna("")
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")
-
-
-def _yes(met: bool) -> str:
-    return "yes" if met else "no"
+    return [row | {"schedule, min": short(minutes), "target": wanted, "met": yes(met)}]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--small", action="store_true", help="every part in seconds")
-    parser.add_argument("--out", type=Path, help="folder of the two tables; with --small none")
-    settings = parser.parse_args(arguments)
+    settings = parse(__doc__, arguments)
     device = settings.device
-    if device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA device is here; leave --device out to measure the CPU")
     machine, peaks = describe_machine(device)
     rows = []
     for size in SMALL if settings.small else SIZES[device]:
@@ -365,13 +277,10 @@ def main(arguments: list[str] | None = None) -> None:
             if settings.small or (device == "cuda" and size.profile == "paper"):
                 batch, seconds = (32, 0.0) if settings.small else (256, 60.0)
                 rows += measure_limit(world, device, peaks, batch, seconds)
-    rows = [row | {"device": machine["device"]} for row in rows]
     print(pd.DataFrame([machine]).T.to_string(header=False))
-    print(_texts(rows).to_string(index=False))
-    out = settings.out or (None if settings.small else Path(__file__).parent)
-    if out:
-        record(out / "encoder.csv", rows)
-        record(out / "machines.csv", [machine])
+    keep(rows, {"device": machine["device"]}, settings.out, "encoder.csv")
+    if settings.out:
+        record(settings.out / "machines.csv", [machine])
 
 
 if __name__ == "__main__":

@@ -14,16 +14,14 @@ row above: `float32` and `bf16` are what is computed in, and what is trained is 
 becomes of weights that are kept in bf16 as well, which neurovl does not do. Results go to language.csv; rows of other devices stay.
 """
 
-import argparse
 import contextlib
 import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
-from encoder import Clock, _Enough, _short, _texts, describe_machine, record
+from measuring import Clock, Enough, describe_machine, keep, parse, short
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from neurovl.foundation.model_facts import configurations
@@ -139,7 +137,7 @@ def training_rate(size: Size, method: str, device: str) -> dict:
             if part.index == 0:
                 clock.tick()
             if len(clock.moments) > size.steps + 1:  # the first step warms up
-                raise _Enough
+                raise Enough
             return loss_at(model, step, part)
 
         return fit(model, timed, schedule, **more)
@@ -147,7 +145,7 @@ def training_rate(size: Size, method: str, device: str) -> dict:
     precision = choose_precision("auto", device)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    with mock.patch.object(train, "fit", timed_fit), contextlib.suppress(_Enough):
+    with mock.patch.object(train, "fit", timed_fit), contextlib.suppress(Enough):
         teach(model, size, settings(size, method, precision, size.steps + 2), device)
     seconds = np.diff(clock.moments)[1:]
     row = {
@@ -156,11 +154,11 @@ def training_rate(size: Size, method: str, device: str) -> dict:
         "computed in": "bf16" if precision == "bf16" else "float32",
         "batch": size.batch,
         "n": len(seconds),
-        "a second": _short(1 / np.median(seconds)),
+        "a second": short(1 / np.median(seconds)),
         "unit": "steps",
     }
     if device == "cuda":
-        row["memory, GB"] = _short(torch.cuda.max_memory_allocated() / 1e9)
+        row["memory, GB"] = short(torch.cuda.max_memory_allocated() / 1e9)
     return row
 
 
@@ -180,7 +178,7 @@ def answering_rate(size: Size, device: str) -> dict:
         "computed in": str(dtype).removeprefix("torch."),
         "batch": min(64, size.questions),
         "n": size.questions,
-        "a second": _short(size.questions / np.diff(clock.moments)[-1]),
+        "a second": short(size.questions / np.diff(clock.moments)[-1]),
         "unit": "answers",
     }
 
@@ -220,32 +218,22 @@ def what_is_learnt(size: Size, steps: int, device: str) -> list[dict]:
                 "computed in": "bf16" if precision == "bf16" else "float32",
                 "batch": size.batch,
                 "n": steps,
-                "first loss": _short(curve[0]["loss"]),
-                "last loss": _short(np.mean([point["loss"] for point in curve[-5:]])),
-                "weights moved": _short(moved / sum(p.numel() for p in trained.values())),
+                "first loss": short(curve[0]["loss"]),
+                "last loss": short(np.mean([point["loss"] for point in curve[-5:]])),
+                "weights moved": short(moved / sum(p.numel() for p in trained.values())),
             }
         )
     return rows
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--small", action="store_true", help="every part in seconds")
-    parser.add_argument("--out", type=Path, help="folder of the table; with --small none")
-    chosen = parser.parse_args(arguments)
+    chosen = parse(__doc__, arguments)
     device = chosen.device
-    if device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA device is here; leave --device out to measure the CPU")
     size, machine = sizes(device, chosen.small), describe_machine(device)[0]
     rows = [training_rate(size, method, device) for method in ("full", "lora")]
     rows.append(answering_rate(size, device))
     rows += what_is_learnt(size, 4 if chosen.small else 100, device)
-    rows = [row | {"date": machine["date"], "device": machine["device"]} for row in rows]
-    print(_texts(rows).to_string(index=False))
-    out = chosen.out or (None if chosen.small else Path(__file__).parent)
-    if out:
-        record(out / "language.csv", rows)
+    keep(rows, {k: machine[k] for k in ("date", "device")}, chosen.out, "language.csv")
 
 
 if __name__ == "__main__":

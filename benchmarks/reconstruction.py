@@ -8,13 +8,11 @@ What is timed is `neurovl.Reconstructor.batch`, from embeddings to pictures, aft
 not depend on the weights. Results go to reconstruction.csv; rows of other devices stay.
 """
 
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from encoder import Clock, _short, _texts, describe_machine, record
+from measuring import Clock, describe_machine, keep, parse, short, yes
 
 from neurovl import Reconstructor
 from neurovl.encoder.vit3d import BrainEmbedding
@@ -84,34 +82,24 @@ def rate(size: Size, batch: int, device: str, precision: str) -> dict:
         "computed in": "bf16" if precision == "bf16" else "float32",
         "batch": batch,
         "pictures": size.pictures,
-        "seconds": _short(seconds),
-        "a second": _short(size.pictures / seconds),
+        "seconds": short(seconds),
+        "a second": short(size.pictures / seconds),
     }
     if device == "cuda":
-        row["memory, GB"] = _short(torch.cuda.max_memory_allocated() / 1e9)
+        row["memory, GB"] = short(torch.cuda.max_memory_allocated() / 1e9)
     if size == PAPER:
-        row |= {"target": f"≤ {MINUTES} min", "met": "yes" if seconds <= 60 * MINUTES else "no"}
+        row |= {"target": f"≤ {MINUTES} min", "met": yes(seconds <= 60 * MINUTES)}
     return row
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--small", action="store_true", help="every part in seconds")
-    parser.add_argument("--out", type=Path, help="folder of the table; with --small none")
-    chosen = parser.parse_args(arguments)
+    chosen = parse(__doc__, arguments)
     device = chosen.device
-    if device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA device is here; leave --device out to measure the CPU")
     size = SMALL if chosen.small else PAPER if device == "cuda" else TINY
     machine = describe_machine(device)[0]
     precisions = dict.fromkeys(("no", choose_precision("auto", device)))
     rows = [rate(size, batch, device, one) for batch in size.batches for one in precisions]
-    rows = [row | {"date": machine["date"], "device": machine["device"]} for row in rows]
-    print(_texts(rows).to_string(index=False))
-    out = chosen.out or (None if chosen.small else Path(__file__).parent)
-    if out:
-        record(out / "reconstruction.csv", rows)
+    keep(rows, {k: machine[k] for k in ("date", "device")}, chosen.out, "reconstruction.csv")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from encoder import processor, record
+from measuring import processor, record
 
 CORES = sorted(os.sched_getaffinity(0))
 DONE = re.compile(r"^(\S+): done in ([\d.]+) s$")

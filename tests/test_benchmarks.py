@@ -45,7 +45,7 @@ def measured(benchmark, world, tmp_path_factory):
     out = tmp_path_factory.mktemp("tables")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "World", lambda size, folder: world)
-        patch.setattr(encoder, "copy_bandwidth", lambda: 1.0)
+        patch.setattr("measuring.copy_bandwidth", lambda: 1.0)
         encoder.main(["--small", "--out", str(out)])
     return out
 
