@@ -136,14 +136,19 @@ def write_targets(
 
 def _words(recordings: Recordings, image_id: str, clip: Clip) -> torch.Tensor:
     """Text embedding of a picture that is not there: of its label, or the mean over its captions."""
-    label = recordings.label(image_id)
-    texts = recordings.captions(image_id) if label is None else [label_text(label)]
+    texts = texts_of(recordings, image_id)
     if not texts:
         raise DataError(
             f"image {image_id} has neither picture nor caption nor label, expected one of them as a target; "
             "add the picture to stimuli/ or a row to captions.tsv"
         )
     return clip.embed_texts(texts).mean(0)
+
+
+def texts_of(recordings: Recordings, image_id: str) -> list[str]:
+    """What stands for a picture that is not there: the sentence of its label, or its captions; none where it has neither."""
+    label = recordings.label(image_id)
+    return recordings.captions(image_id) if label is None else [label_text(label)]
 
 
 def label_text(label: str) -> str:

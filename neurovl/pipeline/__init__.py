@@ -1,6 +1,15 @@
 """A run's stages in order: begun, made, skipped while nothing that they rest on changed. Imports evaluation and below."""
 
-from neurovl.pipeline.making import STAGES, ensure, make, needs, reproduce, stages_of, up_to_date
+from neurovl.pipeline.making import (
+    STAGES,
+    ensure,
+    is_possible,
+    make,
+    needs,
+    reproduce,
+    stages_of,
+    up_to_date,
+)
 from neurovl.pipeline.starting import profile_for, simulate_for, start, start_run, world_of
 from neurovl.pipeline.training import (
     annotate_pictures,
@@ -16,6 +25,7 @@ __all__ = [
     "annotate_pictures",
     "embed_targets",
     "ensure",
+    "is_possible",
     "make",
     "needs",
     "preprocess",

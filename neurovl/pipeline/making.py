@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neurovl import evaluation
+from neurovl.encoder.targets import texts_of
 from neurovl.encoder.variants import ONE_EACH
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.language.llm_variants import language_variant
 from neurovl.pipeline.scheduling import Task, side_by_side
 from neurovl.pipeline.starting import profile_for, start
-from neurovl.pipeline.together import in_own_process, launch, processes_for
+from neurovl.pipeline.together import SHARED, in_own_process, launch, processes_for
 from neurovl.pipeline.training import (
     embed_targets,
     train_encoder,
@@ -40,14 +41,16 @@ STAGES: dict[str, Callable] = {
 SPOKEN = {"llm", "llms", "captions", "reconstructions"}  # of pictures with captions
 
 
+def is_possible(run: Run, stage: str) -> bool:
+    """Whether a run's data allow a stage: languages need captions, maps need objects."""
+    if stage in SPOKEN:
+        return run.has_captions
+    return stage != "localization" or bool(evaluation.concepts(run))
+
+
 def stages_of(run: Run) -> list[str]:
-    """The stages that a run's data allow, in order; languages need captions, maps need objects, and so on."""
-    left_out = set()
-    if not run.has_captions:
-        left_out |= SPOKEN
-    if not evaluation.concepts(run):
-        left_out.add("localization")
-    return [name for name in STAGES if name not in left_out]
+    """The stages that a run's data allow, in order."""
+    return [name for name in STAGES if is_possible(run, name)]
 
 
 def needs(run: Run, name: str) -> list[str]:
@@ -104,7 +107,7 @@ def make(run: Run, name: str, fold: int | None = None) -> None:
     """
     _require_stage(run, name)
     if several():
-        _share(run, name, run.all_folds() if fold is None else [run.all_folds()[fold]])
+        _share(run, name, fold)
         return
     names = _in_order(run, name)
     if "targets" in names:
@@ -126,8 +129,7 @@ def make(run: Run, name: str, fold: int | None = None) -> None:
 
 def _require_something_to_learn(run: Run) -> None:
     data = run.recordings
-    first = data.trials.image_id.iloc[0]
-    if not data.has_images and data.label(first) is None and not data.captions(first):
+    if not data.has_images and not texts_of(data, data.trials.image_id.iloc[0]):
         raise DataError(
             f"{data.name} has neither pictures nor captions, expected one of them for the encoder to learn from: add the folder "
             "stimuli or captions.tsv"
@@ -143,10 +145,9 @@ def make_or_launch(run: Run, name: str) -> None:
         make_one(run, name)
 
 
-def _share(run: Run, name: str, folds: list[Run]) -> None:
-    """A stage by several processes; what it reads must be made."""
-    stage = name.partition("/")[0]
-    if stage not in ("llm", "llms", "reconstructions"):
+def _share(run: Run, name: str, fold: int | None) -> None:
+    """A stage of one fold, or of all, by several processes; what it reads must be made."""
+    if name.partition("/")[0] not in SHARED:
         raise ConfigError(
             f"neurovl make {name} was started in several processes, expected one: of the stages only llm, llms and "
             "reconstructions share their work among processes"
@@ -158,7 +159,7 @@ def _share(run: Run, name: str, folds: list[Run]) -> None:
             f"first in one process, neurovl make {missing[0]} --run RUN"
         )
     for k, one in _tasks(run, [name]):
-        if any(fold.fold == k for fold in folds):
+        if fold in (None, k):
             make_one(run.all_folds()[k], one)
 
 
@@ -327,7 +328,7 @@ def _require_stage(run: Run, name: str) -> None:
             f"there is no language model {variant!r} beside the main one, expected one of "
             f"{', '.join(_others(run)) or '(none)'}: add it to language.variants of the profile"
         )
-    if stage in (SPOKEN | {"localization"}) and stage not in stages_of(run):
+    if not is_possible(run, stage):
         raise ConfigError(
             f"stage {stage} cannot be made of {run.recordings.name}, expected pictures with "
             f"{'objects' if stage == 'localization' else 'captions'}: make another of {', '.join(stages_of(run))}"

@@ -15,6 +15,8 @@ from neurovl.settings.sections import Profile
 from neurovl.training.devices import choose_device, several
 from neurovl.training.loop import parts_of
 
+SHARED = ("llm", "llms", "reconstructions")  # stages whose work several processes share
+
 
 def processes_for(profile: Profile, name: str) -> int:
     """How many processes make a stage together: as many as `compute.together` says, or one a GPU.
@@ -22,7 +24,7 @@ def processes_for(profile: Profile, name: str) -> int:
     A language model's batch has to divide among them, so some GPUs may stay idle.
     """
     stage = name.partition("/")[0]
-    if several() or stage not in ("llm", "llms", "reconstructions"):
+    if several() or stage not in SHARED:
         return 1
     if profile.compute.together:
         return profile.compute.together

@@ -3,53 +3,52 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neurovl.errors import MissingError, NeurovlError
+from neurovl.errors import NeurovlError
 
 if TYPE_CHECKING:
-    from neurovl.run import Run
+    from nbformat import NotebookNode
 
-SPOKEN = "captions of the pictures, which the language model learns from"
-PAINTED = "pictures with captions, from which painter and language model work"
-# By the name of a notebook: the stage that it shows, and what the data need for that.
+# What stages need of the data, and the files of a table that bring it.
+SPOKEN = (
+    "captions of the pictures, which the language model learns from",
+    "captions.tsv and the folder stimuli",
+)
+PAINTED = (
+    "pictures with captions, from which painter and language model work",
+    "captions.tsv and the folder stimuli",
+)
+LOCATED = ("things in the pictures with their boxes", "objects.tsv")
+# By the name of a notebook: the stage that it shows, and these two.
 PAGES = {
-    "03_language": ("llm", SPOKEN),
-    "04_reconstruction": ("reconstructions", PAINTED),
-    "05_beta_ablation": ("reconstructions", PAINTED),
-    "06_concept_localization": ("localization", "things in the pictures with their boxes"),
-    "08_explore": ("llm", SPOKEN),
-}
-FILES = {
-    "llm": "captions.tsv and the folder stimuli",
-    "reconstructions": "captions.tsv and the folder stimuli",
-    "localization": "objects.tsv",
+    "03_language": ("llm", *SPOKEN),
+    "04_reconstruction": ("reconstructions", *PAINTED),
+    "05_beta_ablation": ("reconstructions", *PAINTED),
+    "06_concept_localization": ("localization", *LOCATED),
+    "08_explore": ("llm", *SPOKEN),
 }
 
 
 def lacking(name: str, run: Path) -> str:
     """Why a notebook has nothing to show of a run, and what would change that; empty where it has, or where that is not known."""
-    from neurovl.pipeline import stages_of
+    from neurovl.pipeline import is_possible
     from neurovl.run import open_run
 
     if name not in PAGES:
         return ""
-    stage, needed = PAGES[name]
+    stage, needed, files = PAGES[name]
     try:
         opened = open_run(run)
-        here = stages_of(opened)
-    except (MissingError, NeurovlError):
+        if is_possible(opened, stage):
+            return ""
+    except NeurovlError:
         return ""
-    return "" if stage in here else _words(opened, stage, needed)
-
-
-def _words(run: "Run", stage: str, needed: str) -> str:
-    data = run.recordings.name
     return (
-        f"Nothing is shown here: {data} comes without {needed}. To fill this page, add {FILES[stage]} to the table (see the page "
-        "on your own data) and run `neurovl reproduce` again."
+        f"Nothing is shown here: {opened.recordings.name} comes without {needed}. To fill this page, add {files} to the table "
+        "(see the page on your own data) and run `neurovl reproduce` again."
     )
 
 
-def empty_page(source: Path, why: str) -> "object":
+def empty_page(source: Path, why: str) -> "NotebookNode":
     """A notebook that keeps the title of another, and says why there is no more."""
     import nbformat
 

@@ -174,8 +174,8 @@ def _execute(
     for cell in notebook.cells:  # papermill's own, folded on a page like those that it overrides
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"].append("hide-input")
-    partial.unlink()
     _write(notebook, final, {**noted, "seconds": round(time.monotonic() - started, 1)})
+    partial.unlink()
 
 
 def _write(notebook: Any, final: Path, noted: dict) -> None:
