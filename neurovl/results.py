@@ -231,15 +231,14 @@ def _read_table(kind: type, path: Path | str) -> "pd.DataFrame":
         raise MissingError(
             f"{path.name} is not there, expected a table of results: neurovl evaluate"
         )
-    text = {field.name: str for field in fields(kind) if field.type is str}
-    table = pd.read_csv(path, dtype=text)
+    text = [field.name for field in fields(kind) if field.type is str]
+    table = read_named(path, text)
     columns = [field.name for field in fields(kind)]
     if list(table.columns) != columns:
         raise DataError(
             f"{path.name} has columns {', '.join(table.columns)}, expected {', '.join(columns)}: "
             "it is of another version, make it again with neurovl evaluate --run RUN or neurovl reproduce"
         )
-    table[list(text)] = table[list(text)].fillna("")
     numbers = [column for column in columns if column not in text]
     table[numbers] = table[numbers].apply(pd.to_numeric)
     table["n"] = table["n"].astype("Int64")

@@ -170,15 +170,14 @@ def _pictures(found: Recordings) -> list[Finding]:
     what = "data: pictures" if found.has_images else "data: no pictures"
     fix = "without them labels or captions are the targets, and nothing is reconstructed"
     rows = [Finding(what, found.has_images, fix, needed=False)]
-    if found.has_images and not found.distinct_pictures:
-        try:
-            copies = find_copies(found)
-        except NeurovlError as error:
-            return [*rows, Finding("data: a picture cannot be read", False, str(error))]
-        if copies.exact:
-            rows.append(Finding("data: test pictures", False, exact_words(copies)))
-        if copies.near:
-            rows.append(Finding("data: test pictures", False, near_words(copies), needed=False))
+    try:
+        copies = find_copies(found)
+    except NeurovlError as error:
+        return [*rows, Finding("data: a picture cannot be read", False, str(error))]
+    if copies.exact:
+        rows.append(Finding("data: test pictures", False, exact_words(copies)))
+    if copies.near:
+        rows.append(Finding("data: test pictures", False, near_words(copies), needed=False))
     return rows
 
 

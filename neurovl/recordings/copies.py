@@ -30,7 +30,7 @@ class Copies:
 
 
 def find_copies(recordings: "Recordings") -> Copies:
-    """Look at every picture of a data set once.
+    """Look at every picture of a data set once; at none where names are pictures by their making.
 
     Pictures are alike when their difference hashes (signs of the steps from left to right on a grid of 8 x 9 grey levels)
     differ in few bits and their thumbnails in few levels, as after scaling or saving as JPEG.
@@ -41,6 +41,8 @@ def find_copies(recordings: "Recordings") -> Copies:
     >>> find_copies(data).exact
     []
     """
+    if not recordings.has_images or recordings.distinct_pictures:
+        return Copies([], [])
     split = recordings.trials.drop_duplicates("image_id").set_index("image_id").split
     names, hashes, small, whole = list(split.index), [], [], []
     for name in names:
@@ -71,14 +73,10 @@ def _difference_hash(picture: "Image") -> int:
 def refuse_copies(recordings: "Recordings") -> None:
     """Refuse a test picture that is also a training picture; warn of those that look nearly the same.
 
-    Data sets whose names are pictures by their making are not looked at.
-
     Raises
     ------
     DataError
     """
-    if not recordings.has_images or recordings.distinct_pictures:
-        return
     found = find_copies(recordings)
     if found.exact:
         raise DataError(exact_words(found))

@@ -19,7 +19,7 @@ import pandas as pd
 
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.betas.nifti_volumes import Volumes, open_volumes
-from neurovl.recordings.table.table_files import POSITIONS, read_table
+from neurovl.recordings.table.table_files import POSITIONS, by_plain_name, read_table
 
 SUFFIXES = ("betas", "beta", "betaseries")
 TABLES = ("conditions", "trials", "events")
@@ -256,7 +256,7 @@ def in_order(table: pd.DataFrame, name: str, order: str | None) -> pd.DataFrame:
     DataError
         Positions that do not come once each, onsets that are no seconds, or rows out of the order of onset.
     """
-    plain = {re.sub(r"[^a-z]+", "_", c.lower()).strip("_"): c for c in table}
+    plain = by_plain_name(table)
     column = next((plain[one] for one in POSITIONS if one in plain), None)
     if column is not None:
         at = pd.to_numeric(table[column], errors="coerce").to_numpy()

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -181,7 +181,7 @@ def read_trials(root: Path) -> pd.DataFrame:
     table = read_table(root / "trials.tsv", REQUIRED)
     if table.empty:
         raise DataError("trials.tsv holds no trials, expected a row for each: add them")
-    refuse_other_names(table, OPTIONAL, "trials.tsv")
+    _refuse_other_names(table)
     for column in ("index", "repeat"):
         if column not in table:
             table[column] = ""
@@ -214,35 +214,29 @@ def read_trials(root: Path) -> pd.DataFrame:
     return table
 
 
-def refuse_other_names(table: pd.DataFrame, known: dict[str, tuple[str, ...]], name: str) -> None:
-    """Refuse columns that mean, or seem to mean, one that a table may have and has not; the other unknown ones are logged.
+def by_plain_name(columns: Iterable[str]) -> dict[str, str]:
+    """Columns by their names in small letters with single underscores: 'Beta Index' is 'beta_index'."""
+    return {re.sub(r"[^a-z]+", "_", column.lower()).strip("_"): column for column in columns}
 
-    Parameters
-    ----------
-    known : dict of str to tuple of str
-        Each optional column, and other names for it.
 
-    Raises
-    ------
-    DataError
-        A column such as 'beta_index' or 'indx' where there is no 'index'.
-    """
-    unknown = [c for c in table if c and c not in REQUIRED and c not in known]
-    for wanted, others in known.items():
+def _refuse_other_names(table: pd.DataFrame) -> None:
+    """Refuse a column such as 'beta_index' or 'indx' where there is no 'index'; the other unknown ones are logged."""
+    unknown = [c for c in table if c and c not in REQUIRED and c not in OPTIONAL]
+    plain = by_plain_name(unknown)
+    for wanted, others in OPTIONAL.items():
         if wanted in table:
             continue
-        plain = {re.sub(r"[^a-z]+", "_", c.lower()).strip("_"): c for c in unknown}
         near = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.8)
         found = next((c for text, c in plain.items() if text in others), None) or (
             plain[near[0]] if near else None
         )
         if found:
             raise DataError(
-                f"{name} has a column {found!r} and none named {wanted!r}, expected {wanted!r} alone to be read as such: rename "
+                f"trials.tsv has a column {found!r} and none named {wanted!r}, expected {wanted!r} alone to be read as such: rename "
                 f"it to {wanted}, or, if it means something else, to another name"
             )
     if unknown:
-        logger.info("%s: columns that are not read: %s", name, ", ".join(unknown))
+        logger.info("trials.tsv: columns that are not read: %s", ", ".join(unknown))
 
 
 def _refuse(table: pd.DataFrame, columns: Sequence[str], wrong: Callable, message: str) -> None:
