@@ -48,24 +48,22 @@ def language_needs(
             kept += a_layer * min(1, ROWS_TOGETHER / batch)
         logits = batch * length * vocabulary * (12 if half else 16)
         # Under autocast each weight has a copy in 16 bits besides.
-        states, words = held, "weights"
+        states, loading, words = held, 0.0, "weights"
         if full:
             states = (ADAMW + F16 * half) * n
             words = "weights, gradients and two moments in float32"
             if processes > 1:
                 words += f", divided among {processes}"
-                states = max(
-                    ADAMW * n / processes + _gathered(config, half),
-                    # Each loads all weights before they are divided, and has them all again at the end.
-                    F32 * n * (1 + 1 / processes) - kept - logits,
-                )
+                states = ADAMW * n / processes + _gathered(config, half)
+                # Each loads all weights before they are divided, and has them all again at the end.
+                loading = F32 * n * (1 + 1 / processes)
         elif stage == 2:
             states += ADAMW * adapter_parameters(config, profile.lora.rank)
             words = f"weights as {profile.lora.base}, adapters of rank {profile.lora.rank}"
         found.append(
             Need(
                 of_variant(f"train llm {stage}", variant),
-                device=states + projector + kept + logits,
+                device=projector + max(loading, states + kept + logits),
                 memory=F32 * n if stage == 2 and adapted else 0,
                 disk=F32 * n + F16 * s.train * (s.tokens + 1) * width if stage == 2 else 0,
                 how=f"{n / 1e9:,.2f} G parameters: {words}; batch {batch} x {length} tokens",

@@ -110,7 +110,8 @@ def examine_machine(
     machine = machine or look(profile.compute.device)
     found = [_device(profile, machine)]
     try:
-        sizes, together = sizes_for(profile, recordings), dividing(profile, machine.count)
+        sizes = sizes_for(profile, recordings)
+        together = dividing(profile, min(machine.count, profile.compute.together or machine.count))
         wanted = needs(profile, sizes, machine.half, machine.cores, together)
     except (NeurovlError, LookupError, TypeError) as error:  # the latter: an odd configuration
         return [

@@ -3,8 +3,6 @@
 Left out: making them (`neurovl.reconstruction.reconstructor`) and scoring them (`neurovl.evaluation`).
 """
 
-from typing import TYPE_CHECKING
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,9 +12,6 @@ from neurovl.figures.inputs import seen
 from neurovl.figures.theme import WIDTH, bare, finish, theme, wrap
 from neurovl.recordings import Recordings
 from neurovl.run import Run, RunTables
-
-if TYPE_CHECKING:
-    pass
 
 
 def grid(rows: dict[str, list], below: list[str] | None = None, source: str = "") -> Figure:

@@ -144,27 +144,28 @@ class TrainingState:
             "step": step,
             "shares": self.shares,
         }
-        device = self._device().type
-        if self.index:
-            self._write(content, self._share_file(folder, step))
-        if self.shares > 1:
-            wait_for_all(device)
-        if not self.index:
-            self._write(content, folder / "checkpoint.pt")
-        if self.shares > 1:
-            wait_for_all(device)
-            for old in folder.glob(self._share_file(folder, "*").name):
-                if old != self._share_file(folder, step):
-                    old.unlink()
+        if self.shares == 1:
+            _write(content, folder / "checkpoint.pt")
+        else:
+            self._save_shares(content, folder, step)
         self.saved = time.monotonic()
         self.seconds = self.saved - start
 
+    def _save_shares(self, content: dict, folder: Path, step: int) -> None:
+        """The others' shares first, then the leader's, which makes them count; then those before are dropped."""
+        own_file, device = self._share_file(folder, step), self._device().type
+        if self.index:
+            _write(content, own_file)
+        wait_for_all(device)
+        if not self.index:
+            _write(content, folder / "checkpoint.pt")
+        wait_for_all(device)
+        for old in folder.glob(self._share_file(folder, "*").name):
+            if old != own_file:
+                old.unlink()
+
     def _share_file(self, folder: Path, step: int | str) -> Path:
         return folder / f"share-{self.index}-of-{self.shares}-step-{step}.pt"
-
-    def _write(self, content: dict, file: Path) -> None:
-        with replacing(file) as part:
-            torch.save(content, part)
 
     def resume(self, folder: Path | None) -> int:
         """Continue from a checkpoint, where there is one; the step to go on with.
@@ -206,3 +207,8 @@ class TrainingState:
                 if name != "step":
                     values[name] = as_share(value.to(parameters[k].device), parameters[k])
         self.optimizer.load_state_dict(state)
+
+
+def _write(content: dict, file: Path) -> None:
+    with replacing(file) as part:
+        torch.save(content, part)
