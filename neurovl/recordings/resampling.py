@@ -44,8 +44,8 @@ def resample_mask(mask: Path, like: Path, out: Path) -> tuple[int, int]:
     --------
     >>> import nibabel
     >>> from neurovl.recordings.resampling import resample_mask
-    >>> fine = nibabel.Nifti1Image(np.ones((8, 8, 8), np.uint8), np.diag([1.0, 1, 1, 1]))
-    >>> coarse = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.diag([2.0, 2, 2, 1]))
+    >>> fine = nibabel.Nifti1Image(np.ones((8, 8, 8), np.uint8), np.diag([1.5, 1.5, 1.5, 1]))
+    >>> coarse = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.diag([3.0, 3, 3, 1]))
     >>> nibabel.save(fine, folder / "mask.nii.gz")
     >>> nibabel.save(coarse, folder / "betas.nii.gz")
     >>> resample_mask(folder / "mask.nii.gz", folder / "betas.nii.gz", folder / "out.nii.gz")
