@@ -10,7 +10,7 @@ from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
 from neurovl.encoder.variants import encoder_for, system_name
 from neurovl.evaluation.answering import CONCEPT_WORD, score_text
-from neurovl.evaluation.beside_paper import Basis, with_paper
+from neurovl.evaluation.beside_paper import Basis, other_data, with_paper
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.embeddings import derangement, fit_ridge, held_out, linear_part, own_voxels
 from neurovl.evaluation.locating import concepts, score_maps
@@ -18,6 +18,7 @@ from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
 from neurovl.evaluation.picture_scores import score_pictures
 from neurovl.evaluation.region_importance import regions, score_importance, with_p
 from neurovl.evaluation.repeats import score_repeats
+from neurovl.evaluation.retrieving import Retrieval
 from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
 from neurovl.results import ADAPTED, Row, write_claims, write_results
@@ -90,8 +91,10 @@ def score(runs: list[Run]) -> None:
             rows = [adapted(row) for row in rows]
         basis = Basis.of(first)
         write_results([with_paper(r, basis) for r in rows], s.dir / "results.csv")
+        as_published = not other_data(basis)
         write_claims(
-            claims(images, table.data, p.seed, p.evaluation.bootstrap), s.dir / "claims.csv"
+            claims(images, table.data, p.seed, p.evaluation.bootstrap, as_published),
+            s.dir / "claims.csv",
         )
 
 
@@ -104,8 +107,9 @@ def adapted(row: Row) -> Row:
 
 
 def _alignment(run: Run, table: Table) -> None:
-    """Two-way identification of the predicted embeddings among the test pictures, for every encoder and ridge."""
+    """Two-way identification of the predicted embeddings among the test pictures, and retrieval, for every encoder and ridge."""
     permutations = run.profile.evaluation.permutations
+    found = Retrieval(table, run.targets)
     for subject in run.store.subjects:
         ridge, measured = _fit_ridge(run, subject), run.store.measured(subject)
         for proto in ("average", "single"):
@@ -126,6 +130,8 @@ def _alignment(run: Run, table: Table) -> None:
             table.add_embeddings(
                 predicted, "alignment", proto, subject, ids, run.targets, permutations
             )
+            found.add(predicted, proto, subject, ids)
+    found.finish()
 
 
 def _fit_ridge(run: Run, subject: str) -> RidgeDecoder:

@@ -22,6 +22,7 @@ from neurovl.figures.page_tables import (
     absent,
     example_dialogues,
     real_brains,
+    retrieval_beside_peers,
     run_beside,
     show_table,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "real_brains",
     "region_importance",
     "resize",
+    "retrieval_beside_peers",
     "roi_heat",
     "run_beside",
     "scores",
