@@ -91,7 +91,7 @@ def _nsd(profile: Profile, found: Recordings, root: Path) -> list[Finding]:
             )
         )
     files = nsd_files(found.subjects, betas=found.betas)
-    for kind in ("regions", "design", "pictures"):
+    for kind in ("regions", "surfaces", "design", "pictures"):
         absent = [
             f.path.as_posix() for f in files if f.kind == kind and not (root / f.path).is_file()
         ]

@@ -19,6 +19,8 @@ from neurovl.recordings.volume_checks import check_rows, clean_voxels, require_s
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from neurovl.recordings.nsd.surfaces import Surface
+
 TRIAL_COLUMNS = ["subject", "session", "trial", "image_id", "repeat", "split"]
 
 
@@ -216,6 +218,10 @@ class Recordings:
     def affine(self, subject: str | int) -> np.ndarray:
         """Voxel indices to millimetres: array of shape (4, 4)."""
         raise NotImplementedError
+
+    def surface(self, subject: str | int) -> "Surface | None":
+        """The way from a subject's volumes to the cortical surface; None where the data set does not know it."""
+        return None
 
     def noise_ceiling(
         self, subject: str | int, n_repeats: int | Sequence[int] = 3

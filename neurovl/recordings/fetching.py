@@ -1,7 +1,7 @@
 """Fetch real recordings: NSD from its public bucket, Haxby et al. 2001 through nilearn.
 
-NSD's files are what `NSDRecordings` reads and no more: 1.8-mm betas of one version, regions, design,
-pictures, and COCO's annotations. How they come is `transfer`'s affair. NSD may be used by those who
+NSD's files are what `NSDRecordings` reads and no more: 1.8-mm betas of one version, regions, transforms to the
+surface, design, pictures, and COCO's annotations. How they come is `transfer`'s affair. NSD may be used by those who
 accepted its terms only: see naturalscenesdataset.org.
 """
 
@@ -33,6 +33,7 @@ from neurovl.recordings.nsd.coco import COCO, UNPACKED, coco_items, unpack_coco
 from neurovl.recordings.nsd.design import EXPERIMENT, SESSIONS
 from neurovl.recordings.nsd.nsd_files import BETAS, VERSIONS
 from neurovl.recordings.nsd.stimuli import STIMULI
+from neurovl.recordings.nsd.surfaces import surface_files
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ def nsd_files(
         for atlas in ATLASES:
             path = functional / "roi" / f"{atlas}.nii.gz"
             files.append(File(path, "regions", atlas == "nsdgeneral"))
+        files += [File(path, "surfaces", False) for path in surface_files(name)]
         tables.append(labels / name)
         folder = Path("nsddata_betas/ppdata") / name / "func1pt8mm" / betas
         files.append(File(folder / "ncsnr.nii.gz", "betas", False))

@@ -2,7 +2,7 @@
 
 Reads single-trial betas in the 1.8-mm functional space (``.nii.gz``, ``.nii`` or ``.hdf5``, whichever
 is there), of the sessions that are on disk. ``image_id`` is the 0-based nsdId in digits; the pictures that all
-subjects share are the test set. Leaves out surface data and betas of the simplest model (b1).
+subjects share are the test set. Leaves out betas on surfaces and those of the simplest model (b1).
 
 Allen et al. 2022, Nat. Neurosci. 25:116; NSD Data Manual, cvnlab.slite.page.
 """
@@ -34,6 +34,7 @@ from neurovl.recordings.nsd.nsd_files import (
     require_betas,
 )
 from neurovl.recordings.nsd.stimuli import Stimuli
+from neurovl.recordings.nsd.surfaces import Surface, read_surface
 from neurovl.recordings.reliability import noise_ceiling
 from neurovl.recordings.volume_checks import (
     check_grid,
@@ -120,6 +121,7 @@ class NSDRecordings(Recordings):
                 )
         self._masks: dict[str, np.ndarray] = {}
         self._silent: dict[tuple, np.ndarray] = {}
+        self._surfaces: dict[str, Surface | None] = {}
         tables = [make_trials(design, one, list(files)) for one, files in self._files.items()]
         super().__init__(root, list(self._files), pd.concat(tables))
         self._stimuli = Stimuli(root, self.trials.image_id.unique())
@@ -181,6 +183,14 @@ class NSDRecordings(Recordings):
             if f"{area}v" in regions and f"{area}d" in regions:
                 regions[area] = regions[f"{area}v"] | regions[f"{area}d"]
         return {name: region for name, region in regions.items() if region.any()}
+
+    def surface(self, subject: str | int) -> Surface | None:
+        subject = self.subject_name(subject)
+        if subject not in self._surfaces:
+            fetch = fetch_command(subject, verify=True)
+            grid = self.mask(subject).shape
+            self._surfaces[subject] = read_surface(self.root, subject, grid, fetch)
+        return self._surfaces[subject]
 
     def noise_ceiling(
         self, subject: str | int, n_repeats: int | Sequence[int] = 3

@@ -3,8 +3,8 @@
 The template is the MNI152 brain that nilearn ships. Every subject sees it through its own rotation,
 scaling and smooth random warp. Regions are grey matter around coordinates from the literature; early
 visual areas lie in layers around the calcarine sulcus, with eccentricity growing from the occipital
-pole forwards and the polar angle reversing at each border, as in the brain. Leaves out the cortical
-surface: distances run through space, not along the sheet.
+pole forwards and the polar angle reversing at each border, as in the brain. Distances run through
+space, not along the cortical sheet, which is laid into it by ``cortical_sheet.py``.
 
 Coordinates (MNI, mm): FFA, OFA, EBA, PPA, OPA, RSC, LO: Julian et al. 2012, NeuroImage 60:2357; OPA:
 Dilks et al. 2013, J. Neurosci. 33:1331; FBA: Peelen & Downing 2005, J. Neurophysiol. 93:603; VWFA:
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurovl.recordings.nsd.atlases import ATLASES, NSDGENERAL, VOXEL_MM, grid
+from neurovl.recordings.nsd.atlases import ATLASES, NSDGENERAL, VOXEL_MM, WIDER_ATLASES, grid
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -52,6 +52,8 @@ _AREAS_OF = {  # which patch carries which label of a functional localizer
     "floc-places": {"OPA": "OPA", "PPA": "PPA", "RSC": "RSC"},
     "floc-words": {"VWFA-1": "VWFA"},
 }
+# parcels of Glasser et al. 2016 about where the patches are; RSC, the place area, is not their RSC
+_GLASSER = {"FFC": "FFA", "PIT": "OFA", "PHA3": "PPA", "POS1": "RSC", "V7": "IPS0", "LO2": "LO"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Anatomy:
         x and y (degrees, up is positive) and size of the receptive field.
     affinity : dict of str to float32 array, shape (n_voxels,)
         By patch: 1 at its centre, falling off as a Gaussian.
+    reach : float
+        How far nsdgeneral goes from the visual areas, as `visual_distance` measures.
     """
 
     affine: np.ndarray
@@ -87,6 +91,7 @@ class Anatomy:
     area: np.ndarray
     prf: np.ndarray
     affinity: dict
+    reach: float
 
 
 def make_anatomy(subject: int, scale: float, seed: int) -> Anatomy:
@@ -103,17 +108,18 @@ def make_anatomy(subject: int, scale: float, seed: int) -> Anatomy:
     mean = _sample(datasets.load_mni152_template(resolution=2), mni, voxel)
     grey = brain & (grey > 0.45 * grey.max())
     nsdgeneral = np.zeros(shape, bool)
-    score = np.where(grey, _visual_distance(mni), np.inf)
+    score = np.where(grey, visual_distance(mni), np.inf)
     n_voxels = min(round(NSDGENERAL[subject] / scale**3), int(np.isfinite(score).sum()))
     nsdgeneral.flat[np.argsort(score, axis=None, kind="stable")[:n_voxels]] = True
     where = mni[nsdgeneral]
-    area, prf = _retinotopy(where, rng)
+    area, prf = retinotopy(where, rng)
     affinity = {
         name: np.exp(-0.5 * (_patch_distance(where, name) * 1.2) ** 2).astype(np.float32)
         for name in PATCHES
     }
     atlases = _atlases(mni, grey, nsdgeneral, area, prf)
-    return Anatomy(affine, mni, mean, brain, grey, nsdgeneral, atlases, area, prf, affinity)
+    reach = float(score[nsdgeneral].max())
+    return Anatomy(affine, mni, mean, brain, grey, nsdgeneral, atlases, area, prf, affinity, reach)
 
 
 def _warp(shape: tuple[int, int, int], affine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -164,13 +170,13 @@ def _calcarine(where: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
-def _visual_distance(where: np.ndarray) -> np.ndarray:
+def visual_distance(where: np.ndarray) -> np.ndarray:
     """How far a voxel is from visual cortex, in radii of the nearest area."""
     early = _calcarine(where)[1] / (1.3 * LAYERS["V3"][1])
     return np.minimum(early, np.min([_patch_distance(where, name) for name in PATCHES], axis=0))
 
 
-def _retinotopy(where: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def retinotopy(where: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Early area and receptive field of voxels at MNI coordinates `where` (n_voxels, 3)."""
     along, depth, dorsal = _calcarine(where)
     n = len(where)
@@ -202,30 +208,57 @@ def _atlases(
     mni: np.ndarray, grey: np.ndarray, nsdgeneral: np.ndarray, area: np.ndarray, prf: np.ndarray
 ) -> dict[str, np.ndarray]:
     """NSD's region files: -1 outside cortex, 0 unlabelled, from 1 the labels of `ATLASES`."""
-    blank = np.where(grey, 0, -1).astype(np.int16)
-    where, out = mni[nsdgeneral], {}
+    out = {}
+    for name, codes in labels_at(mni[nsdgeneral], area, prf).items():
+        out[name] = np.where(grey, 0, -1).astype(np.int16)
+        out[name][nsdgeneral] = codes
+    return out
 
-    def put(name: str, values: np.ndarray) -> None:
-        out[name] = blank.copy()
-        out[name][nsdgeneral] = values
 
-    put("nsdgeneral", 1)
+def labels_at(where: np.ndarray, area: np.ndarray, prf: np.ndarray) -> dict[str, np.ndarray]:
+    """Labels of points in nsdgeneral, whether centres of voxels or vertices of the surface.
+
+    Of the wider atlases those regions are labelled that the simulation has: in Kastner2015 V1v to hV4, IPS0 and LO (all of it as
+    LO1), in HCP_MMP1 V1 to V4 and `_GLASSER`.
+
+    Parameters
+    ----------
+    where : array, shape (n_points, 3)
+        MNI coordinates in mm.
+    area : str array, shape (n_points,)
+    prf : array, shape (n_points, 3)
+
+    Returns
+    -------
+    dict of str to int16 array, shape (n_points,)
+        By atlas; 0 unlabelled, from 1 the labels of `ATLASES` and `WIDER_ATLASES`.
+    """
+    n = len(where)
+    out = {"nsdgeneral": np.ones(n, np.int16)}
     dorsal = _calcarine(where)[2]
-    codes = np.zeros(len(where), np.int16)
+    near = {patch: (_patch_distance(where, patch) < 1) & (area == "") for patch in PATCHES}
+    codes = np.zeros(n, np.int16)
     for number, label in enumerate(ATLASES["prf-visualrois"], 1):
         bank = {"v": ~dorsal, "d": dorsal}.get(label[-1], True)
         codes[(area == label.rstrip("vd")) & bank] = number
-    put("prf-visualrois", codes)
+    out["prf-visualrois"] = codes
     eccentricity = np.hypot(prf[:, 0], prf[:, 1])
-    put("prf-eccrois", np.where(codes, np.digitize(eccentricity, [0.5, 1, 2, 4]) + 1, 0))
+    out["prf-eccrois"] = np.where(codes, np.digitize(eccentricity, [0.5, 1, 2, 4]) + 1, 0)
     for atlas, patches in _AREAS_OF.items():
-        values = np.zeros(len(where), np.int16)
+        out[atlas] = np.zeros(n, np.int16)
         for label, patch in patches.items():
-            near = (_patch_distance(where, patch) < 1) & (area == "")
-            values[near] = ATLASES[atlas].index(label) + 1
-        put(atlas, values)
+            out[atlas][near[patch]] = ATLASES[atlas].index(label) + 1
     early = np.isin(area, ("V1", "V2", "V3"))
     ventral, parietal = where[:, 2] < -6, where[:, 2] > 15
     stream = np.where(ventral, 5, np.where(parietal, 7, 6)) - np.where(where[:, 1] < -74, 3, 0)
-    put("streams", np.where(early, 1, stream))
+    out["streams"] = np.where(early, 1, stream)
+    out["Kastner2015"] = codes.copy()  # its first seven labels are those of prf-visualrois
+    for label, patch in {"IPS0": "IPS0", "LO1": "LO"}.items():
+        out["Kastner2015"][near[patch]] = WIDER_ATLASES["Kastner2015"].index(label) + 1
+    glasser = WIDER_ATLASES["HCP_MMP1"]
+    out["HCP_MMP1"] = np.zeros(n, np.int16)
+    for label in ("V1", "V2", "V3", "V4"):
+        out["HCP_MMP1"][area == label.replace("V4", "hV4")] = glasser.index(label) + 1
+    for label, patch in _GLASSER.items():
+        out["HCP_MMP1"][near[patch]] = glasser.index(label) + 1
     return out

@@ -1,9 +1,9 @@
 """Simulated subjects seeing rendered scenes, in NSD's own folder layout and file formats.
 
 `simulate` writes what a program for NSD opens: the experiment (``experiment.py``), each
-subject's anatomy and regions (``anatomy.py``), and betas of ``betas_fithrf_GLMdenoise_RR`` computed by
+subject's anatomy and regions (``anatomy.py``), the way to the cortical surface (``cortical_sheet.py``), and betas of ``betas_fithrf_GLMdenoise_RR`` computed by
 an encoding model (``voxel_model.py``) with spatially correlated noise and drifts between sessions.
-``SIMULATED.json`` at the root says so. Leaves out surfaces, time series and other versions of betas.
+``SIMULATED.json`` at the root says so. Leaves out meshes, time series and other versions of betas.
 """
 
 import functools
@@ -17,14 +17,14 @@ import numpy as np
 from neurovl.errors import ConfigError, MissingError
 from neurovl.files import replacing
 from neurovl.recordings.base import subject_label
-from neurovl.recordings.nsd.atlases import ATLASES
+from neurovl.recordings.nsd.atlases import ATLASES, WIDER_ATLASES
 from neurovl.smallworld import scenes
-from neurovl.smallworld.subjects import experiment, voxel_model
+from neurovl.smallworld.subjects import cortical_sheet, experiment, voxel_model
 from neurovl.smallworld.subjects.anatomy import Anatomy, make_anatomy
 
 logger = logging.getLogger(__name__)
 
-GENERATOR = 2  # raise when the same settings give other data
+GENERATOR = 3  # raise when the same settings give other data
 MARK = "SIMULATED.json"
 BETAS = "betas_fithrf_GLMdenoise_RR"
 UNIT = 300  # int16 counts of one percent signal change
@@ -98,11 +98,12 @@ def simulate(
     ids = np.unique([experiment.seen_images(design, s, sessions) for s in numbers])
     experiment.write_stimuli(root, ids, n_jobs)
     experiment.write_annotations(root, ids)
-    for name, labels in ATLASES.items():
+    for name, labels in (ATLASES | WIDER_ATLASES).items():
         lines = [f"{number} {label}" for number, label in enumerate(("Unknown", *labels))]
         for folder in ("fsaverage", *(f"subj{s:02d}" for s in numbers)):
             with replacing(root / f"nsddata/freesurfer/{folder}/label/{name}.mgz.ctab") as part:
                 part.write_text("\n".join(lines) + "\n")
+    cortical_sheet.write_group_labels(root, seed)
     Parallel(n_jobs)(delayed(_write_alone)(root, design, s, sessions, scale, seed) for s in numbers)
     _mark(root, settings, complete=True)
     return root
@@ -244,6 +245,17 @@ def _write_subject(
     trials = experiment.seen_images(design, subject, sessions)
     ids, image = np.unique(trials, return_inverse=True)
     tuning = voxel_model.make_tuning(anatomy, subject, seed)
+    surface = cortical_sheet.make_surface(anatomy, subject, seed)
+    cortical_sheet.write_surface(root, subject, anatomy, surface, seed)
+    cortical_sheet.write_receptive_fields(
+        root,
+        subject,
+        anatomy,
+        surface,
+        tuning.exponent,
+        tuning.ncsnr**2 / (tuning.ncsnr**2 + 1),
+        functools.partial(_save_nifti, affine=anatomy.affine),
+    )
     response = _image_responses(root, ids, tuning, anatomy)
     rng = np.random.default_rng([seed, subject, 4])
     n_voxels = np.count_nonzero(anatomy.nsdgeneral)
