@@ -53,6 +53,8 @@ TASKS = (
     "classification",
     "importance",
     "adaptation",
+    "imagery",
+    "synthetic",
 )
 PROTOCOLS = ("average", "single")
 ADAPTED = "method=lora"  # condition of what a language model says that was trained with adapters

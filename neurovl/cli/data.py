@@ -19,6 +19,12 @@ def simulate(
     scale: Annotated[
         float | None, typer.Option(help="NSD's grid is divided by this; by default the profile's.")
     ] = None,
+    tests: Annotated[
+        str | None,
+        typer.Option(
+            help="Further sessions, comma separated: imagery, synthetic; by default the profile's."
+        ),
+    ] = None,
     profile: ProfileName = None,
     seed: Seed = None,
 ) -> None:
@@ -34,6 +40,9 @@ def simulate(
         "subjects": None if subjects is None else numbers(subjects),
         "sessions": sessions,
         "scale": scale,
+        "tests": None
+        if tests is None
+        else [one.strip() for one in tests.split(",") if one.strip()],
     }
     wanted = {name: value for name, value in wanted.items() if value is not None}
     write(out, **asdict(world_of(settings)) | wanted, seed=settings.seed)

@@ -11,7 +11,6 @@ from neurovl.results import condition
 
 POOL = 300  # MindEye's
 TOP = (1, 5)
-TASK = "retrieval"
 
 
 class Retrieval:
@@ -22,17 +21,21 @@ class Retrieval:
     `image_median_rank` and `brain_median_rank` are medians of the rank among all test pictures, 1 being the best.
     """
 
-    def __init__(self, table: Table, targets: Targets) -> None:
-        self.table, self.targets = table, targets
+    def __init__(self, table: Table, targets: Targets, task: str = "retrieval") -> None:
+        self.table, self.targets, self.task = table, targets, task
         self._ranks: dict[tuple, dict] = defaultdict(dict)
 
-    def add(self, said: dict[str, dict], proto: str, subject: str, ids: list[str]) -> None:
+    def add(
+        self, said: dict[str, dict], proto: str, subject: str, ids: list[str], varied: str = ""
+    ) -> None:
         """Rows of one subject, for each system.
 
         Parameters
         ----------
         said : dict of str to dict
             As for `Table.add_embeddings`; of each system its 'clip' is used, (n, E).
+        varied : str
+            Condition besides the size of the pool.
         """
         if len(ids) < 2:
             return
@@ -44,7 +47,7 @@ class Retrieval:
                 for k in (k for k in TOP if k <= pool):
                     self.table.add(
                         system,
-                        TASK,
+                        self.task,
                         proto,
                         subject,
                         f"{what}_top{k}",
@@ -52,12 +55,12 @@ class Retrieval:
                         retrieval(*pair, k, pool),
                         k / pool,
                         1.0,
-                        condition(pool=pool),
+                        f"{varied} {condition(pool=pool)}".strip(),
                     )
-                ranks = self._ranks[system, proto, f"{what}_median_rank"]
+                ranks = self._ranks[system, proto, f"{what}_median_rank", varied]
                 ranks[subject] = ids, retrieval_rank(*pair)
 
     def finish(self) -> None:
         """The median ranks, of each subject and, as a mean over subjects, of all."""
-        for (system, proto, metric), ranks in self._ranks.items():
-            self.table.add_medians(system, TASK, proto, metric, ranks)
+        for (system, proto, metric, varied), ranks in self._ranks.items():
+            self.table.add_medians(system, self.task, proto, metric, ranks, varied)

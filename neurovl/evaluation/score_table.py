@@ -63,6 +63,7 @@ class Table:
         ids: list[str],
         targets: Targets,
         permutations: int,
+        condition: str = "",
     ) -> None:
         """Two-way identification of predicted embeddings among the test pictures, for each system and target.
 
@@ -75,6 +76,8 @@ class Table:
         targets : Targets
         permutations : int
             For chance, see `protocol.two_way_chance`.
+        condition : str
+            What is varied.
         """
         rows = targets.rows(ids)
         true = {part: getattr(targets, part) for part in ("clip", "vae")}
@@ -86,7 +89,10 @@ class Table:
                 a, b = np.asarray(values).reshape(len(ids), -1), true[part]
                 chance = protocol.two_way_chance(a, b, self.seed, permutations).value
                 scores = protocol.two_way(a, b)
-                self.add(system, task, proto, subject, f"two_way_{part}", ids, scores, chance, 1.0)
+                metric = f"two_way_{part}"
+                self.add(
+                    *(system, task, proto, subject, metric, ids, scores, chance, 1.0, condition)
+                )
 
     def add_corpora(
         self,
@@ -128,6 +134,7 @@ class Table:
         proto: str,
         metric: str,
         ranks: dict[str, tuple[Sequence[str], np.ndarray]],
+        condition: str = "",
     ) -> None:
         """The median rank of each subject's pictures, and for 'all' the mean of these, resampled by picture.
 
@@ -139,9 +146,9 @@ class Table:
         parts = {who: (ids, resampled_median(values)) for who, (ids, values) in ranks.items()}
         middle = {who: (len(ids) + 1) / 2 for who, (ids, _) in ranks.items()}
         for who in ranks:
-            place = self.place(system, task, proto, who, metric)
+            place = self.place(system, task, proto, who, metric, condition)
             self._corpus_row(place, {who: parts[who]}, middle[who], 1.0)
-        place = self.place(system, task, proto, "all", metric)
+        place = self.place(system, task, proto, "all", metric, condition)
         self._corpus_row(place, parts, _mean(list(middle.values())), 1.0)
 
     def _corpus_row(

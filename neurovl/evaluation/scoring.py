@@ -3,16 +3,15 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
-from neurovl.baselines.ridge import RidgeDecoder
 from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
 from neurovl.encoder.variants import encoder_for, system_name
 from neurovl.evaluation.answering import CONCEPT_WORD, score_text
 from neurovl.evaluation.beside_paper import Basis, other_data, with_paper
 from neurovl.evaluation.claims import claims
-from neurovl.evaluation.embeddings import derangement, fit_ridge, held_out, linear_part, own_voxels
+from neurovl.evaluation.embeddings import derangement, held_out, linear_part, ridge_of
+from neurovl.evaluation.further_sets import further_sets, rows_of_sets
 from neurovl.evaluation.locating import concepts, score_maps
 from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
 from neurovl.evaluation.picture_scores import score_pictures
@@ -52,6 +51,7 @@ def score(runs: list[Run]) -> None:
     names += ["localization"] if concepts(first) else []
     weighed = bool(regions(first))
     names += ["importance"] if weighed else []
+    names += further_sets(first)
     keys = {f"{k}/{n}": provenance_key(run.folder / n) for k, run in enumerate(runs) for n in names}
     curve = curve_of_profile(first)
     if curve is not None:
@@ -84,6 +84,7 @@ def score(runs: list[Run]) -> None:
         table.add_all_subjects()
         if curve is not None:
             table.rows += rows_of(curve)
+        table.rows += rows_of_sets(first)
         images = table.frame()
         images.to_csv(s.dir / "per_image.csv", index=False)
         rows = with_p(table.rows, first) if weighed else table.rows
@@ -111,7 +112,7 @@ def _alignment(run: Run, table: Table) -> None:
     permutations = run.profile.evaluation.permutations
     found = Retrieval(table, run.targets)
     for subject in run.store.subjects:
-        ridge, measured = _fit_ridge(run, subject), run.store.measured(subject)
+        ridge, measured = ridge_of(run, subject), run.store.measured(subject)
         for proto in ("average", "single"):
             _, voxels = held_out_voxels(run.store, subject, proto)
             predicted = {}
@@ -134,18 +135,6 @@ def _alignment(run: Run, table: Table) -> None:
     found.finish()
 
 
-def _fit_ridge(run: Run, subject: str) -> RidgeDecoder:
-    store = run.store
-    own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
-    x = own_voxels(store, own.index.to_numpy(), store.measured(subject))
-    return fit_ridge(x, run.targets, own.image_id, _split_unit(run, own))
-
-
-def _split_unit(run: Run, trials: pd.DataFrame) -> np.ndarray:
-    """What must not be shared by cross-validation folds: the picture, or the session where sessions are held out."""
-    return (trials.session if run.recordings.zscore == "subject" else trials.image_id).to_numpy()
-
-
 def _classification(runs: list[Run], table: Table) -> None:
     """Accuracy over the categories by the nearest text embedding, all folds together (one test of every trial)."""
     from neurovl.foundation.clip import load_clip
@@ -165,7 +154,7 @@ def _classification(runs: list[Run], table: Table) -> None:
             order = np.random.default_rng(run.profile.seed).permutation(len(ids))
             _, voxels = held_out_voxels(run.store, subject, "average")
             measured = run.store.measured(subject)
-            ridge = run.targets.parts(_fit_ridge(run, subject).predict(voxels[:, measured]))
+            ridge = run.targets.parts(ridge_of(run, subject).predict(voxels[:, measured]))
             for system, values in {
                 "neurovl": z.clip.numpy(),
                 "shuffled": z.clip.numpy()[order],

@@ -19,11 +19,15 @@ TAKEN = frozenset(  # names that results.csv gives to systems, which no further 
 
 @dataclass(frozen=True)
 class Simulation:
-    """The simulated NSD that is made where no data are given: sessions of 750 trials, grid = NSD's divided by `scale`."""
+    """The simulated NSD that is made where no data are given: sessions of 750 trials, grid = NSD's divided by `scale`.
+
+    `tests` are NSD's further sessions: 'imagery' and 'synthetic'.
+    """
 
     subjects: tuple[int, ...] = (1, 2, 5, 7)
     sessions: int = 2
     scale: float = 3.0
+    tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
