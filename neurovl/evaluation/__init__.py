@@ -6,7 +6,7 @@ Imports `adaptation`, `run` and what lies below.
 """
 
 from neurovl.evaluation.answering import answer
-from neurovl.evaluation.further_sets import evaluate_imagery, evaluate_synthetic, further_sets
+from neurovl.evaluation.further_sets import available_sets, evaluate_imagery, evaluate_synthetic
 from neurovl.evaluation.locating import concepts, localize
 from neurovl.evaluation.new_subject_curve import curve_of_profile
 from neurovl.evaluation.painting import reconstruct
@@ -19,7 +19,7 @@ __all__ = [
     "curve_of_profile",
     "evaluate_imagery",
     "evaluate_synthetic",
-    "further_sets",
+    "available_sets",
     "localize",
     "reconstruct",
     "regions",

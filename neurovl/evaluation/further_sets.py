@@ -53,7 +53,7 @@ class FurtherSet:
             yield f"{self.varied} {condition(set=kind)}", rows
 
 
-def further_sets(run: Run) -> list[str]:
+def available_sets(run: Run) -> list[str]:
     """The test sets of which all subjects of a run have data."""
     root, betas = run.recordings.root, run.profile.preprocessing.betas or BETAS
     wanted = set(run.recordings.subjects)
@@ -210,7 +210,7 @@ def _noted(row: Row, note: str) -> Row:
 def rows_of_sets(run: Run) -> list[Row]:
     """The rows of the test sets that a run's data have."""
     rows = []
-    for name in further_sets(run):
+    for name in available_sets(run):
         table = read_results(run.folder / name / "results.csv")
         for record in table.astype(object).where(table.notna(), None).to_dict("records"):
             rows.append(Row(**record))

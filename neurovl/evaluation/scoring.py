@@ -11,7 +11,7 @@ from neurovl.evaluation.answering import CONCEPT_WORD, score_text
 from neurovl.evaluation.beside_paper import Basis, other_data, with_paper
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.embeddings import derangement, held_out, linear_part, ridge_of
-from neurovl.evaluation.further_sets import further_sets, rows_of_sets
+from neurovl.evaluation.further_sets import available_sets, rows_of_sets
 from neurovl.evaluation.locating import concepts, score_maps
 from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
 from neurovl.evaluation.picture_scores import score_pictures
@@ -51,7 +51,7 @@ def score(runs: list[Run]) -> None:
     names += ["localization"] if concepts(first) else []
     weighed = bool(regions(first))
     names += ["importance"] if weighed else []
-    names += further_sets(first)
+    names += available_sets(first)
     keys = {f"{k}/{n}": provenance_key(run.folder / n) for k, run in enumerate(runs) for n in names}
     curve = curve_of_profile(first)
     if curve is not None:

@@ -49,7 +49,7 @@ def is_possible(run: Run, stage: str) -> bool:
     if stage in SPOKEN:
         return run.has_captions
     if stage in FURTHER:
-        return stage in evaluation.further_sets(run)
+        return stage in evaluation.available_sets(run)
     return stage != "localization" or bool(evaluation.concepts(run))
 
 
