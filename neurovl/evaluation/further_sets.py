@@ -135,15 +135,7 @@ def embed_sets(run: Run, name: str, recordings: Recordings) -> Targets:
 def embeddings(
     run: Run, recordings: Recordings, subject: str, proto: str = "average", system: str = "main"
 ) -> tuple[list[str], BrainEmbedding]:
-    """What an encoder of a run says of a subject's trials in a further session: pictures and embeddings.
-
-    Examples
-    --------
-    >>> from neurovl.evaluation.further_sets import embeddings
-    >>> ids, z = embeddings(run, data, "subj01")
-    >>> len(ids) == len(z)
-    True
-    """
+    """What an encoder of a run says of a subject's trials in a further session: pictures and embeddings."""
     (trials,) = read_trials(recordings, recordings.subject_name(subject), run.store, [[]])
     return _read(run, trials, subject, proto, system)
 

@@ -135,14 +135,19 @@ class FurtherSession(NSDRecordings):
         return [mark] if mark.is_file() else []
 
 
+def session_file(name: str, subject: str, betas: str, suffix: str) -> str:
+    """Where the betas of a session lie, relative to the NSD folder."""
+    folder = f"nsddata_betas/ppdata/{subject}/func1pt8mm/nsd{name}{betas}"
+    return f"{folder}/betas_nsd{name}{suffix}"
+
+
 def find_session(root: Path, name: str, betas: str = BETAS) -> dict[str, Path]:
     """The files of betas of a session by subject, for those who have it."""
     if betas not in VERSIONS:
         return {}
     found: dict[str, Path] = {}
     for suffix in reversed(SUFFIXES):
-        pattern = f"subj0[1-8]/func1pt8mm/nsd{name}{betas}/betas_nsd{name}{suffix}"
-        for path in (root / "nsddata_betas/ppdata").glob(pattern):
+        for path in root.glob(session_file(name, "subj0[1-8]", betas, suffix)):
             found[path.parents[2].name] = path
     return dict(sorted(found.items()))
 
@@ -158,7 +163,7 @@ def require_session(
         first = (missing or ["subj01"])[0]
         raise MissingError(
             f"{root} holds no NSD-{name} betas of {', '.join(missing) or 'any subject'} (found: {', '.join(found) or 'none'}), "
-            f"expected nsddata_betas/ppdata/{first}/func1pt8mm/nsd{name}{betas}/betas_nsd{name}.nii.gz: neurovl download nsd "
+            f"expected {session_file(name, first, betas, '.nii.gz')}: neurovl download nsd "
             f"--subjects {re.sub('[^0-9]', '', first).lstrip('0')} --tests {name} --to DIR, or, for simulated data, neurovl "
             f"simulate --tests {name}"
         )

@@ -178,3 +178,15 @@ def read_cues(root: Path, subject: str, run: str) -> list[str]:
             f"{', '.join(known)} {REPEATS} times: {fetch} --verify"
         )
     return cues
+
+
+def imagery_files(subjects: Sequence[str]) -> list[Path]:
+    """The files beside the betas that `ImageryRecordings` reads, relative to the NSD folder."""
+    letters = {kind: letter for letter, kind in SETS.items()}
+    pictures = [
+        PICTURES / f"set{letters[kind]}" / f"{stem}.png"
+        for kind, cues in TARGETS.items()
+        for stem in cues.values()
+    ]
+    runs = [run for runs in TASKS.values() for run in runs]
+    return pictures + [BEHAVIOUR / f"nsdimagery_{s}_{run}.tsv" for s in subjects for run in runs]

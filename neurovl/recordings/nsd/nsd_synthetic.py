@@ -8,6 +8,7 @@ hold light and not grey levels, 714 x 1360 pixels of which a picture's square is
 Gifford et al. 2025 (NSD-synthetic, arXiv 2503.06286) and the code published with it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,3 +113,9 @@ def read_order(root: Path) -> np.ndarray:
             f"to {SHARED + COLOURED}: {fetch} --verify"
         )
     return order - 1
+
+
+def synthetic_files(subjects: Sequence[str]) -> list[Path]:
+    """The files beside the betas that `SyntheticRecordings` reads, relative to the NSD folder."""
+    names = ["nsdsynthetic_stimuli", *(f"nsdsynthetic_colorstimuli_{s}" for s in subjects)]
+    return [DESIGN, *(STIMULI / f"{name}.hdf5" for name in names)]
