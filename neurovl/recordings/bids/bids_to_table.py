@@ -23,13 +23,12 @@ from neurovl.recordings.bids.bids_files import (
     derivative_folder,
     find_betas,
     find_trials,
-    matching,
-    open_here,
     picture_column,
     scan,
 )
-from neurovl.recordings.bids.bids_masks import masks_of, on_grid, write_region
+from neurovl.recordings.bids.bids_masks import masks_of
 from neurovl.recordings.bids.stimulus_files import find_pictures, image_ids, write_picture
+from neurovl.recordings.region_files import matching, on_grid, open_here, write_region
 from neurovl.recordings.splits import Split
 from neurovl.recordings.table.table_files import read_about
 from neurovl.recordings.table.table_writer import new_table, place, write_tables
