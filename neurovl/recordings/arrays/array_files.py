@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".npy", ".mat", ".hdf5", ".h5")
 MATLAB_73 = b"MATLAB 7.3 MAT-file"
+PIECE = 32 << 20  # bytes of an .npy file that are mapped at a time
 GLMSINGLE = ("betasmd", "modelmd")  # its betas, as the Python and the MATLAB version name them
 
 
@@ -147,10 +148,21 @@ def _npy(path: Path, name: str) -> StoredArray:
             "np.save('betas.npy', np.load(FILE, allow_pickle=True).item()['betasmd'])"
         ) from problem
     _real(array.dtype, name)
-    shape = array.shape
+    shape, slowest = array.shape, 0 if array.flags.c_contiguous else array.ndim - 1
+    step = max(1, PIECE // max(1, array.nbytes // max((1, *shape[slowest:][:1]))))
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        """Mapped anew for each piece of the file, so that pages that were read do not stay."""
+        first, last, _ = index[slowest].indices(shape[slowest])
+        pieces = []
+        for start in range(first, last, step):
+            piece = list(index)
+            piece[slowest] = slice(start, min(start + step, last))
+            pieces.append(np.array(mapped(path, mode="r")[tuple(piece)]))
+        return np.concatenate(pieces, slowest)
+
     del array
-    # mapped anew for every block: pages that were read do not stay
-    return StoredArray(name, shape, False, lambda index: np.array(mapped(path, mode="r")[index]))
+    return StoredArray(name, shape, False, read)
 
 
 def _hdf5(path: Path, name: str, variable: str | None, files: contextlib.ExitStack) -> StoredArray:
