@@ -15,7 +15,13 @@ from typer.testing import CliRunner
 
 from neurovl.cli.options import app
 from neurovl.errors import ConfigError, DataError, MissingError, NeurovlError
-from neurovl.recordings.arrays import ArraysChoice, arrays_to_table, convert_arrays, convert_mindeye
+from neurovl.recordings.arrays import (
+    ArraysChoice,
+    array_files,
+    arrays_to_table,
+    convert_arrays,
+    convert_mindeye,
+)
 from neurovl.recordings.opening import open_recordings
 from neurovl.tokens.store import TokenStore
 
@@ -43,7 +49,7 @@ def flat(volumes, mask, order):
 def write_hdf5(path, arrays, matlab=False):
     with h5py.File(path, "w", userblock_size=512 if matlab else 0) as file:
         for name, values in arrays.items():
-            file[name] = values
+            file.create_dataset(name, data=values)
     if matlab:
         with open(path, "r+b") as file:
             file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
@@ -72,7 +78,8 @@ def chosen(**changes):
 
 def glmsingle(betas):
     """What GLMsingle saves beside its betas."""
-    return {"betasmd": betas, "R2": np.ones(GRID), "HRFindexrun": np.ones((*GRID, 2))}
+    more = {"R2": np.ones(GRID), "HRFindexrun": np.ones((*GRID, 2)), "pcnum": h5py.Empty("f")}
+    return {"betasmd": betas} | more
 
 
 FORMS = {
@@ -113,6 +120,12 @@ FORMS = {
             at / "TYPED.hdf5", glmsingle(flat(v, m, "C").T[:, None, None, :])
         ),
     ),
+    "HDF5 in chunks": (
+        {"betas": "betas.hdf5", "order": "C"},
+        lambda at, v, m: h5py.File(at / "betas.hdf5", "w").create_dataset(
+            "betas", data=flat(v, m, "C"), chunks=(7, 11), compression="gzip"
+        ),
+    ),
     "GLMsingle for MATLAB": (  # h5py shows MATLAB's (x, y, z, trials) as (trials, z, y, x)
         {"betas": "TYPED.mat"},
         lambda at, v, m: write_hdf5(
@@ -145,6 +158,7 @@ def test_volumes_are_those_of_the_array(form, block, source, tmp_path, monkeypat
     if block:
         monkeypatch.setattr(arrays_to_table, "BLOCK", block)
         monkeypatch.setattr(arrays_to_table, "BATCH", block)
+        monkeypatch.setattr(array_files, "PIECE", block // 3)
     before = contents(folder)
     data = open_recordings(convert_arrays(folder, tmp_path / "table", chosen(**stated)))
     assert contents(folder) == before
@@ -332,6 +346,16 @@ REFUSED = {
         r"expected axes of the mask's grid \(4, 5, 3\) and 50 trials",
     ),
     "three axes": ({}, saved("betas.npy", lambda v, m: v[..., 0]), "two axes .* or four"),
+    "a number": (
+        {},
+        lambda at, m, v: np.save(at / "betas.npy", 3.0),
+        r"shape \(\), expected an array",
+    ),
+    "nothing": (
+        {},
+        lambda at, m, v: np.save(at / "betas.npy", np.ones((0, 9))),
+        r"\(0, 9\), expected an array",
+    ),
     "words": (
         {},
         lambda at, m, v: np.save(at / "betas.npy", np.full(v.shape, "a")),

@@ -148,8 +148,12 @@ def _npy(path: Path, name: str) -> StoredArray:
             "np.save('betas.npy', np.load(FILE, allow_pickle=True).item()['betasmd'])"
         ) from problem
     _real(array.dtype, name)
+    if not (array.ndim and array.size):
+        raise DataError(
+            f"{name} has the shape {array.shape}, expected an array of betas: name another file"
+        )
     shape, slowest = array.shape, 0 if array.flags.c_contiguous else array.ndim - 1
-    step = max(1, PIECE // max(1, array.nbytes // max((1, *shape[slowest:][:1]))))
+    step = max(1, PIECE // max(1, array.nbytes // shape[slowest]))
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
         """Mapped anew for each piece of the file, so that pages that were read do not stay."""

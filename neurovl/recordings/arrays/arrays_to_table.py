@@ -55,6 +55,12 @@ class ArraysChoice:
         See `add_regions`.
     stimuli : Path, optional
         Folder with a picture for each image_id.
+
+    Examples
+    --------
+    >>> from neurovl.recordings.arrays import ArraysChoice
+    >>> ArraysChoice("sub{subject}.npy", "mask.nii.gz", "trials.tsv", "z-scores", order="C").rois
+    {}
     """
 
     betas: str
@@ -95,6 +101,21 @@ def convert_arrays(
     ------
     MissingError, DataError, ConfigError
         One sentence for what is missing, can be read in two ways or does not fit together.
+
+    Examples
+    --------
+    >>> import nibabel
+    >>> from neurovl.recordings.arrays import ArraysChoice, convert_arrays
+    >>> from neurovl.recordings.splits import Split
+    >>> mask = nibabel.Nifti1Image(np.ones((2, 3, 2), np.uint8), np.diag([2.0, 2, 2, 1]))
+    >>> nibabel.save(mask, folder / "mask.nii.gz")
+    >>> np.save(folder / "betas.npy", np.random.default_rng(0).normal(size=(4, 12)))
+    >>> rows = ["subject\\tsession\\timage_id", *(f"sub-01\\t1\\tp{n}" for n in range(4))]
+    >>> _ = (folder / "trials.tsv").write_text("\\n".join(rows))
+    >>> choice = ArraysChoice("betas.npy", "mask.nii.gz", "trials.tsv", "z-scores", order="C")
+    >>> out = convert_arrays(folder, folder / "mine", choice, Split(fraction=0.5))
+    >>> neurovl.open_recordings(out).volumes("sub-01").shape
+    (4, 2, 3, 2)
     """
     data = Path(data)
     if not data.is_dir():

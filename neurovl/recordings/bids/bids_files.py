@@ -160,8 +160,7 @@ def _explain_none(folder: Path, suffixes: Sequence[str], select: Mapping[str, st
     if own:
         raise MissingError(
             f"{folder} has GLMsingle's own files, such as {own[0]}, which do not say where the voxels "
-            "lie, expected NIfTI: save their betas as sub-01_ses-01_betas.nii.gz with the affine of "
-            "the BOLD, and a table of trials sub-01_ses-01_trials.tsv beside"
+            "lie, expected NIfTI: convert them with neurovl convert arrays and a mask on the grid of the BOLD"
         )
     chosen = "".join(f" with {key}-{value}" for key, value in select.items())
     raise MissingError(
