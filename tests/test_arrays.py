@@ -5,9 +5,11 @@ import pickle
 import tarfile
 
 import h5py
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from nilearn.masking import apply_mask
 from own_data import contents, write_nifti
 from PIL import Image
 from scipy.io import savemat
@@ -44,6 +46,12 @@ def voxels_in(mask, order):
 def flat(volumes, mask, order):
     """(trials, voxels)."""
     return np.stack([volumes[:, i, j, k] for i, j, k in voxels_in(mask, order)], axis=1)
+
+
+def masked(volumes, mask):
+    """What nilearn makes of volumes and a mask."""
+    image = nibabel.Nifti1Image(np.moveaxis(volumes, 0, -1), AFFINE)
+    return apply_mask(image, nibabel.Nifti1Image(mask.astype(np.uint8), AFFINE))
 
 
 def write_hdf5(path, arrays, matlab=False):
@@ -87,6 +95,7 @@ FORMS = {
         {"order": "C"},
         lambda at, v, m: np.save(at / "betas.npy", flat(v, m, "C")),
     ),
+    "as nilearn masks": ({"order": "C"}, lambda at, v, m: np.save(at / "betas.npy", masked(v, m))),
     "voxels, trials in C": (
         {"order": "C"},
         lambda at, v, m: np.save(at / "betas.npy", np.ascontiguousarray(flat(v, m, "C").T)),
