@@ -46,6 +46,12 @@ def convert_bids(
         list[str] | None,
         typer.Option(help="A region: NAME='rois/{subject}_*FFA*.nii.gz'; repeatable."),
     ] = None,
+    atlas: Annotated[
+        str | None, typer.Option(help="Atlases below DATA, such as 'atlas/{subject}.nii.gz'.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Of the atlas: V1:1,V2:2, or a .tsv with index and name.")
+    ] = None,
     stimuli: Annotated[
         Path | None, typer.Option(help="Folder of the pictures; by default DATA/stimuli.")
     ] = None,
@@ -86,11 +92,13 @@ def convert_bids(
         derivative=derivative,
         suffix=suffix,
         table=table,
-        select=_pairs(select.split(",") if select else [], "--select", "task=things"),
+        select=pairs(select.split(",") if select else [], "--select", "task=things"),
         stimulus=stimulus,
         drop=tuple(drop or ()),
         mask=mask,
-        rois=_pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"),
+        rois=pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"),
+        atlas=atlas,
+        labels=labels,
         stimuli=stimuli,
         order=order,
     )
@@ -128,7 +136,7 @@ def resample(
     say(f"wrote {out}: {after} voxels above 0, {before} in {mask}")
 
 
-def _pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
+def pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
     """{'task': 'things'} from 'task=things'."""
     found = {}
     for text in texts:

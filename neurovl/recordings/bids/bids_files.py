@@ -7,7 +7,6 @@ its repository); raw BIDS has ``..._events.tsv`` with ``stim_file`` (NOD, ds0044
 (ds004192). NOD's own betas are on the surface (``_beta.dscalar.nii``), which is refused.
 """
 
-import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
-from neurovl.recordings.betas.nifti_volumes import Volumes, open_volumes
+from neurovl.recordings.region_files import natural
 from neurovl.recordings.table.table_files import POSITIONS, by_plain_name, read_table
 
 SUFFIXES = ("betas", "beta", "betaseries")
@@ -74,11 +73,6 @@ def _parse(place: Path, stem: str) -> tuple[dict[str, str], str]:
     parts += named if "-" not in suffix else [*named, suffix]
     entities = dict(part.split("-", 1) for part in parts if "-" in part)
     return entities, "" if "-" in suffix else suffix
-
-
-def natural(text: str) -> list:
-    """Sorting key that puts run-2 before run-10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
 def same_label(one: str, other: str) -> bool:
@@ -166,8 +160,7 @@ def _explain_none(folder: Path, suffixes: Sequence[str], select: Mapping[str, st
     if own:
         raise MissingError(
             f"{folder} has GLMsingle's own files, such as {own[0]}, which do not say where the voxels "
-            "lie, expected NIfTI: save their betas as sub-01_ses-01_betas.nii.gz with the affine of "
-            "the BOLD, and a table of trials sub-01_ses-01_trials.tsv beside"
+            "lie, expected NIfTI: convert them with neurovl convert arrays and a mask on the grid of the BOLD"
         )
     chosen = "".join(f" with {key}-{value}" for key, value in select.items())
     raise MissingError(
@@ -183,16 +176,6 @@ def _fits(file: BidsFile, wanted: dict[str, str]) -> bool:
 
 def _below(folder: Path, file: BidsFile) -> str:
     return file.path.relative_to(folder).as_posix()
-
-
-def open_here(path: Path, data: Path) -> Volumes:
-    """`open_volumes`, with a hint for files whose content was never fetched."""
-    name = os.path.relpath(path, data)
-    if path.is_symlink() and not path.exists():
-        raise MissingError(
-            f"{name} is a link to content that is not on this disk: fetch it (datalad get {name})"
-        )
-    return open_volumes(path, name)
 
 
 def find_trials(
@@ -299,12 +282,6 @@ def picture_column(table: pd.DataFrame, name: str, column: str | None) -> str:
             f"{column or 'one that names the picture, such as stim_file'}: choose it with --stimulus"
         )
     return found[0]
-
-
-def matching(pattern: str, subject: str, data: Path) -> list[Path]:
-    """Files that a pattern with ``{subject}`` means, relative to the data or absolute."""
-    text = os.path.join(glob.escape(str(data)), pattern.replace("{subject}", subject))
-    return [Path(path) for path in sorted(glob.glob(text, recursive=True), key=natural)]
 
 
 def brain_masks(subject: str, files: list[BidsFile]) -> list[BidsFile]:

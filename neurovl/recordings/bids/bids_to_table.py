@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
+from neurovl.recordings.atlas_regions import add_regions, check_atlas
 from neurovl.recordings.betas.nifti_volumes import Volumes, apart, lie_alike
 from neurovl.recordings.bids.bids_files import (
     NIFTI,
@@ -23,13 +24,12 @@ from neurovl.recordings.bids.bids_files import (
     derivative_folder,
     find_betas,
     find_trials,
-    matching,
-    open_here,
     picture_column,
     scan,
 )
-from neurovl.recordings.bids.bids_masks import masks_of, on_grid, write_region
+from neurovl.recordings.bids.bids_masks import masks_of
 from neurovl.recordings.bids.stimulus_files import find_pictures, image_ids, write_picture
+from neurovl.recordings.region_files import matching, on_grid, open_here, write_region
 from neurovl.recordings.splits import Split
 from neurovl.recordings.table.table_files import read_about
 from neurovl.recordings.table.table_writer import new_table, place, write_tables
@@ -57,6 +57,8 @@ class BidsChoice:
         Pattern of the masks' paths with ``{subject}``; several files of a subject are intersected.
     rois : dict
         Name of a region to such a pattern; several files of a subject are united.
+    atlas, labels : str, optional
+        See `add_regions`.
     stimuli : Path, optional
         Folder of the pictures; by default ``stimuli/`` of the data set.
     order : str, optional
@@ -71,6 +73,8 @@ class BidsChoice:
     drop: tuple[str, ...] = ()
     mask: str | None = None
     rois: dict[str, str] = field(default_factory=dict)
+    atlas: str | None = None
+    labels: str | None = None
     stimuli: Path | None = None
     order: str | None = None
 
@@ -102,6 +106,7 @@ def convert_bids(
         One sentence for what is missing, ambiguous or does not fit together.
     """
     data, split, choice = Path(data), split or Split(), choice or BidsChoice()
+    check_atlas(choice.atlas, choice.labels, data)
     folder = derivative_folder(data, choice.derivative)
     betas = find_betas(folder, choice.suffix, choice.select)
     headers = _one_grid_a_subject(betas, data)
@@ -137,6 +142,8 @@ def convert_bids(
             write_picture(path, table / "stimuli", image_id)
         rows = trials.assign(repeat="", split=np.where(trials.image_id.isin(test), "test", "train"))
         write_tables(table, rows.to_dict("records"), subjects, about)
+        if choice.atlas:
+            add_regions(table, choice.atlas, choice.labels, data)
     return Path(out)
 
 
