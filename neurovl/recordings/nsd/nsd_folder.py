@@ -221,8 +221,17 @@ class NSDRecordings(Recordings):
         subject = self.subject_name(subject)
         inside = self.mask(subject).ravel(order="F")[voxels]
         values = self._open(subject, session).read_voxels(voxels)
-        name = self._files[subject][session].name
-        return clean_voxels(values, inside, f"{name} of {subject}")
+        what = f"{self._files[subject][session].name} of {subject}"
+        values = clean_voxels(values, inside, what, self.max_missing_voxels)
+        if values.dtype.kind == "f" and len(values) > 1:
+            _require_counts(values[:, inside], what)
+        return values
+
+    def not_finite(self, subject: str, session: int, voxels: np.ndarray) -> np.ndarray:
+        betas = self._open(subject, session)
+        if betas.dtype.kind != "f":
+            return np.zeros(len(voxels), bool)
+        return ~np.isfinite(betas.read_voxels(voxels)).all(0)
 
     def session_files(self, subject: str, session: int) -> list[Path]:
         return [self._files[self.subject_name(subject)][session]]
@@ -266,6 +275,16 @@ class NSDRecordings(Recordings):
         first = [next(iter(files.values())) for files in self._files.values()]
         paths = [self.root / "SIMULATED.json", *(path.with_name("ncsnr.nii.gz") for path in first)]
         return [path for path in paths if path.is_file()]
+
+
+def _require_counts(values: np.ndarray, what: str) -> None:
+    """Refuse responses that were divided by 300 already; NSD's own files hold int16, so only others can be."""
+    spread = float(np.median(values.std(0))) if values.size else 0.0
+    if 0 < spread < UNIT / 10:
+        raise DataError(
+            f"{what} holds real numbers that vary by {spread:.3g}, expected {UNIT} times percent signal change as in NSD's own "
+            "files, which vary by hundreds: multiply them again, or fetch the file anew"
+        )
 
 
 def _read_mark(path: Path) -> dict:

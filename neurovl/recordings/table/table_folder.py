@@ -171,7 +171,16 @@ class TableRecordings(Recordings):
         mask, inside_mask = self._mask(subject)
         out = self._read(subject, session, np.asarray(voxels))
         within = inside_mask.ravel(order="F")[voxels]
-        return clean_voxels(out, within, f"session {session} of {subject}")
+        files = self._session(subject, session).volume.unique()
+        others = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        what = f"session {session} of {subject} ({files[0]}{others})"
+        return clean_voxels(out, within, what, self.max_missing_voxels)
+
+    def not_finite(self, subject: str, session: int | str, voxels: np.ndarray) -> np.ndarray:
+        names = self._session(subject, session).volume.unique()
+        if number_type([self._open(name, "trials.tsv") for name in names]).kind != "f":
+            return np.zeros(len(voxels), bool)
+        return ~np.isfinite(self._read(subject, session, voxels)).all(0)
 
     def volumes(
         self, subject: str | int, rows: Sequence[int] | np.ndarray | None = None
