@@ -61,6 +61,10 @@ class BidsChoice:
         Folder of the pictures; by default ``stimuli/`` of the data set.
     order : str, optional
         Order of the volumes where the tables leave it open: 'onset' of their rows, or 'rows' as they are.
+    captions : mapping
+        Sentences by the picture's name in the tables.
+    about : mapping
+        Entries of dataset.json that are known better than dataset_description.json says.
     """
 
     derivative: str | None = None
@@ -73,6 +77,8 @@ class BidsChoice:
     rois: dict[str, str] = field(default_factory=dict)
     stimuli: Path | None = None
     order: str | None = None
+    captions: Mapping[str, list[str]] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 def convert_bids(
@@ -105,11 +111,11 @@ def convert_bids(
     folder = derivative_folder(data, choice.derivative)
     betas = find_betas(folder, choice.suffix, choice.select)
     headers = _one_grid_a_subject(betas, data)
-    trials = image_ids(_trials(betas, headers, folder, data, choice))
+    trials = image_ids(split.keep(_trials(betas, headers, folder, data, choice)))
     test, how = split.choose(trials)
     logger.info("split: %s", how)
     pictures = find_pictures(trials, data, choice.stimuli)
-    about = {**_describe(data, folder), "zscore": zscore, "split": how}
+    about = {**_describe(data, folder), **choice.about, "zscore": zscore, "split": how}
     with new_table(out) as table:
         images = scan(data, NIFTI) if choice.mask is None else []
         subjects = []
@@ -136,7 +142,13 @@ def convert_bids(
         for image_id, path in pictures.items():
             write_picture(path, table / "stimuli", image_id)
         rows = trials.assign(repeat="", split=np.where(trials.image_id.isin(test), "test", "train"))
-        write_tables(table, rows.to_dict("records"), subjects, about)
+        named = trials.drop_duplicates("image_id")
+        captions = [
+            (image_id, text)
+            for image_id, name in zip(named.image_id, named.stimulus, strict=True)
+            for text in choice.captions.get(name, ())
+        ]
+        write_tables(table, rows.to_dict("records"), subjects, about, captions)
     return Path(out)
 
 
