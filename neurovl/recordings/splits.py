@@ -203,9 +203,19 @@ def _fraction(trials: pd.DataFrame, fraction: float, seed: int) -> set[str]:
 
 
 def _said_by_the_data(trials: pd.DataFrame) -> tuple[set[str], str]:
-    for column in ("trial_type", "split"):
-        if column in trials and (trials[column].astype(str).str.lower() == "test").any():
-            return _marked(trials, column, "test"), f"trials with {column}=test"
+    found = {
+        column: _marked(trials, column, "test")
+        for column in ("trial_type", "split")
+        if column in trials and (trials[column].astype(str).str.lower() == "test").any()
+    }
+    if len(found) == 2 and found["trial_type"] != found["split"]:
+        raise DataError(
+            f"the tables of trials mark {len(found['trial_type'])} pictures with trial_type=test and {len(found['split'])} with "
+            "split=test, not the same, expected one mark: choose with --test-where trial_type=test or --test-where split=test"
+        )
+    if found:
+        column, test = next(iter(found.items()))
+        return test, f"trials with {column}=test"
     raise DataError(
         "the tables of trials do not say which pictures are for testing (no trial_type=test): "
         f"choose with {OPTIONS}"

@@ -21,7 +21,7 @@ from neurovl.recordings.base import Recordings, digest
 from neurovl.recordings.missing_voxels import usable_mask
 from neurovl.recordings.opening import open_recordings
 from neurovl.stages import code_hash
-from neurovl.tokens.patch_plan import PatchPlan, layout_name
+from neurovl.tokens.patch_plan import PatchPlan, layout_name, require_millimetres
 from neurovl.tokens.resize import Resizer, resize_nearest
 
 Moments = tuple[np.ndarray, np.ndarray]  # two values a voxel, such as mean and standard deviation
@@ -87,6 +87,7 @@ def write_store(
     masks = {s: found.voxels for s, found in usable.items()}
     first = recordings.subjects[0]
     target = tuple(target or masks[first].shape)
+    require_millimetres(patches, recordings.affine(first), first)
     edges = np.linalg.norm(recordings.affine(first)[:3, :3], axis=0)
     edges = edges * masks[first].shape / target
     sizes = [patch_in_voxels(patch, edges) for patch in patches]

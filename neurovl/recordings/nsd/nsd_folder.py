@@ -21,6 +21,7 @@ from neurovl.recordings.betas.stream import Betas
 from neurovl.recordings.nsd.atlases import ATLASES
 from neurovl.recordings.nsd.design import (
     SPLITS,
+    compare_responses,
     last_session,
     make_trials,
     read_design,
@@ -46,6 +47,7 @@ from neurovl.recordings.volume_checks import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MAX_NCSNR = 10  # a noise ceiling of 99 % of the variance of single trials
 UNIT = 300  # counts of one percent signal change
 
 
@@ -121,6 +123,8 @@ class NSDRecordings(Recordings):
         self._masks: dict[str, np.ndarray] = {}
         self._silent: dict[tuple, np.ndarray] = {}
         tables = [make_trials(design, one, list(files)) for one, files in self._files.items()]
+        for one, table in zip(self._files, tables, strict=True):
+            compare_responses(root, one, table)
         super().__init__(root, list(self._files), pd.concat(tables))
         self._stimuli = Stimuli(root, self.trials.image_id.unique())
 
@@ -193,6 +197,12 @@ class NSDRecordings(Recordings):
         fetch = fetch_command(subject, verify=True)
         ncsnr = nifti_array(load_nifti(path, fetch), path, fetch)
         check_grid(ncsnr.shape, self.mask(subject), f"{path.name} of {subject}", fetch)
+        odd = ncsnr[(ncsnr < 0) | (ncsnr > MAX_NCSNR)]
+        if odd.size:
+            raise DataError(
+                f"{path.name} of {subject} holds {odd[0]:.3g}, expected 0 to {MAX_NCSNR}, the ratio of the standard deviations of "
+                f"signal and noise, no noise ceiling in percent: {fetch}"
+            )
         return noise_ceiling(np.nan_to_num(ncsnr), n_repeats)
 
     def volumes(
