@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -22,7 +23,34 @@ from neurovl.tokens.patch_plan import require_millimetres
 from neurovl.tokens.store import TokenStore
 from neurovl.tokens.writing import write_store
 
+GUARDS = {  # of the page, and of what must go on working
+    "test_the_page_names_tests_that_are_there",
+    "test_names_of_numbers_with_different_values_stay",
+    "test_tables_that_are_written_here_say_where_they_count_from",
+}
 CHOICE = {"derivative": "betas_vol", "drop": ("catch*",)}
+
+
+TESTS = Path(__file__).parent
+
+
+def test_the_page_names_tests_that_are_there():
+    page = (TESTS.parent / "book/assumptions.md").read_text()
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")]
+    assert len(rows) > 50 and {len(row) for row in rows} == {3}
+    named = re.findall(r"`(test_\w+)::(test_\w+)`", page)
+    for file, test in named:
+        assert f"def {test}(" in (TESTS / f"{file}.py").read_text(), f"{file}::{test}"
+    cases = [
+        c
+        for part in re.findall(r"\*bad input\*: ([^|;]*)", page)
+        for c in re.findall(r"`([^`]+)`", part)
+    ]
+    known = "".join(path.read_text() for path in (TESTS / "bad_input").glob("cases_*.py"))
+    assert len(cases) > 15 and all(f'"{case}"' in known for case in cases), cases
+    own = set(re.findall(r"^def (test_\w+)", Path(__file__).read_text(), re.MULTILINE))
+    unnamed = own - {test for _, test in named} - GUARDS
+    assert not unnamed, "a check that the page does not list"
 
 
 def change(path, edit):
