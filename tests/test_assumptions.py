@@ -14,6 +14,7 @@ from PIL import Image
 
 from neurovl.errors import DataError
 from neurovl.recordings.bids import BidsChoice, convert_bids
+from neurovl.recordings.copies import find_copies
 from neurovl.recordings.nsd import NSDRecordings
 from neurovl.recordings.opening import open_recordings
 from neurovl.recordings.pictures import read_picture
@@ -158,6 +159,15 @@ def test_a_unit_that_is_not_stated_is_none(own):
     assert open_recordings(root).units == "not stated (dataset.json)"
 
 
+def test_a_figure_has_the_unit_of_the_data(own):
+    from neurovl.figures.inputs import session
+
+    root, _ = own
+    state(root, units="arbitrary units")
+    axes = session(open_recordings(root), "sub-01").axes
+    assert "arbitrary units" in {axis.get_ylabel() for axis in axes}
+
+
 def test_tables_of_other_pictures_are_refused(own, caplog):
     root, _ = own
     text = "image_id\tcategory\tx0\ty0\tx1\ty1\npic0.png\tdog\t0\t0\t1\t1\n"
@@ -237,6 +247,15 @@ def test_millimetres_need_an_affine_that_states_them(own, tmp_path):
         DataError, match="'25.2mm', and the affine of the mask of sub-01 is the ident"
     ):
         write_store(open_recordings(root), tmp_path, patches=["25.2mm"])
+
+
+def test_pictures_that_are_not_square_are_told(own, caplog):
+    root, _ = own
+    find_copies(open_recordings(root))
+    assert "square" not in caplog.text
+    Image.new("RGB", (8, 6), (80, 0, 0)).save(root / "stimuli/pic2.png")
+    find_copies(open_recordings(root))
+    assert "1 of 3 pictures are not square, such as pic2" in caplog.text
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "LAB"])

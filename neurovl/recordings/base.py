@@ -61,6 +61,8 @@ class Recordings:
         Whether the responses come from a simulation.
     licence, terms : str
         One line each.
+    units : str
+        Of the responses.
     publish_images : bool
         Whether a public page may show the pictures.
     split_name : str
@@ -98,6 +100,7 @@ class Recordings:
     simulated = False
     licence = ""
     terms = ""
+    units = "percent signal change"
     publish_images = False
     has_images = False
     split_name = ""
@@ -141,7 +144,7 @@ class Recordings:
 
         Returns
         -------
-        float32 array of shape (n_trials, x, y, z), percent signal change
+        float32 array of shape (n_trials, x, y, z), in `units`
         """
         subject = self.subject_name(subject)
         sessions = self.subject_trials(subject).session.to_numpy()

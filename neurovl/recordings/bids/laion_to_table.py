@@ -18,6 +18,7 @@ so). Captions of people are taken, those of a language model (``source`` ai) are
 import importlib.util
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -71,7 +72,8 @@ def convert_laion(
     data, out = Path(data), Path(out)
     partition, subject = read_partition(split)
     names = partition.train | partition.test
-    folder = out.with_name(f".{out.name}.pictures")
+    folder = Path(os.path.abspath(out))
+    folder = folder.with_name(f".{folder.name}.pictures")
     shutil.rmtree(folder, ignore_errors=True)
     try:
         choice = BidsChoice(
