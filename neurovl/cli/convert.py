@@ -107,6 +107,33 @@ def convert_bids(
     say(f"wrote a table to {out}: neurovl preprocess --data {out} --out RUN")
 
 
+@convert_app.command("laion")
+def convert_laion(
+    data: Source,
+    out: Table,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="A split of the package laion-fmri, such as shared/tau, shared/cluster_k5_0 or sub-01/ood, or its file."
+        ),
+    ],
+    mask: Annotated[
+        str | None, typer.Option(help="Masks as for bids; by default the data set's own.")
+    ] = None,
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A region: hV4='derivatives/rois/{subject}/retinotopy/*_label-hV4_mask.nii.gz'; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """LAION-fMRI's single-trial betas, pictures and captions to a table."""
+    from neurovl.recordings.bids import convert_laion as convert
+
+    convert(data, out, split, mask, _pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"))
+    say(f"wrote a table to {out}: neurovl preprocess --data {out} --out RUN")
+
+
 @convert_app.command("haxby")
 def convert_haxby(
     data: Source,

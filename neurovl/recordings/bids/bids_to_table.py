@@ -63,6 +63,10 @@ class BidsChoice:
         Folder of the pictures; by default ``stimuli/`` of the data set.
     order : str, optional
         Order of the volumes where the tables leave it open: 'onset' of their rows, or 'rows' as they are.
+    captions : mapping
+        Sentences by the picture's name in the tables.
+    about : mapping
+        Entries of dataset.json that are known better than dataset_description.json says.
     """
 
     derivative: str | None = None
@@ -77,6 +81,8 @@ class BidsChoice:
     labels: str | None = None
     stimuli: Path | None = None
     order: str | None = None
+    captions: Mapping[str, list[str]] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 def convert_bids(
@@ -110,11 +116,11 @@ def convert_bids(
     folder = derivative_folder(data, choice.derivative)
     betas = find_betas(folder, choice.suffix, choice.select)
     headers = _one_grid_a_subject(betas, data)
-    trials = image_ids(_trials(betas, headers, folder, data, choice))
+    trials = image_ids(split.keep(_trials(betas, headers, folder, data, choice)))
     test, how = split.choose(trials)
     logger.info("split: %s", how)
     pictures = find_pictures(trials, data, choice.stimuli)
-    about = {**_describe(data, folder), "zscore": zscore, "split": how}
+    about = {**_describe(data, folder), **choice.about, "zscore": zscore, "split": how}
     with new_table(out) as table:
         images = scan(data, NIFTI) if choice.mask is None else []
         subjects = []
@@ -141,7 +147,13 @@ def convert_bids(
         for image_id, path in pictures.items():
             write_picture(path, table / "stimuli", image_id)
         rows = trials.assign(repeat="", split=np.where(trials.image_id.isin(test), "test", "train"))
-        write_tables(table, rows.to_dict("records"), subjects, about)
+        named = trials.drop_duplicates("image_id")
+        captions = [
+            (image_id, text)
+            for image_id, name in zip(named.image_id, named.stimulus, strict=True)
+            for text in choice.captions.get(name, ())
+        ]
+        write_tables(table, rows.to_dict("records"), subjects, about, captions)
         if choice.atlas:
             add_regions(table, choice.atlas, choice.labels, data)
     return Path(out)
