@@ -130,7 +130,7 @@ def convert_laion(
     """LAION-fMRI's single-trial betas, pictures and captions to a table."""
     from neurovl.recordings.bids import convert_laion as convert
 
-    convert(data, out, split, mask, _pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"))
+    convert(data, out, split, mask, pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"))
     say(f"wrote a table to {out}: neurovl preprocess --data {out} --out RUN")
 
 
