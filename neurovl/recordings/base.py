@@ -67,6 +67,8 @@ class Recordings:
     zscore : str
         What voxels are standardised by: the training trials of each ``'session'``, or all training
         trials of the ``'subject'`` where whole sessions are held out.
+    space : str
+        What BIDS names of maps call the space of the volumes; empty where it has no name.
     distinct_pictures : bool
         Whether two names are always two pictures, as where they are named by the photo.
     subjects : list of str
@@ -98,6 +100,7 @@ class Recordings:
     split_name = ""
     n_folds = 1
     zscore = "session"
+    space = ""
     distinct_pictures = False
 
     def __init__(self, root: Path, subjects: list[str], trials: pd.DataFrame) -> None:
