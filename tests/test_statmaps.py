@@ -111,10 +111,10 @@ def test_an_export_never_mixes_with_what_is_there(run, tmp_path):
 
 
 def test_two_maps_of_one_name_and_none(run, tmp_path):
-    table = pd.DataFrame({"subject": ["subj02"] * 2, "concept": ["stop sign", "stop-sign"]})
+    table = pd.DataFrame({"subject": ["subj01"] * 2, "concept": ["stop sign", "stop-sign"]})
     table.to_csv(run.folder / "localization/scores.csv", index=False)
     with pytest.raises(
-        DataError, match="would both be named sub-02_space-func1pt8_contrast-stopSign"
+        DataError, match="would both be named sub-01_space-func1pt8_contrast-stopSign"
     ):
         export_maps(run, tmp_path / "maps")
     run.folder = tmp_path / "empty"
