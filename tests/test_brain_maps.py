@@ -123,8 +123,9 @@ def test_the_view_of_the_cortex_holds_all_it_needs(recordings, left):
 
 
 def test_the_view_of_own_space_holds_all_it_needs(flat, left):
-    view = figures.brain_view({"left": left}, flat, 1)
+    view = figures.brain_view({"left": left}, flat, 1, source="simulated & said")
     page = html.unescape(re.search('srcdoc="(.*?)"', view.data, re.DOTALL)[1])
+    assert "simulated &amp; said</p></body>" in page
     assert "brainsprite" in page and not re.search(r"https?://|<link rel|<script[^>]+src", page)
     assert len(view.data) < 400_000
 

@@ -66,8 +66,7 @@ def brain_view(
     """
     if recordings.surface(subject) is None:
         name, image = next(iter(maps.items()))
-        title = " · ".join(filter(None, (name, source)))
-        return _sliced(title, image, recordings.mask(subject), limits, colours)
+        return _sliced(name, image, recordings.mask(subject), limits, colours, source)
     places, faces, sulci = _both()
     numbers, names = outlined(recordings, subject)
     group = np.concatenate([numbers[hemi] for hemi in SIDES])
@@ -146,6 +145,7 @@ def _sliced(
     mask: np.ndarray,
     limits: tuple[float, float],
     colours: str | Colormap,
+    source: str,
 ) -> Html:
     """nilearn's view of slices; the mask is the ground that they are drawn on."""
     import nibabel
@@ -174,4 +174,6 @@ def _sliced(
         resampling_interpolation="nearest",
         title=name,
     ).html
-    return _framed(ICON.sub("", page), f"{name} in the subject's own space", 400, "#fff")
+    foot = f'<p style="font: 12px sans-serif; text-align: right">{html.escape(source)}</p></body>'
+    page = ICON.sub("", page).replace("</body>", foot)
+    return _framed(page, f"{name} in the subject's own space", 400, "#fff")
