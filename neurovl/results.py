@@ -26,6 +26,7 @@ __all__ = [
     "condition_value",
     "paper_results",
     "paper_value",
+    "peer_results",
     "read_claims",
     "read_results",
     "read_texts",
@@ -38,8 +39,10 @@ __all__ = [
 ]
 
 PAPER_FILE = Path(__file__).parent / "paper_results.csv"
+PEER_FILE = Path(__file__).parent / "peer_results.csv"
 TASKS = (
     "alignment",
+    "retrieval",
     "caption",
     "caption-blip2",
     "description",
@@ -50,11 +53,24 @@ TASKS = (
     "classification",
     "importance",
     "adaptation",
+    "imagery",
+    "synthetic",
 )
 PROTOCOLS = ("average", "single")
 ADAPTED = "method=lora"  # condition of what a language model says that was trained with adapters
 VERDICTS = ("holds", "fails", "undecided")
-_AT_MOST_ONE = ("two_way", "accuracy", "pixcorr", "ssim", "bleu", "meteor", "rouge", "spice")
+_AT_MOST_ONE = (
+    "two_way",
+    "image_top",
+    "brain_top",
+    "accuracy",
+    "pixcorr",
+    "ssim",
+    "bleu",
+    "meteor",
+    "rouge",
+    "spice",
+)
 
 
 @dataclass(frozen=True)
@@ -322,3 +338,17 @@ def paper_results() -> "pd.DataFrame":
 def paper_value(system: str, task: str, protocol: str, metric: str) -> float | None:
     """Return the number that the paper prints for this system and metric, or None."""
     return _paper_lookup().get((system, task, protocol, metric))
+
+
+def peer_results() -> "pd.DataFrame":
+    """What other systems print of scores that the paper lacks: system, task, protocol, metric, value, pool, images, subjects, source.
+
+    Examples
+    --------
+    >>> from neurovl.results import peer_results
+    >>> peer_results().query("system == 'mindeye' and metric == 'image_top1'").value.tolist()
+    [0.936]
+    """
+    import pandas as pd
+
+    return pd.read_csv(PEER_FILE)

@@ -65,3 +65,30 @@ def test_what_was_not_run_is_undecided_and_betas_are_claimed_where_there_are_som
     assert not any("beta=" in statistic for statistic in found)
     two = judged(*(scores("neurovl", "pixcorr", [b] * 6, condition(beta=b)) for b in (0.5, 0.9)))
     assert not any("beta=" in statistic for statistic in two)
+
+
+def test_a_peers_number_is_beaten_or_not_only_on_its_own_data_and_pool():
+    seen = scores("neurovl", "two_way_clip", [1.0] * 6, task="alignment")
+    high = scores("neurovl", "image_top1", [0.99] * 6, condition(pool=300), task="retrieval")
+    low = scores("neurovl", "brain_top1", [0.1] * 6, condition(pool=300), task="retrieval")
+    table = pd.concat([seen, high, low])
+
+    def verdicts(table, as_published) -> dict:
+        found = claims(table, "nsd", 0, 200, as_published)
+        return {c.statistic.split(":")[0]: c for c in found if "MindEye" in c.claim}
+
+    found = verdicts(table, True)
+    assert found["image_top1"].value == pytest.approx(0.99 - 0.936)
+    assert (found["image_top1"].verdict, found["brain_top1"].verdict) == ("holds", "fails")
+    smaller = table.assign(condition=table.condition.replace("pool=300", "pool=200"))
+    for other in (verdicts(table, False), verdicts(smaller, True)):
+        assert {c.verdict for c in other.values()} == {"undecided"}
+        assert all(c.value is None for c in other.values()) and len(other) == 2
+
+
+def test_retrieval_is_compared_within_its_pool():
+    found = judged(
+        scores("neurovl", "image_top1", [0.5] * 6, condition(pool=6), task="retrieval"),
+        scores("ridge", "image_top1", [0.2] * 6, condition(pool=6), task="retrieval"),
+    )
+    assert found["image_top1: neurovl pool=6 - ridge pool=6"].value == pytest.approx(0.3)

@@ -36,6 +36,7 @@ from neurovl.recordings import fetching as download
 from neurovl.recordings.fetching import download_nsd, fetch_plan, nsd_files, plan_nsd
 from neurovl.recordings.nsd import coco
 from neurovl.recordings.opening import open_recordings
+from neurovl.smallworld.subjects import simulate
 
 KIB, MIB = 1 << 10, 1 << 20
 NSD = "natural-scenes-dataset"
@@ -764,6 +765,23 @@ def test_which_files():
         f"{folder}/betas_session30.hdf5",
     ]
     assert len([f for f in nsd_files([4], 40) if "session" in f.path.name]) == 30
+
+
+def test_further_sessions_come_with_what_their_readers_open(tmp_path):
+    core = {file.path for file in nsd_files([1, 2], 1)}
+    files = {f.path for f in nsd_files([1, 2], 1, tests=("imagery", "synthetic"))} - core
+    made = simulate(
+        tmp_path, subjects=[1, 2], sessions=1, scale=8.0, tests=("imagery", "synthetic")
+    )
+    names = ("*imagery*", "*nsdsynthetic*")
+    written = {p.relative_to(made) for name in names for p in made.rglob(name) if p.is_file()}
+    written |= {p.relative_to(made) for p in made.rglob("rawtargetimages/*/*.png")}
+    written = {p for p in written if "betas" not in p.name or p.name.endswith(".nii.gz")}
+    assert files <= written
+    left = {path.stem.split("_", 2)[2] for path in written - files}
+    assert left == {"visC", "imgC_1", "imgC_2"}  # words, which have no picture
+    with pytest.raises(ConfigError, match="the test is 'dreams'"):
+        nsd_files([1], 1, tests=("dreams",))
 
 
 @pytest.mark.parametrize(

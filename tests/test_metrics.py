@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import correlate1d
+from scipy.spatial.distance import cdist
 
 from neurovl import metrics
 from neurovl.errors import DataError, MissingError
@@ -232,6 +233,71 @@ def test_nearest_label_is_by_cosine_and_accuracy_by_trial():
 
 
 # intervals
+
+
+def drawn_as_mindeye_does(queries, candidates, k, pool, draws, rng):
+    """The mean over draws of the share whose own candidate is among the first k of those drawn."""
+    shares = []
+    for _ in range(draws):
+        drawn = rng.choice(len(queries), pool, replace=False)
+        a, b = queries[drawn], candidates[drawn]
+        a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+        first = np.argsort(-(a @ b.T), axis=1)[:, :k]
+        shares.append(np.mean([i in row for i, row in enumerate(first)]))
+    return np.array(shares)
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_retrieval_is_what_draws_of_pools_tend_to(rng, k):
+    pictures = rng.normal(size=(90, 12)) + 0.5
+    brains = pictures + rng.normal(0, 1.2, size=pictures.shape)
+    for pair in ((brains, pictures), (pictures, brains)):
+        exact = metrics.retrieval(*pair, k, pool=30)
+        shares = drawn_as_mindeye_does(*pair, k, 30, 3000, rng)
+        error = shares.std() / np.sqrt(len(shares))
+        assert abs(exact.mean() - shares.mean()) < 4 * error
+        assert 0.1 < exact.mean() < 0.99  # neither trivial
+    assert not np.allclose(metrics.retrieval(brains, pictures, k, 30), exact)
+
+
+def test_retrieval_among_all_is_whether_the_rank_is_within_k(rng):
+    a, b = rng.normal(size=(2, 50, 8))
+    cosine = 1 - cdist(a, b, "cosine")
+    rank = (cosine >= np.diag(cosine)[:, None]).sum(1)
+    np.testing.assert_array_equal(metrics.retrieval_rank(a, b), rank)
+    for k in (1, 5):
+        np.testing.assert_allclose(metrics.retrieval(a, b, k), rank <= k, atol=1e-12)
+    order = np.argsort(rng.random(8))
+    np.testing.assert_allclose(
+        metrics.retrieval(3 * a[:, order], b[:, order], 1, 20), metrics.retrieval(a, b, 1, 20)
+    )
+
+
+def test_retrieval_without_information_is_at_chance(rng):
+    same = np.ones((40, 3))
+    np.testing.assert_allclose(metrics.retrieval(same, same, 5, 20), 5 / 20)
+    np.testing.assert_allclose(metrics.retrieval_rank(same, same), 41 / 2)
+    pictures = rng.normal(size=(400, 6))
+    means = [
+        metrics.retrieval(rng.permutation(pictures), pictures, 1, 100).mean() for _ in range(50)
+    ]
+    assert abs(np.mean(means) - 1 / 100) < 0.003
+    assert metrics.retrieval(pictures, pictures, 1, 100).mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("queries", "candidates", "k", "match"),
+    [
+        ([[1.0, 2]], [[1.0, 2]], 1, "two rows or more"),
+        ([[1.0, 2], [2, 1]], [[1.0, 2]], 1, "same shape"),
+        ([[1.0, 2], [0, 0]], [[1.0, 2], [2, 1]], 1, "row of zeros"),
+        ([[1.0, np.nan], [1, 0]], [[1.0, 2], [2, 1]], 1, "NaN"),
+        ([[1.0, 2], [2, 1]], [[1.0, 2], [2, 1]], 3, "k is 3, expected 1 to 2"),
+    ],
+)
+def test_bad_queries_are_named(queries, candidates, k, match):
+    with pytest.raises(DataError, match=match):
+        metrics.retrieval(queries, candidates, k)
 
 
 def test_bootstrap_agrees_with_scipy(rng):

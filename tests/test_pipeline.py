@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from neurovl import figures
 from neurovl.errors import ConfigError, MissingError
+from neurovl.figures import page_tables
 from neurovl.pipeline import reproduce
-from neurovl.results import condition, read_claims, read_results
+from neurovl.results import condition, peer_results, read_claims, read_results
 from neurovl.run import open_run
 from neurovl.settings.profile_files import load_profile, profile_from_dict, profile_names
 
@@ -106,6 +108,34 @@ def test_shuffled_brains_fall_to_chance(results):
     subjects = set(results.subject[results.task == "reconstruction"])
     assert set(said["neurovl"].index) == subjects and {"all", "subj01"} < subjects
     assert (said["neurovl"] > said["shuffled"]).all()
+
+
+@pytest.mark.parametrize("metric", ["image_top1", "image_top5", "brain_top1", "brain_top5"])
+def test_brains_and_pictures_find_each_other_and_shuffled_ones_do_not(results, metric):
+    place = {"task": "retrieval", "protocol": "average", "subject": "all", "metric": metric}
+    own, shuffled = (row(results, system=s, **place) for s in ("neurovl", "shuffled"))
+    pool = int(own.condition.removeprefix("pool="))
+    assert own.chance == int(metric[-1]) / pool and own.ci_low > own.chance
+    assert abs(shuffled.value - own.chance) < 3 * (own.chance / own.n) ** 0.5
+    rank = place | {"metric": f"{metric[:5]}_median_rank"}
+    own, shuffled = (row(results, system=s, **rank) for s in ("neurovl", "shuffled"))
+    assert own.ci_high < own.chance == (pool + 1) / 2  # fewer than 300 pictures: all are the pool
+    assert abs(shuffled.value - own.chance) < pool / 4
+
+
+def test_a_peers_retrieval_stands_beside_ours_only_where_all_is_the_same(smoke_run, monkeypatch):
+    def top1():
+        table = figures.retrieval_beside_peers(open_run(smoke_run)).set_index("metric")
+        assert table.loc["image_top5", "note"] == ""  # nobody prints it
+        return table.loc["image_top1"]
+
+    peer = peer_results().set_index("metric").loc["image_top1"]
+    assert top1().mindeye is None and "the data are simulated-nsd" in top1().note
+    monkeypatch.setattr(page_tables, "other_data", lambda basis: [])
+    assert top1().mindeye is None and f"among {top1().pool}, there 300" in top1().note
+    same = peer_results().assign(pool=top1().pool, images=top1().n)
+    monkeypatch.setattr(page_tables, "peer_results", lambda: same)
+    assert top1().mindeye == peer.value and "not comparable" not in top1().note
 
 
 def test_captions_are_above_what_is_said_without_a_brain(results):

@@ -14,6 +14,7 @@ import pandas as pd
 from neurovl.encoder.targets import Targets, write_targets
 from neurovl.errors import ConfigError, DataError
 from neurovl.recordings.base import Recordings, digest, find_subject
+from neurovl.recordings.missing_voxels import usable_mask
 from neurovl.recordings.opening import open_recordings
 from neurovl.run import Run
 from neurovl.tokens.resize import Resizer
@@ -93,7 +94,9 @@ def open_subject(run: Run, subject: str | int, data: Path | None = None) -> tupl
             "with --subject, or make a run without it: neurovl preprocess --subjects"
         )
     folder = run.recordings.root if data is None else data
-    recordings = open_recordings(folder, [subject], 0, wanted.split, wanted.betas)
+    recordings = open_recordings(
+        folder, [subject], 0, wanted.split, wanted.betas, wanted.max_missing_voxels
+    )
     name = recordings.subjects[0]
     if recordings.label(recordings.trials.image_id.iloc[0]) is not None:
         raise ConfigError(
@@ -159,10 +162,12 @@ def read_trials(
     taken from the chosen trials of the session (of all sessions where `recordings.zscore` is 'subject'), and where these
     are fewer than 20 from the set's trials of the session, as in the token store.
     """
-    mask = recordings.mask(subject)
+    usable = usable_mask(recordings, subject)
+    mask = usable.voxels
     measured = measured_columns(mask, store.target, store.region)
     inside = own_columns(mask, store.target, store.region, store.off_mask)
     resizer = Resizer(mask.shape, store.target, store.region[inside])
+    gone = usable.missing.ravel(order="F")[resizer.inputs]
     sets = [_restricted(recordings, subject, chosen) for chosen in choices]
     across = recordings.zscore == "subject"
     moments = [all_moments(_measured(one), subject, resizer) if across else None for one in sets]
@@ -181,6 +186,7 @@ def read_trials(
                 is_train = used
             block, of = values[used], is_train[used]
             scale, shift = standardisation(block, of, moments[k])
+            scale[gone] = 0
             voxels[k].append(pack(resizer, inside, block, scale, shift))
             rows[k].append(own[used])
     return [

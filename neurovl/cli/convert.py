@@ -46,6 +46,12 @@ def convert_bids(
         list[str] | None,
         typer.Option(help="A region: NAME='rois/{subject}_*FFA*.nii.gz'; repeatable."),
     ] = None,
+    atlas: Annotated[
+        str | None, typer.Option(help="Atlases below DATA, such as 'atlas/{subject}.nii.gz'.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Of the atlas: V1:1,V2:2, or a .tsv with index and name.")
+    ] = None,
     stimuli: Annotated[
         Path | None, typer.Option(help="Folder of the pictures; by default DATA/stimuli.")
     ] = None,
@@ -86,16 +92,45 @@ def convert_bids(
         derivative=derivative,
         suffix=suffix,
         table=table,
-        select=_pairs(select.split(",") if select else [], "--select", "task=things"),
+        select=pairs(select.split(",") if select else [], "--select", "task=things"),
         stimulus=stimulus,
         drop=tuple(drop or ()),
         mask=mask,
-        rois=_pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"),
+        rois=pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"),
+        atlas=atlas,
+        labels=labels,
         stimuli=stimuli,
         order=order,
     )
     split = Split(test_images, test_where, test_shared, test_repeated, test_fraction, seed)
     convert(data, out, split, choice, zscore)
+    say(f"wrote a table to {out}: neurovl preprocess --data {out} --out RUN")
+
+
+@convert_app.command("laion")
+def convert_laion(
+    data: Source,
+    out: Table,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="A split of the package laion-fmri, such as shared/tau, shared/cluster_k5_0 or sub-01/ood, or its file."
+        ),
+    ],
+    mask: Annotated[
+        str | None, typer.Option(help="Masks as for bids; by default the data set's own.")
+    ] = None,
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A region: hV4='derivatives/rois/{subject}/retinotopy/*_label-hV4_mask.nii.gz'; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """LAION-fMRI's single-trial betas, pictures and captions to a table."""
+    from neurovl.recordings.bids import convert_laion as convert
+
+    convert(data, out, split, mask, pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"))
     say(f"wrote a table to {out}: neurovl preprocess --data {out} --out RUN")
 
 
@@ -128,7 +163,7 @@ def resample(
     say(f"wrote {out}: {after} voxels above 0, {before} in {mask}")
 
 
-def _pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
+def pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
     """{'task': 'things'} from 'task=things'."""
     found = {}
     for text in texts:

@@ -25,6 +25,12 @@ def simulate(
             "--surfaces", help="Betas on fsaverage besides: 0.5 GB a hemisphere and session."
         ),
     ] = False,
+    tests: Annotated[
+        str | None,
+        typer.Option(
+            help="Further sessions, comma separated: imagery, synthetic; by default the profile's."
+        ),
+    ] = None,
     profile: ProfileName = None,
     seed: Seed = None,
 ) -> None:
@@ -42,6 +48,9 @@ def simulate(
         "subjects": None if subjects is None else numbers(subjects),
         "sessions": sessions,
         "scale": scale,
+        "tests": None
+        if tests is None
+        else [one.strip() for one in tests.split(",") if one.strip()],
     }
     wanted = {name: value for name, value in wanted.items() if value is not None}
     world = asdict(world_of(settings)) | wanted

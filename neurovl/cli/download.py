@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from neurovl.cli.options import download_app, numbers, say
+from neurovl.cli.options import download_app, numbers, say, words
 from neurovl.errors import ConfigError, NeurovlError
 
 To = Annotated[Path, typer.Option(help="Folder.")]
@@ -39,6 +39,9 @@ def download_nsd(
     annotations: Annotated[
         bool, typer.Option(help="Also COCO's captions and boxes of the pictures.")
     ] = True,
+    tests: Annotated[
+        str, typer.Option(help="Also further sessions, comma separated: imagery, synthetic.")
+    ] = "",
     accept_terms: Annotated[
         bool, typer.Option("--accept-terms", help="You have accepted NSD's terms.")
     ] = False,
@@ -76,6 +79,7 @@ def download_nsd(
             form=form,
             verify=verify,
             annotations=annotations,
+            tests=words(tests),
             endpoint=endpoint,
             coco=coco or COCO,
             settings=Settings(jobs=jobs),

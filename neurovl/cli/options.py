@@ -64,6 +64,11 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(p) for p in parts)
 
 
+def words(text: str) -> tuple[str, ...]:
+    """'imagery, synthetic' as words."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 @contextlib.contextmanager
 def output(path: Path, endings: tuple[str, ...]) -> Iterator[Path]:
     """A name beside `path` to write to, which gets its final name at the end; refused before work begins."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neurovl.cli.options import Data, Device, ProfileName, RunDir, Seed, app, say
-from neurovl.errors import MissingError, NeurovlError
+from neurovl.errors import ConfigError, MissingError, NeurovlError
 
 if TYPE_CHECKING:
     from neurovl.run import Run
@@ -71,13 +71,26 @@ def doctor(
 
 
 @app.command()
-def evaluate(run: RunDir) -> None:
+def evaluate(
+    run: RunDir,
+    on: Annotated[
+        str | None,
+        typer.Option(help="A further test set of NSD alone: imagery or synthetic."),
+    ] = None,
+) -> None:
     """Score a trained run: results.csv and claims.csv."""
+    from neurovl.evaluation.further_sets import SETS, open_sets
     from neurovl.pipeline import make as make_stage
     from neurovl.run import open_run
 
-    make_stage(open_run(run), "results")
-    say(f"wrote {run / 'results' / 'results.csv'}")
+    stage, opened = "results", open_run(run)
+    if on is not None:
+        if on not in SETS:
+            raise ConfigError(f"--on is {on!r}, expected {' or '.join(SETS)}: choose one")
+        open_sets(opened, on)  # says what is missing
+        stage = on
+    make_stage(opened, stage)
+    say(f"wrote {opened.folder / stage / 'results.csv'}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from neurovl.doctor.findings import Finding, readable
 from neurovl.errors import NeurovlError
 from neurovl.recordings.base import Recordings, subject_label
 from neurovl.recordings.copies import exact_words, find_copies, near_words
+from neurovl.recordings.volume_checks import RAISE
 from neurovl.settings.sections import Profile
 
 if TYPE_CHECKING:
@@ -46,7 +47,14 @@ def examine_data(profile: Profile, data: str | Path | None) -> list[Finding]:
         return [Finding(f"data: {made}", True)]
     try:
         found = require_both_splits(
-            open_recordings(data, wanted.subjects, 0, wanted.split, wanted.betas)
+            open_recordings(
+                data,
+                wanted.subjects,
+                0,
+                wanted.split,
+                wanted.betas,
+                wanted.max_missing_voxels,
+            )
         )
     except NeurovlError as error:
         return [Finding(f"data: {data} cannot be used", False, str(error))]
@@ -151,17 +159,29 @@ def _words(root: Path) -> Finding:
 
 
 def _subjects(found: Recordings) -> list[Finding]:
-    """The mask of every subject, which opens its file."""
+    """The mask of every subject, which opens its file, and its voxels without a number in the first session."""
     rows = []
     for subject in found.subjects:
         try:
             mask = found.mask(subject)
+            first = found.subject_trials(subject).session.iloc[0]
+            voxels = np.flatnonzero(mask.ravel(order="F"))
+            missing = int(found.not_finite(subject, first, voxels).sum())
         except NeurovlError as error:
             rows.append(Finding(f"data: mask of {subject}", False, str(error)))
             continue
         trials, shape = len(found.subject_trials(subject)), " x ".join(map(str, mask.shape))
         about = f"{subject}, {trials:,} trials, mask of {int(mask.sum()):,} voxels on {shape}"
         rows.append(Finding(f"data: {about}", True))
+        if missing:
+            share, limit = missing / len(voxels), found.max_missing_voxels
+            rows.append(
+                Finding(
+                    f"data: {missing:,} of them ({share:.1%}) are not finite in session {first}, {limit:.1%} may be in any",
+                    share <= limit,
+                    f"shrink the mask of {subject}{RAISE}",
+                )
+            )
     return rows
 
 

@@ -6,6 +6,7 @@ Imports `adaptation`, `run` and what lies below.
 """
 
 from neurovl.evaluation.answering import answer
+from neurovl.evaluation.further_sets import available_sets, evaluate_imagery, evaluate_synthetic
 from neurovl.evaluation.locating import concepts, localize
 from neurovl.evaluation.new_subject_curve import curve_of_profile
 from neurovl.evaluation.painting import reconstruct
@@ -16,6 +17,9 @@ __all__ = [
     "answer",
     "concepts",
     "curve_of_profile",
+    "evaluate_imagery",
+    "evaluate_synthetic",
+    "available_sets",
     "localize",
     "reconstruct",
     "regions",

@@ -55,17 +55,9 @@ def differences(row: Row, basis: Basis) -> list[str]:
     """In what a number differs from the paper's of the same name; nothing where the two can be compared."""
     paper = load_profile("paper")
     said = []
-    if basis.data != "nsd":
-        said.append(f"the data are {basis.data}, the paper's NSD")
-    else:
-        subjects = tuple(f"subj{number:02d}" for number in paper.preprocessing.subjects)
-        if (basis.split, basis.subjects) != (paper.preprocessing.split, subjects):
-            said.append(
-                f"split {basis.split} of {', '.join(basis.subjects)}, the paper's "
-                f"{paper.preprocessing.split} of {', '.join(subjects)}"
-            )
-        elif row.n is not None and row.n != basis.pictures:
-            said.append(f"{row.n} of {basis.pictures} test pictures")
+    said += other_data(basis)
+    if not said and row.n is not None and row.n != basis.pictures:
+        said.append(f"{row.n} of {basis.pictures} test pictures")
     if ADAPTED in row.condition:
         said.append(
             "the language model was trained with adapters, the paper's with all its weights"
@@ -83,6 +75,20 @@ def differences(row: Row, basis: Basis) -> list[str]:
     if other:
         said.append(f"other networks than the paper's: {', '.join(other)}")
     return said
+
+
+def other_data(basis: Basis) -> list[str]:
+    """In what data and split differ from the paper's, which are those of its peers too."""
+    paper = load_profile("paper").preprocessing
+    if basis.data != "nsd":
+        return [f"the data are {basis.data}, the paper's NSD"]
+    subjects = tuple(f"subj{number:02d}" for number in paper.subjects)
+    if (basis.split, basis.subjects) != (paper.split, subjects):
+        return [
+            f"split {basis.split} of {', '.join(basis.subjects)}, the paper's "
+            f"{paper.split} of {', '.join(subjects)}"
+        ]
+    return []
 
 
 def _same(part: str, models: Models, paper: Models) -> bool:

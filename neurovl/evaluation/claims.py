@@ -6,11 +6,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from neurovl.metrics.protocol import bootstrap
-from neurovl.results import Claim, condition, condition_value, verdict
+from neurovl.results import Claim, condition, condition_value, peer_results, verdict
 
 LATE = ("two_way_inception", "two_way_scenenet_late")
 TWO_WAY = ("two_way_clip", "two_way_vae")
 CORRELATION = ("correlation_clip", "correlation_vae")
+RETRIEVED = ("image_top1", "brain_top1")
 WEIGHTS = ("early_minus_ventral", "drop_early_minus_ventral")
 
 
@@ -41,7 +42,7 @@ class Comparison:
         return f"{self.metric}: {better} - {worse}"
 
 
-def comparisons(betas: list[float], plain: str, late: str) -> list[Comparison]:
+def comparisons(betas: list[float], plain: str, late: str, pool: str = "") -> list[Comparison]:
     """All claims of the paper that are differences between systems.
 
     Parameters
@@ -52,6 +53,8 @@ def comparisons(betas: list[float], plain: str, late: str) -> list[Comparison]:
         System that is ViT3D as the paper has it.
     late : str
         Metric of what a picture shows: two-way identification by the last layer of a network.
+    pool : str
+        Condition of retrieval.
     """
     ours, single = [Scored("neurovl")], [Scored("neurovl", "single")]
     at = [Scored("neurovl", condition=condition(beta=b)) for b in betas]
@@ -71,6 +74,12 @@ def comparisons(betas: list[float], plain: str, late: str) -> list[Comparison]:
         "one model for all subjects beats ridge for each (ours)": [
             ("alignment", TWO_WAY, ours, [Scored("ridge")]),
             ("alignment", TWO_WAY, single, [Scored("ridge", "single")]),
+            (
+                "retrieval",
+                RETRIEVED,
+                [Scored("neurovl", condition=pool)],
+                [Scored("ridge", condition=pool)],
+            ),
         ],
         "the VAE feature improves the layout": [
             (pictures, ["pixcorr"], ours, [Scored("no-vae")]),
@@ -115,7 +124,9 @@ def comparisons(betas: list[float], plain: str, late: str) -> list[Comparison]:
     ]
 
 
-def claims(images: pd.DataFrame, data: str, seed: int, resamples: int) -> list[Claim]:
+def claims(
+    images: pd.DataFrame, data: str, seed: int, resamples: int, as_published: bool = False
+) -> list[Claim]:
     """Judge every claim that the scores allow; one whose systems were not run is undecided.
 
     Parameters
@@ -126,6 +137,8 @@ def claims(images: pd.DataFrame, data: str, seed: int, resamples: int) -> list[C
         Name of the data set.
     seed, resamples : int
         Of the bootstrap.
+    as_published : bool
+        Whether data and split are those on which other systems print their numbers.
 
     Returns
     -------
@@ -138,9 +151,30 @@ def claims(images: pd.DataFrame, data: str, seed: int, resamples: int) -> list[C
     betas = {condition_value(one, "beta") for one in varied} - {None}
     plain = "plain" if "plain" in set(images.system) else "neurovl"
     late = next((m for m in LATE if m in set(images.metric)), LATE[0])
-    return [
-        _judged(c, images, data, seed, resamples) for c in comparisons(sorted(betas), plain, late)
-    ]
+    pools = images.condition[images.task == "retrieval"]
+    pool = pools.mode().iloc[0] if len(pools) else ""
+    compared = comparisons(sorted(betas), plain, late, pool)
+    judged = [_judged(c, images, data, seed, resamples) for c in compared]
+    return judged + _beside_peers(images, data, seed, resamples, as_published)
+
+
+def _beside_peers(
+    images: pd.DataFrame, data: str, seed: int, resamples: int, as_published: bool
+) -> list[Claim]:
+    """Scores of ours above the numbers that peers print; undecided where data, split or pool are others."""
+    found = []
+    for peer in peer_results().itertuples():
+        ours = Scored("neurovl", peer.protocol, condition(pool=peer.pool))
+        statistic = f"{peer.metric}: {ours} - {peer.value:g} ({peer.system})"
+        about = ("brains and pictures find each other as MindEye prints it", data, statistic)
+        scores = images[(images.task == peer.task) & (images.metric == peer.metric)]
+        above = (_means(scores, [ours]) - peer.value).groupby("image_id").mean()
+        if not as_published or len(above) < 2:
+            found.append(Claim(*about, None, None, None, None, seed, "undecided"))
+            continue
+        mean, low, high = bootstrap(above.to_numpy(), seed, resamples)
+        found.append(Claim(*about, mean, low, high, len(above), seed, verdict(low, high)))
+    return found
 
 
 def _judged(c: Comparison, images: pd.DataFrame, data: str, seed: int, resamples: int) -> Claim:

@@ -81,6 +81,16 @@ def fit_ridge(
     return RidgeDecoder().fit(x, targets.flat()[targets.rows(image_ids)].numpy(), groups)
 
 
+def ridge_of(run: Run, subject: str) -> "RidgeDecoder":
+    """The linear baseline, fitted to all training trials of one of a run's subjects at its own voxels."""
+    store = run.store
+    own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
+    x = own_voxels(store, own.index.to_numpy(), store.measured(subject))
+    # What folds must not share is the picture, or the session where whole sessions are held out.
+    groups = own.session if run.recordings.zscore == "subject" else own.image_id
+    return fit_ridge(x, run.targets, own.image_id, groups.to_numpy())
+
+
 def linear_part(run: Run, z: BrainEmbedding) -> dict[str, torch.Tensor | None] | None:
     """What the readout of the main encoder alone says: the decoder that its training starts from; None without."""
     encoder = run.encoder("main")

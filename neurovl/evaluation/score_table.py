@@ -1,6 +1,6 @@
 """Per-image scores and the rows of results.csv that follow from them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,9 @@ from neurovl.results import Row
 
 PLACE = ["data", "system", "condition", "task", "protocol", "subject", "metric"]
 PER_IMAGE = [*PLACE, "image_id", "value"]
+
+# Scores of resampled corpora, (k,), from how often each picture was drawn, (k, n_images).
+Resampled = Callable[[np.ndarray], np.ndarray]
 
 
 class Table:
@@ -60,6 +63,7 @@ class Table:
         ids: list[str],
         targets: Targets,
         permutations: int,
+        condition: str = "",
     ) -> None:
         """Two-way identification of predicted embeddings among the test pictures, for each system and target.
 
@@ -72,6 +76,8 @@ class Table:
         targets : Targets
         permutations : int
             For chance, see `protocol.two_way_chance`.
+        condition : str
+            What is varied.
         """
         rows = targets.rows(ids)
         true = {part: getattr(targets, part) for part in ("clip", "vae")}
@@ -83,7 +89,10 @@ class Table:
                 a, b = np.asarray(values).reshape(len(ids), -1), true[part]
                 chance = protocol.two_way_chance(a, b, self.seed, permutations).value
                 scores = protocol.two_way(a, b)
-                self.add(system, task, proto, subject, f"two_way_{part}", ids, scores, chance, 1.0)
+                metric = f"two_way_{part}"
+                self.add(
+                    *(system, task, proto, subject, metric, ids, scores, chance, 1.0, condition)
+                )
 
     def add_corpora(
         self,
@@ -113,30 +122,56 @@ class Table:
         for subject, (images, score) in corpora.items():
             place = self.place(system, task, proto, subject, metric)
             self.keep(place | {"metric": f"{metric}_sentence"}, images, score.per_image)
-            self._corpus_row(place, {subject: corpora[subject]}, chance.get(subject))
+            self._corpus_row(place, {subject: (images, score.resampled)}, chance.get(subject))
         known = _mean([chance.get(subject) for subject in corpora])
-        self._corpus_row(self.place(system, task, proto, "all", metric), corpora, known)
+        parts = {subject: (ids, score.resampled) for subject, (ids, score) in corpora.items()}
+        self._corpus_row(self.place(system, task, proto, "all", metric), parts, known)
+
+    def add_medians(
+        self,
+        system: str,
+        task: str,
+        proto: str,
+        metric: str,
+        ranks: dict[str, tuple[Sequence[str], np.ndarray]],
+        condition: str = "",
+    ) -> None:
+        """The median rank of each subject's pictures, and for 'all' the mean of these, resampled by picture.
+
+        Parameters
+        ----------
+        ranks : dict of str to (image_ids, ranks)
+            For each subject, from 1; chance is the middle of all ranks.
+        """
+        parts = {who: (ids, resampled_median(values)) for who, (ids, values) in ranks.items()}
+        middle = {who: (len(ids) + 1) / 2 for who, (ids, _) in ranks.items()}
+        for who in ranks:
+            place = self.place(system, task, proto, who, metric, condition)
+            self._corpus_row(place, {who: parts[who]}, middle[who], 1.0)
+        place = self.place(system, task, proto, "all", metric, condition)
+        self._corpus_row(place, parts, _mean(list(middle.values())), 1.0)
 
     def _corpus_row(
         self,
         place: dict,
-        corpora: dict[str, tuple[Sequence[str], CaptionScore]],
+        corpora: dict[str, tuple[Sequence[str], Resampled]],
         chance: float | None,
+        ceiling: float | None = None,
     ) -> None:
         images = pd.Index(sorted({i for ids, _ in corpora.values() for i in ids}))
-        parts = [(images.get_indexer(ids), score) for ids, score in corpora.values()]
+        parts = [(images.get_indexer(ids), resampled) for ids, resampled in corpora.values()]
 
         def mean_over_subjects(drawn: np.ndarray) -> np.ndarray:
             scores = np.full((len(parts), len(drawn)), np.nan)
-            for own, (columns, score) in zip(scores, parts, strict=True):
+            for own, (columns, resampled) in zip(scores, parts, strict=True):
                 some = drawn[:, columns].any(axis=1)  # pictures of this subject
-                own[some] = score.resampled(drawn[np.ix_(some, columns)])
+                own[some] = resampled(drawn[np.ix_(some, columns)])
             return np.nanmean(scores, axis=0)
 
         interval = protocol.bootstrap_corpus(
             mean_over_subjects, len(images), self.seed, self.resamples
         )
-        self._append(place, interval, len(images), chance)
+        self._append(place, interval, len(images), chance, ceiling)
 
     def _row(
         self, place: dict, values: np.ndarray, chance: float | None, ceiling: float | None
@@ -183,6 +218,20 @@ class Table:
     def frame(self) -> pd.DataFrame:
         """All per-image scores."""
         return pd.concat(self.images, ignore_index=True)
+
+
+def resampled_median(values: np.ndarray) -> Resampled:
+    """The median of resamples of `values`, from how often each was drawn."""
+    values = np.asarray(values, float)
+    order = np.argsort(values)
+
+    def medians(drawn: np.ndarray) -> np.ndarray:
+        passed = np.cumsum(drawn[:, order], axis=1)
+        half = passed[:, -1:] / 2
+        lower, upper = (passed < half).sum(1), (passed <= half).sum(1)
+        return (values[order][lower] + values[order][upper]) / 2
+
+    return medians
 
 
 def _mean(values: list[float | None]) -> float | None:

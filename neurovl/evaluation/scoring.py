@@ -3,21 +3,21 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
-from neurovl.baselines.ridge import RidgeDecoder
 from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
 from neurovl.encoder.variants import encoder_for, system_name
 from neurovl.evaluation.answering import CONCEPT_WORD, score_text
-from neurovl.evaluation.beside_paper import Basis, with_paper
+from neurovl.evaluation.beside_paper import Basis, other_data, with_paper
 from neurovl.evaluation.claims import claims
-from neurovl.evaluation.embeddings import derangement, fit_ridge, held_out, linear_part, own_voxels
+from neurovl.evaluation.embeddings import derangement, held_out, linear_part, ridge_of
+from neurovl.evaluation.further_sets import available_sets, rows_of_sets
 from neurovl.evaluation.locating import concepts, score_maps
 from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
 from neurovl.evaluation.picture_scores import score_pictures
 from neurovl.evaluation.region_importance import regions, score_importance, with_p
 from neurovl.evaluation.repeats import score_repeats
+from neurovl.evaluation.retrieving import Retrieval
 from neurovl.evaluation.score_table import Table
 from neurovl.metrics import protocol
 from neurovl.results import ADAPTED, Row, write_claims, write_results
@@ -51,6 +51,7 @@ def score(runs: list[Run]) -> None:
     names += ["localization"] if concepts(first) else []
     weighed = bool(regions(first))
     names += ["importance"] if weighed else []
+    names += available_sets(first)
     keys = {f"{k}/{n}": provenance_key(run.folder / n) for k, run in enumerate(runs) for n in names}
     curve = curve_of_profile(first)
     if curve is not None:
@@ -83,6 +84,7 @@ def score(runs: list[Run]) -> None:
         table.add_all_subjects()
         if curve is not None:
             table.rows += rows_of(curve)
+        table.rows += rows_of_sets(first)
         images = table.frame()
         images.to_csv(s.dir / "per_image.csv", index=False)
         rows = with_p(table.rows, first) if weighed else table.rows
@@ -90,8 +92,10 @@ def score(runs: list[Run]) -> None:
             rows = [adapted(row) for row in rows]
         basis = Basis.of(first)
         write_results([with_paper(r, basis) for r in rows], s.dir / "results.csv")
+        as_published = not other_data(basis)
         write_claims(
-            claims(images, table.data, p.seed, p.evaluation.bootstrap), s.dir / "claims.csv"
+            claims(images, table.data, p.seed, p.evaluation.bootstrap, as_published),
+            s.dir / "claims.csv",
         )
 
 
@@ -104,10 +108,11 @@ def adapted(row: Row) -> Row:
 
 
 def _alignment(run: Run, table: Table) -> None:
-    """Two-way identification of the predicted embeddings among the test pictures, for every encoder and ridge."""
+    """Two-way identification of the predicted embeddings among the test pictures, and retrieval, for every encoder and ridge."""
     permutations = run.profile.evaluation.permutations
+    found = Retrieval(table, run.targets)
     for subject in run.store.subjects:
-        ridge, measured = _fit_ridge(run, subject), run.store.measured(subject)
+        ridge, measured = ridge_of(run, subject), run.store.measured(subject)
         for proto in ("average", "single"):
             _, voxels = held_out_voxels(run.store, subject, proto)
             predicted = {}
@@ -126,18 +131,8 @@ def _alignment(run: Run, table: Table) -> None:
             table.add_embeddings(
                 predicted, "alignment", proto, subject, ids, run.targets, permutations
             )
-
-
-def _fit_ridge(run: Run, subject: str) -> RidgeDecoder:
-    store = run.store
-    own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
-    x = own_voxels(store, own.index.to_numpy(), store.measured(subject))
-    return fit_ridge(x, run.targets, own.image_id, _split_unit(run, own))
-
-
-def _split_unit(run: Run, trials: pd.DataFrame) -> np.ndarray:
-    """What must not be shared by cross-validation folds: the picture, or the session where sessions are held out."""
-    return (trials.session if run.recordings.zscore == "subject" else trials.image_id).to_numpy()
+            found.add(predicted, proto, subject, ids)
+    found.finish()
 
 
 def _classification(runs: list[Run], table: Table) -> None:
@@ -159,7 +154,7 @@ def _classification(runs: list[Run], table: Table) -> None:
             order = np.random.default_rng(run.profile.seed).permutation(len(ids))
             _, voxels = held_out_voxels(run.store, subject, "average")
             measured = run.store.measured(subject)
-            ridge = run.targets.parts(_fit_ridge(run, subject).predict(voxels[:, measured]))
+            ridge = run.targets.parts(ridge_of(run, subject).predict(voxels[:, measured]))
             for system, values in {
                 "neurovl": z.clip.numpy(),
                 "shuffled": z.clip.numpy()[order],

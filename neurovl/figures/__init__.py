@@ -29,6 +29,7 @@ from neurovl.figures.page_tables import (
     absent,
     example_dialogues,
     real_brains,
+    retrieval_beside_peers,
     run_beside,
     show_table,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "real_brains",
     "region_importance",
     "resize",
+    "retrieval_beside_peers",
     "roi_heat",
     "run_beside",
     "scores",

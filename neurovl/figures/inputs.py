@@ -125,7 +125,7 @@ def session(
         above.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
         shown = below.imshow(voxels.T, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
         below.set(xlabel="trial", ylabel="voxel")
-        figure.colorbar(shown, ax=below, label="% signal change", pad=0.02)
+        figure.colorbar(shown, ax=below, label=recordings.units, pad=0.02)
         return finish(figure, f"data: {recordings.name} · {recordings.subject_name(subject)}")
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from neurovl.evaluation.beside_paper import Basis, other_data
+from neurovl.results import condition, peer_results
 from neurovl.run import Run, RunTables, find_run, open_run, read_record
 
 SHOWN_ROWS = 15  # of a table, before it is scrolled
@@ -44,6 +46,40 @@ def run_beside(run: str | Path, name: str) -> Run | None:
 
 def _is_scored(folder: Path) -> bool:
     return (folder / "results" / "results.csv").is_file()
+
+
+def retrieval_beside_peers(run: Run) -> pd.DataFrame:
+    """Retrieval by all subjects' averaged brains, with what others print where recordings, split and pool are the same."""
+    results = run.tables.results
+    ours = results[(results.task == "retrieval") & (results.system == "neurovl")]
+    ours = ours[(ours.subject == "all") & (ours.protocol == "average")]
+    ours = ours[ours.metric.str.contains("_top")]
+    different, rows = other_data(Basis.of(run)), []
+    for row in ours.itertuples():
+        beside = {name: (None, "") for name in peer_results().system.unique()}
+        for peer in peer_results().query("metric == @row.metric").itertuples():
+            why = list(different)
+            if not why and row.condition != condition(pool=peer.pool):
+                why.append(f"among {row.condition.removeprefix('pool=')}, there {peer.pool}")
+            if not why and row.n != peer.images:
+                why.append(f"{row.n} test pictures, there {peer.images}")
+            number = f"{peer.system} prints {peer.value:.3f} ({peer.source})"
+            note = f"{number}; not comparable: {'; '.join(why)}" if why else number
+            beside[peer.system] = (None if why else peer.value, note)
+        rows.append(
+            {
+                "metric": row.metric,
+                "pool": int(row.condition.removeprefix("pool=")),
+                "neurovl": row.value,
+                "ci_low": row.ci_low,
+                "ci_high": row.ci_high,
+                "n": row.n,
+                "chance": row.chance,
+                **{name: value for name, (value, _) in beside.items()},
+                "note": "; ".join(filter(None, (note for _, note in beside.values()))),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def example_dialogues(tables: RunTables) -> Html:

@@ -1,6 +1,6 @@
 """Scores that take arrays and strings and know no network. May import errors alone.
 
-`captions` is both a module and the function in it: the name here is the function.
+`captions` and `retrieval` are both modules and the functions in them: the names here are the functions.
 """
 
 from neurovl.metrics.captions import CaptionScore, caption_corpora, captions
@@ -15,6 +15,7 @@ from neurovl.metrics.protocol import (
     two_way,
     two_way_chance,
 )
+from neurovl.metrics.retrieval import retrieval, retrieval_rank
 
 __all__ = [
     "CaptionScore",
@@ -28,6 +29,8 @@ __all__ = [
     "correlation_distance",
     "nearest_label",
     "pixcorr",
+    "retrieval",
+    "retrieval_rank",
     "ssim",
     "two_way",
     "two_way_chance",

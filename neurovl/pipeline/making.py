@@ -34,17 +34,22 @@ STAGES: dict[str, Callable] = {
     "localization": evaluation.localize,
     "importance": evaluation.measure_importance,
     "adaptation": evaluation.curve_of_profile,
+    "imagery": evaluation.evaluate_imagery,
+    "synthetic": evaluation.evaluate_synthetic,
     "results": evaluation.score,
 }
 
 
+FURTHER = ("imagery", "synthetic")  # test sets beyond the run's own
 SPOKEN = {"llm", "llms", "captions", "reconstructions"}  # of pictures with captions
 
 
 def is_possible(run: Run, stage: str) -> bool:
-    """Whether a run's data allow a stage: languages need captions, maps need objects."""
+    """Whether a run's data allow a stage: languages need captions, maps objects, further test sets their sessions."""
     if stage in SPOKEN:
         return run.has_captions
+    if stage in FURTHER:
+        return stage in evaluation.available_sets(run)
     return stage != "localization" or bool(evaluation.concepts(run))
 
 
@@ -72,6 +77,7 @@ def needs(run: Run, name: str) -> list[str]:
         "localization": encoders("main", "patches"),
         "importance": encoders("main"),
         "adaptation": encoders("main", "common", "plain"),
+        **dict.fromkeys(FURTHER, ["encoders"]),
     }
     return direct.get(stage, [])
 
@@ -329,7 +335,10 @@ def _require_stage(run: Run, name: str) -> None:
             f"{', '.join(_others(run)) or '(none)'}: add it to language.variants of the profile"
         )
     if not is_possible(run, stage):
+        lacking = {"localization": "pictures with objects"} | {
+            one: f"the session of NSD-{one} of every subject" for one in FURTHER
+        }
         raise ConfigError(
-            f"stage {stage} cannot be made of {run.recordings.name}, expected pictures with "
-            f"{'objects' if stage == 'localization' else 'captions'}: make another of {', '.join(stages_of(run))}"
+            f"stage {stage} cannot be made of {run.recordings.name}, expected "
+            f"{lacking.get(stage, 'pictures with captions')}: make another of {', '.join(stages_of(run))}"
         )

@@ -8,16 +8,22 @@ from neurovl.errors import NeurovlError
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-# What stages need of the data, and the files of a table that bring it.
+# What stages need of the data, and what brings it.
+_ADD = "add {} to the table (see the page on your own data) and run `neurovl reproduce` again"
 SPOKEN = (
     "captions of the pictures, which the language model learns from",
-    "captions.tsv and the folder stimuli",
+    _ADD.format("captions.tsv and the folder stimuli"),
 )
 PAINTED = (
     "pictures with captions, from which painter and language model work",
-    "captions.tsv and the folder stimuli",
+    _ADD.format("captions.tsv and the folder stimuli"),
 )
-LOCATED = ("things in the pictures with their boxes", "objects.tsv")
+LOCATED = ("things in the pictures with their boxes", _ADD.format("objects.tsv"))
+IMAGINED = (
+    "the session of NSD-Imagery, which only NSD has",
+    "fetch it with `neurovl download nsd --tests imagery`, or simulate it with `neurovl simulate --tests imagery`, and run "
+    "`neurovl evaluate --run RUN --on imagery`",
+)
 # By the name of a notebook: the stage that it shows, and these two.
 PAGES = {
     "03_language": ("llm", *SPOKEN),
@@ -25,6 +31,7 @@ PAGES = {
     "05_beta_ablation": ("reconstructions", *PAINTED),
     "06_concept_localization": ("localization", *LOCATED),
     "08_explore": ("llm", *SPOKEN),
+    "14_further_tests": ("imagery", *IMAGINED),
 }
 
 
@@ -35,17 +42,14 @@ def lacking(name: str, run: Path) -> str:
 
     if name not in PAGES:
         return ""
-    stage, needed, files = PAGES[name]
+    stage, needed, remedy = PAGES[name]
     try:
         opened = open_run(run)
         if is_possible(opened, stage):
             return ""
     except NeurovlError:
         return ""
-    return (
-        f"Nothing is shown here: {opened.recordings.name} comes without {needed}. To fill this page, add {files} to the table "
-        "(see the page on your own data) and run `neurovl reproduce` again."
-    )
+    return f"Nothing is shown here: {opened.recordings.name} comes without {needed}. To fill this page, {remedy}."
 
 
 def empty_page(source: Path, why: str) -> "NotebookNode":

@@ -41,6 +41,7 @@ NOTEBOOKS = (
     "11_models",
     "12_new_subject",
     "13_paper_tables",
+    "14_further_tests",
 )
 
 _PACKAGE = Path(__file__).parents[1]

@@ -14,7 +14,12 @@ import pandas as pd
 
 from neurovl.errors import DataError, MissingError
 from neurovl.recordings.reliability import ncsnr, noise_ceiling
-from neurovl.recordings.volume_checks import check_rows, clean_voxels, require_split_by_image
+from neurovl.recordings.volume_checks import (
+    MAX_MISSING,
+    check_rows,
+    clean_voxels,
+    require_split_by_image,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,6 +63,8 @@ class Recordings:
         Whether the responses come from a simulation.
     licence, terms : str
         One line each.
+    units : str
+        Of the responses.
     publish_images : bool
         Whether a public page may show the pictures.
     split_name : str
@@ -69,6 +76,8 @@ class Recordings:
         trials of the ``'subject'`` where whole sessions are held out.
     space : str
         What BIDS names of maps call the space of the volumes; empty where it has no name.
+    max_missing_voxels : float
+        Share of a mask's voxels that may hold values that are not finite; see `missing_voxels.usable_mask`.
     distinct_pictures : bool
         Whether two names are always two pictures, as where they are named by the photo.
     subjects : list of str
@@ -95,12 +104,14 @@ class Recordings:
     simulated = False
     licence = ""
     terms = ""
+    units = "percent signal change"
     publish_images = False
     has_images = False
     split_name = ""
     n_folds = 1
     zscore = "session"
     space = ""
+    max_missing_voxels = MAX_MISSING
     distinct_pictures = False
 
     def __init__(self, root: Path, subjects: list[str], trials: pd.DataFrame) -> None:
@@ -138,7 +149,7 @@ class Recordings:
 
         Returns
         -------
-        float32 array of shape (n_trials, x, y, z), percent signal change
+        float32 array of shape (n_trials, x, y, z), in `units`
         """
         subject = self.subject_name(subject)
         sessions = self.subject_trials(subject).session.to_numpy()
@@ -180,7 +191,7 @@ class Recordings:
         -------
         array of shape (n_trials, n_voxels)
             In presentation order, in the file's unit and number type (NSD: int16, 300 times percent signal change).
-            Voxels of the mask that are constant within the session are 0.
+            Voxels of the mask that are constant, or not finite in some trial of the session, are 0.
 
         Raises
         ------
@@ -196,6 +207,16 @@ class Recordings:
             volumes = self._session_volumes(subject, session, block)
             out[block] = volumes.transpose(0, 3, 2, 1).reshape(len(block), -1)[:, voxels]
         return clean_voxels(out, inside, f"session {session} of {subject}")
+
+    def not_finite(self, subject: str, session: int | str, voxels: np.ndarray) -> np.ndarray:
+        """Which voxels hold a value that is not finite in some trial of a session, bool (n_voxels,); none where a reader refuses them.
+
+        Parameters
+        ----------
+        subject, session, voxels
+            As for `session_voxels`.
+        """
+        return np.zeros(len(voxels), bool)
 
     def session_files(self, subject: str, session: int | str) -> list[Path]:
         """Files that hold a session's responses; empty where a reader cannot tell."""

@@ -30,7 +30,7 @@ class Copies:
 
 
 def find_copies(recordings: "Recordings") -> Copies:
-    """Look at every picture of a data set once; at none where names are pictures by their making.
+    """Look at every picture of a data set once; at none where names are pictures by their making. Warns of those not square.
 
     Pictures are alike when their difference hashes (signs of the steps from left to right on a grid of 8 x 9 grey levels)
     differ in few bits and their thumbnails in few levels, as after scaling or saving as JPEG.
@@ -44,12 +44,21 @@ def find_copies(recordings: "Recordings") -> Copies:
     if not recordings.has_images or recordings.distinct_pictures:
         return Copies([], [])
     split = recordings.trials.drop_duplicates("image_id").set_index("image_id").split
-    names, hashes, small, whole = list(split.index), [], [], []
+    names, hashes, small, whole, odd = list(split.index), [], [], [], []
     for name in names:
         picture = recordings.image(name)
+        if picture.width != picture.height:
+            odd.append(name)
         whole.append(hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).digest())
         hashes.append(_difference_hash(picture))
         small.append(np.asarray(picture.resize((SIDE, SIDE)), np.float32).ravel())
+    if odd:
+        logger.warning(
+            "%d of %d pictures are not square, such as %s: networks see their middle alone",
+            len(odd),
+            len(names),
+            odd[0],
+        )
     codes, small = np.array(hashes, np.uint64), np.array(small)
     train = np.flatnonzero((split == "train").to_numpy())
     first = {whole[k]: names[k] for k in reversed(train)}

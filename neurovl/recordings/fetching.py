@@ -31,7 +31,10 @@ from neurovl.recordings.base import subject_label
 from neurovl.recordings.nsd.atlases import ATLASES
 from neurovl.recordings.nsd.coco import COCO, UNPACKED, coco_items, unpack_coco
 from neurovl.recordings.nsd.design import EXPERIMENT, SESSIONS
+from neurovl.recordings.nsd.further_sessions import session_file
 from neurovl.recordings.nsd.nsd_files import BETAS, VERSIONS
+from neurovl.recordings.nsd.nsd_imagery import imagery_files
+from neurovl.recordings.nsd.nsd_synthetic import synthetic_files
 from neurovl.recordings.nsd.stimuli import STIMULI
 from neurovl.recordings.nsd.surfaces import surface_files
 
@@ -39,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 BUCKET, REGION = "natural-scenes-dataset", "us-east-2"
 FORMATS = ("nii.gz", "hdf5")
+FURTHER = {"imagery": imagery_files, "synthetic": synthetic_files}  # files beside their betas
 TERMS = """\
 NSD is open to those who accepted its terms (facts in our words; the text on the site is what binds):
   - fill in the NSD Data Access Agreement, the form on https://naturalscenesdataset.org
@@ -87,6 +91,7 @@ def nsd_files(
     sessions: int | Sequence[int] | None = None,
     betas: str = BETAS,
     form: str = "nii.gz",
+    tests: Sequence[str] = (),
 ) -> list[File]:
     """Files of NSD that the reader uses.
 
@@ -100,11 +105,16 @@ def nsd_files(
         ``betas_fithrf_GLMdenoise_RR`` (version 3) or ``betas_fithrf`` (version 2).
     form : str
         ``nii.gz`` or ``hdf5``.
+    tests : sequence of str
+        Further sessions: ``imagery``, ``synthetic``.
 
     Raises
     ------
     ConfigError
     """
+    for test in tests:
+        if test not in FURTHER:
+            raise ConfigError(f"the test is {test!r}, expected one of {', '.join(FURTHER)}")
     for what, came, known in (("betas", betas, VERSIONS), ("format", form, FORMATS)):
         if came not in known:
             raise ConfigError(f"the {what} are {came!r}, expected one of {', '.join(known)}")
@@ -134,6 +144,12 @@ def nsd_files(
         for table in tables
         for atlas in ATLASES
     ]
+    for test in tests:
+        names = [f"subj{number:02d}" for number in numbers]
+        files += [File(path, test, True) for path in FURTHER[test](names)]
+        files += [
+            File(Path(session_file(test, name, betas, f".{form}")), test, True) for name in names
+        ]
     return [*files, File(STIMULI / "nsd_stimuli.hdf5", "pictures", True)]
 
 
@@ -188,6 +204,7 @@ def plan_nsd(
     form: str = "nii.gz",
     verify: bool = False,
     annotations: bool = True,
+    tests: Sequence[str] = (),
     endpoint: str | None = None,
     coco: str = COCO,
     settings: Settings | None = None,
@@ -203,6 +220,8 @@ def plan_nsd(
         Read again what is there, and fetch what is broken.
     annotations : bool
         Also fetch COCO's captions and boxes.
+    tests : sequence of str
+        As in `nsd_files`.
     endpoint : str, optional
         Address of a mirror of the bucket that speaks S3.
     coco : str
@@ -222,7 +241,7 @@ def plan_nsd(
             f"{root} holds simulated recordings (SIMULATED.json), real ones must not be mixed with "
             "them: name another folder with --to"
         )
-    files = nsd_files(subjects, sessions, betas, form)
+    files = nsd_files(subjects, sessions, betas, form, tests)
     bucket = Bucket(BUCKET, REGION, endpoint, settings)
     listed = _list(bucket, {file.path.parent.as_posix() for file in files}, settings)
     absent = [file for file in files if file.path.as_posix() not in listed]

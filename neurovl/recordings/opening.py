@@ -18,6 +18,7 @@ def open_recordings(
     fold: int = 0,
     split: str | None = None,
     betas: str | None = None,
+    max_missing_voxels: float | None = None,
 ) -> Recordings:
     """Open a folder with brain responses to pictures.
 
@@ -33,6 +34,8 @@ def open_recordings(
     split, betas : str, optional
         For NSD: the named partition ('shared1000' by default, or 'shared982') and the version of the betas
         ('betas_fithrf_GLMdenoise_RR' by default, or 'betas_fithrf'), see `NSDRecordings`.
+    max_missing_voxels : float, optional
+        Share of a mask's voxels that may be not finite in some session; 0.05 by default.
 
     Returns
     -------
@@ -62,17 +65,22 @@ def open_recordings(
         subjects = [part for part in subjects.split(",") if part.strip()]
     elif isinstance(subjects, int):
         subjects = [subjects]
-    if (root / "nsddata").is_dir():
-        reader = nsd.NSDRecordings
-    elif (root / "trials.tsv").is_file():
-        reader = table.TableRecordings
-    elif haxby.find(root):
-        reader = haxby.HaxbyRecordings
-    else:
+    signs = {
+        "nsddata/": (root / "nsddata").is_dir() and nsd.NSDRecordings,
+        "trials.tsv": (root / "trials.tsv").is_file() and table.TableRecordings,
+        "subj*/bold.nii.gz": bool(haxby.find(root)) and haxby.HaxbyRecordings,
+    }
+    there = [sign for sign, reader in signs.items() if reader]
+    if len(there) > 1:
+        raise DataError(
+            f"{root} holds {' and '.join(there)}, expected one data set in a folder: move the other to a folder of its own"
+        )
+    if not there:
         raise MissingError(
             f"{root} holds no data set: expected nsddata/ (NSD), subj*/bold.nii.gz (Haxby) or "
             "trials.tsv (your own table): give the folder that holds one of them with --data"
         )
+    reader = signs[there[0]]
     if not 0 <= fold < reader.n_folds:
         raise ConfigError(
             f"fold {fold} was asked for, {root.name} has folds 0 to {reader.n_folds - 1}"
@@ -84,7 +92,10 @@ def open_recordings(
         raise ConfigError(
             f"{name} {value!r} was asked for, {root.name} is not NSD and has one only: remove it from the profile"
         )
-    return reader(root, subjects=subjects, fold=fold, **choices)
+    found = reader(root, subjects=subjects, fold=fold, **choices)
+    if max_missing_voxels is not None:
+        found.max_missing_voxels = max_missing_voxels
+    return found
 
 
 def require_both_splits(recordings: Recordings) -> Recordings:

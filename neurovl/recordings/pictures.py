@@ -11,6 +11,7 @@ from neurovl.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+UNSHOWN = ("CMYK", "LAB", "HSV")  # how they look on a screen depends on a profile, or on a program
 ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -41,8 +42,8 @@ def read_picture(path: Path, name: str, background: str | None = None) -> "Image
     Raises
     ------
     DataError
-        The file cannot be read, or is a film, or holds numbers that are no grey levels, or is transparent where no background
-        is stated.
+        The file cannot be read, or is a film, or holds numbers that are no grey levels or colours of a screen, or is
+        transparent where no background is stated.
 
     Examples
     --------
@@ -62,6 +63,8 @@ def read_picture(path: Path, name: str, background: str | None = None) -> "Image
                 )
             turned = ImageOps.exif_transpose(picture)
             return _in_rgb(turned, name, background)
+    except DataError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
         raise DataError(
             f"{name} is not a readable picture ({problem}), expected a PNG or JPEG file: export it again"
@@ -71,6 +74,10 @@ def read_picture(path: Path, name: str, background: str | None = None) -> "Image
 def _in_rgb(picture: "Image", name: str, background: str | None) -> "Image":
     from PIL import Image
 
+    if picture.mode in UNSHOWN:
+        raise DataError(
+            f"{name} has the colours {picture.mode}, expected RGB, as a screen has them: save it with the colours that were shown"
+        )
     if picture.mode == "F" or picture.mode.startswith("I"):
         levels = np.asarray(picture)
         if picture.mode == "F" or levels.min() < 0 or levels.max() > 65535:

@@ -4,6 +4,7 @@ One way must be named; the only one taken without being named is what the data s
 ``trial_type`` or ``split`` with the value test.
 """
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,28 @@ import pandas as pd
 
 from neurovl.errors import ConfigError, DataError, MissingError
 
+logger = logging.getLogger(__name__)
+
 OPTIONS = (
     "--test-images FILE, --test-where COLUMN=VALUE, --test-shared, --test-repeated N or "
     "--test-fraction F"
 )
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Training and test pictures that a data set comes with, by their names in the tables of trials."""
+
+    name: str
+    train: frozenset[str]
+    test: frozenset[str]
+
+    def __post_init__(self) -> None:
+        if both := self.train & self.test:
+            raise DataError(
+                f"the split {self.name} has {len(both)} pictures for training and for testing, the first is {min(both)!r}, "
+                "expected each in one of the two: correct it, or choose another"
+            )
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,8 @@ class Split:
     fraction : float, optional
         So many of all pictures, drawn with `seed`.
     seed : int
+    partition : Partition, optional
+        Pictures that it does not name are left out.
     """
 
     images: str | None = None
@@ -44,6 +65,24 @@ class Split:
     repeated: int | None = None
     fraction: float | None = None
     seed: int = 0
+    partition: Partition | None = None
+
+    def keep(self, trials: pd.DataFrame) -> pd.DataFrame:
+        """The trials whose pictures are for training or for testing."""
+        if self.partition is None:
+            return trials
+        kept = trials.stimulus.isin(self.partition.train | self.partition.test)
+        if not kept.any():
+            raise DataError(
+                f"the split {self.partition.name} names none of the pictures that were shown, such as {trials.stimulus.iloc[0]!r}, "
+                "expected some: choose the split of these subjects"
+            )
+        logger.info(
+            "split %s: %d trials of pictures that it does not name are left out",
+            self.partition.name,
+            int((~kept).sum()),
+        )
+        return trials[kept].reset_index(drop=True)
 
     def choose(self, trials: pd.DataFrame) -> tuple[set[str], str]:
         """The test pictures, and one line that says how they were chosen.
@@ -54,6 +93,7 @@ class Split:
             ``subject``, ``image_id``, ``stimulus`` and all columns of the tables of trials.
         """
         given = [self.images, self.where, self.shared or None, self.repeated, self.fraction]
+        given.append(self.partition)
         if sum(one is not None for one in given) > 1:
             raise ConfigError(
                 f"the test pictures were chosen twice, expected one of {OPTIONS}: remove the others"
@@ -69,6 +109,9 @@ class Split:
         elif self.fraction is not None:
             test = _fraction(trials, self.fraction, self.seed)
             how = f"a random {self.fraction:g} of the pictures, seed {self.seed}"
+        elif self.partition is not None:
+            test = set(trials.image_id[trials.stimulus.isin(self.partition.test)])
+            how = f"the split {self.partition.name}"
         else:
             test, how = _said_by_the_data(trials)
         n_images = trials.image_id.nunique()
@@ -160,9 +203,19 @@ def _fraction(trials: pd.DataFrame, fraction: float, seed: int) -> set[str]:
 
 
 def _said_by_the_data(trials: pd.DataFrame) -> tuple[set[str], str]:
-    for column in ("trial_type", "split"):
-        if column in trials and (trials[column].astype(str).str.lower() == "test").any():
-            return _marked(trials, column, "test"), f"trials with {column}=test"
+    found = {
+        column: _marked(trials, column, "test")
+        for column in ("trial_type", "split")
+        if column in trials and (trials[column].astype(str).str.lower() == "test").any()
+    }
+    if len(found) == 2 and found["trial_type"] != found["split"]:
+        raise DataError(
+            f"the tables of trials mark {len(found['trial_type'])} pictures with trial_type=test and {len(found['split'])} with "
+            "split=test, not the same, expected one mark: choose with --test-where trial_type=test or --test-where split=test"
+        )
+    if found:
+        column, test = next(iter(found.items()))
+        return test, f"trials with {column}=test"
     raise DataError(
         "the tables of trials do not say which pictures are for testing (no trial_type=test): "
         f"choose with {OPTIONS}"

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_CONSTANT = 0.2  # share of the mask's voxels that may be constant within a session
+RAISE = ", or raise preprocessing.max_missing_voxels in the profile"
+MAX_MISSING = (
+    0.05  # share of them that may be not finite in some session, where no profile says another
+)
 
 
 def check_rows(rows: Sequence[int] | np.ndarray | None, n_trials: int, what: str) -> np.ndarray:
@@ -121,21 +125,25 @@ def clean_session(volumes: np.ndarray, mask: np.ndarray, what: str) -> np.ndarra
     return volumes
 
 
-def clean_voxels(values: np.ndarray, inside: np.ndarray, what: str) -> np.ndarray:
-    """Check one session's responses and silence the mask's dead voxels, in place.
+def clean_voxels(
+    values: np.ndarray, inside: np.ndarray, what: str, max_missing: float = 0.0
+) -> np.ndarray:
+    """Check one session's responses and silence the mask's missing and dead voxels, in place.
 
     Parameters
     ----------
     values : array of shape (n_trials, n_voxels)
     inside : bool array of shape (n_voxels,)
-        Which voxels belong to the mask; values that are not finite are refused there and set to 0 elsewhere.
+        Which voxels belong to the mask; values that are not finite are set to 0 elsewhere.
     what : str
         How messages name the file or session.
+    max_missing : float
+        Share of the mask's voxels that may hold values that are not finite; they are 0 in all trials of the session.
 
     Raises
     ------
     DataError
-        For values inside the mask that are not finite, or for more than 20 % constant voxels.
+        For more voxels of the mask that are not finite, or for more than 20 % constant ones.
 
     Examples
     --------
@@ -144,20 +152,22 @@ def clean_voxels(values: np.ndarray, inside: np.ndarray, what: str) -> np.ndarra
     >>> clean_voxels(values, np.array([True, False]), "session 1").tolist()
     [[1.0, 0.0], [2.0, 3.0]]
     """
-    n_voxels = int(inside.sum())
+    n_voxels, missing = int(inside.sum()), np.zeros(len(inside), bool)
     if values.dtype.kind == "f":
         bad = ~np.isfinite(values)
-        n_bad = int(bad[:, inside].sum())
-        if n_bad:
+        missing = bad.any(0) & inside
+        n_missing = int(missing.sum())
+        if n_missing > max_missing * n_voxels:
             raise DataError(
-                f"{what} holds {n_bad} values inside the mask that are not finite "
-                f"(NaN or infinite), in {int(bad[:, inside].any(0).sum())} of {n_voxels} voxels, "
-                "expected numbers: shrink the mask, or fill these voxels with 0"
+                f"{what} holds {int(bad[:, inside].sum())} values inside the mask that are not finite (NaN or infinite), in "
+                f"{n_missing} of {n_voxels} voxels ({n_missing / n_voxels:.1%}), expected numbers in all but "
+                f"{max_missing:.1%} of them: shrink the mask{RAISE * bool(max_missing)}"
             )
         values[bad] = 0
+        values[:, missing] = 0
     if len(values) < 2:
         return values
-    dead = np.flatnonzero(inside & (values.min(0) == values.max(0)))
+    dead = np.flatnonzero(inside & ~missing & (values.min(0) == values.max(0)))
     if len(dead) > MAX_CONSTANT * n_voxels:
         raise DataError(
             f"{what}: {len(dead)} of {n_voxels} voxels in the mask are constant within the session, "

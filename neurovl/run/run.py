@@ -83,7 +83,12 @@ class Run:
         wanted = self.profile.preprocessing
         return require_both_splits(
             open_recordings(
-                self.data_folder, wanted.subjects, self.fold, wanted.split, wanted.betas
+                self.data_folder,
+                wanted.subjects,
+                self.fold,
+                wanted.split,
+                wanted.betas,
+                wanted.max_missing_voxels,
             )
         )
 

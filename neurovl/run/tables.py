@@ -84,6 +84,10 @@ class RunTables:
         files = sorted(self.folder.glob("adaptation/*/curve.csv"))
         return pd.concat([pd.read_csv(f) for f in files]) if files else pd.DataFrame()
 
+    def further(self, name: str) -> pd.DataFrame:
+        """Scores of a further test set, such as 'imagery'; columns as in results.csv."""
+        return read_results(self.folder / name / "results.csv")
+
     @cached_property
     def importance(self) -> pd.DataFrame:
         """regions.csv: what share each head reads of each region; no rows where the stage was not run."""

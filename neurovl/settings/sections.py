@@ -19,11 +19,15 @@ TAKEN = frozenset(  # names that results.csv gives to systems, which no further 
 
 @dataclass(frozen=True)
 class Simulation:
-    """The simulated NSD that is made where no data are given: sessions of 750 trials, grid = NSD's divided by `scale`."""
+    """The simulated NSD that is made where no data are given: sessions of 750 trials, grid = NSD's divided by `scale`.
+
+    `tests` are NSD's further sessions: 'imagery' and 'synthetic'.
+    """
 
     subjects: tuple[int, ...] = (1, 2, 5, 7)
     sessions: int = 2
     scale: float = 3.0
+    tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Preprocessing:
         Common grid; the first subject's by default.
     off_mask : str
         'keep', 'zero' or 'own', see `preprocessing.write_store`.
+    max_missing_voxels : float
+        Share of a subject's mask that may be not finite (NaN or infinite) in some session; these voxels are left out of the
+        mask in all sessions and counted in plan.json. More are refused; 0 refuses any.
     """
 
     subjects: tuple[int | str, ...] | None = None
@@ -53,6 +60,14 @@ class Preprocessing:
     patches: tuple[int | str | tuple[int, int, int], ...] = ("25.2mm", "21.6mm", "18mm")
     target: tuple[int, int, int] | None = None
     off_mask: str = "own"
+    max_missing_voxels: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_missing_voxels < 1:
+            raise ConfigError(
+                f"preprocessing.max_missing_voxels is {self.max_missing_voxels}, expected a share from 0 to below 1, such as "
+                "0.05; correct it in the profile"
+            )
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,17 @@ class PatchPlan:
         return out
 
 
+def require_millimetres(patches: Sequence, affine: np.ndarray, subject: str) -> None:
+    """Refuse patch sizes in millimetres where the affine is the identity, as of arrays saved without one: it states no size."""
+    lengths = [patch for patch in patches if isinstance(patch, str)]
+    if lengths and np.array_equal(affine, np.eye(4)):
+        raise DataError(
+            f"preprocessing.patches has {lengths[0]!r}, and the affine of the mask of {subject} is the identity, as of an array "
+            "that was saved without one, expected the size of its voxels: save mask and volumes with their affine, or give "
+            "the patch sizes in voxels, such as 5"
+        )
+
+
 def layout_name(patch: int | Sequence[int]) -> str:
     """Name of a patch size: 5 -> 'p5', (5, 5, 1) -> 'p5x5x1'."""
     edges = (patch,) * 3 if np.ndim(patch) == 0 else tuple(patch)

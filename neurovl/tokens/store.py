@@ -33,10 +33,7 @@ class _Voxels:
         names = list(dict.fromkeys(sessions))
         self.files = [folder / f"{session_name(name)}.npy" for name in names]
         self.session = sessions.map({name: i for i, name in enumerate(names)}).to_numpy()
-        starts = np.flatnonzero(np.append(True, np.diff(self.session) != 0))
-        self.row = np.arange(len(self.session)) - np.repeat(
-            starts, np.diff(np.append(starts, len(self.session)))
-        )
+        self.row = sessions.groupby(sessions).cumcount().to_numpy()
         self.width = width
         self._open: dict[int, np.ndarray] = {}
 
@@ -88,6 +85,9 @@ class TokenPlan:
         Flat indices in the common grid of the stored voxels.
     off_mask : str
         See `PatchPlan`.
+    missing_voxels : dict of str to dict
+        For each subject with voxels that are not finite in some session: how many of the mask's voxels were left out, and how
+        many each session has.
     plans : dict of str to PatchPlan
     layouts : list of str
         'p5', 'p4', ... in the order of preprocessing (the first is the main one), and 'flat'.
@@ -102,7 +102,10 @@ class TokenPlan:
         with _reading(self.folder / "plan.json"):
             plan = json.loads((self.folder / "plan.json").read_text())
             self.target, self.off_mask = tuple(plan["target"]), plan["off_mask"]
-            self.transductive = plan["transductive"]
+            self.transductive, self.missing_voxels = (
+                plan["transductive"],
+                plan.get("missing_voxels", {}),
+            )
             patches = {name: tuple(patch) for name, patch in plan["patches"].items()}
         with _reading(self.folder / "plan.npz"), np.load(self.folder / "plan.npz") as arrays:
             self.region = arrays["region"]

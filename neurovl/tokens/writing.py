@@ -18,9 +18,10 @@ import numpy as np
 from neurovl.errors import ConfigError, DataError
 from neurovl.files import replacing
 from neurovl.recordings.base import Recordings, digest
+from neurovl.recordings.missing_voxels import usable_mask
 from neurovl.recordings.opening import open_recordings
 from neurovl.stages import code_hash
-from neurovl.tokens.patch_plan import PatchPlan, layout_name
+from neurovl.tokens.patch_plan import PatchPlan, layout_name, require_millimetres
 from neurovl.tokens.resize import Resizer, resize_nearest
 
 Moments = tuple[np.ndarray, np.ndarray]  # two values a voxel, such as mean and standard deviation
@@ -45,7 +46,8 @@ def write_store(
 
     z = (beta - mean) / sd for each voxel, with mean and sd over the training trials of the session (or of all
     sessions, where `recordings.zscore` is 'subject'). A session with fewer than 20 training trials uses its own
-    unlabelled statistics and is listed as transductive. Then the volume is resized (see `resize`).
+    unlabelled statistics and is listed as transductive. Voxels that are not finite in some session are left out of the
+    subject's mask in all (see `usable_mask`). Then the volume is resized (see `resize`).
 
     Parameters
     ----------
@@ -81,9 +83,11 @@ def write_store(
     from tqdm.auto import tqdm
 
     folder = Path(folder)
-    masks = {s: recordings.mask(s) for s in recordings.subjects}
+    usable = {s: usable_mask(recordings, s, n_jobs) for s in recordings.subjects}
+    masks = {s: found.voxels for s, found in usable.items()}
     first = recordings.subjects[0]
     target = tuple(target or masks[first].shape)
+    require_millimetres(patches, recordings.affine(first), first)
     edges = np.linalg.norm(recordings.affine(first)[:3, :3], axis=0)
     edges = edges * masks[first].shape / target
     sizes = [patch_in_voxels(patch, edges) for patch in patches]
@@ -102,6 +106,7 @@ def write_store(
     for subject in recordings.subjects:
         inside = own_columns(masks[subject], target, region, off_mask)
         resizer = Resizer(masks[subject].shape, target, region[inside])
+        gone = usable[subject].missing.ravel(order="F")[resizer.inputs]
         trials = recordings.subject_trials(subject)
         moments = (
             all_moments(recordings, subject, resizer) if recordings.zscore == "subject" else None
@@ -111,7 +116,10 @@ def write_store(
         for leftover in place.glob(".part-*"):
             leftover.unlink(missing_ok=True)
         fixed = digest(
-            target, region.tobytes(), inside.tobytes(), masks[subject].tobytes(), moments, code
+            target,
+            *(part.tobytes() for part in (region, inside, masks[subject], gone)),
+            moments,
+            code,
         )
         for session, own in trials.groupby("session", sort=False):
             is_train = (own.split == "train").to_numpy()
@@ -122,7 +130,7 @@ def write_store(
             file = place / f"{session_name(session)}.npy"
             shape = (len(own), len(region))
             if not _is_whole(file, key, shape) and not _take_over(previous, file, key, shape):
-                jobs.append((file, key, subject, session, resizer, inside, is_train, moments))
+                jobs.append((file, key, subject, session, resizer, inside, gone, is_train, moments))
     work = (delayed(_write_session)(recordings, *job) for job in jobs)
     done = Parallel(n_jobs=min(n_jobs, len(jobs)) or 1, return_as="generator_unordered")(work)
     for _ in tqdm(done, "sessions", total=len(jobs), disable=None):
@@ -133,6 +141,7 @@ def write_store(
         "packing": PACKING,
         "patches": {name: plan.patch for name, plan in plans.items()},
         "transductive": transductive,
+        "missing_voxels": {s: found.record() for s, found in usable.items() if found.sessions},
     }
     _write_json(folder / "plan.json", about)
 
@@ -256,12 +265,14 @@ def _write_session(
     session: int | str,
     resizer: Resizer,
     inside: np.ndarray,
+    gone: np.ndarray,
     is_train: np.ndarray,
     moments: Moments | None,
 ) -> None:
     """One session: read the voxels it needs, standardise, resize, write, record."""
     values = recordings.session_voxels(subject, session, resizer.inputs)
     scale, mean = standardisation(values, is_train, moments)
+    scale[gone] = 0
     shape = (len(values), len(inside))
     rows = max(1, BLOCK_VALUES // max(values.shape[1], shape[1]))
     checksum = hashlib.sha256()

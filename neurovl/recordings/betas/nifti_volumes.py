@@ -17,6 +17,8 @@ from neurovl.errors import DataError
 from neurovl.recordings.betas.stream import Betas, open_betas
 
 FIT = 0.1  # share of a voxel's edge by which two grids may differ: headers are rounded
+EDGES = 0.05, 50  # millimetres that a voxel's edge may have
+TURN = 0.7  # cosine of the angle by which sform and qform may turn an axis apart
 DEFLATE = 1032  # the most that gzip can shrink anything
 SMALL = ("int8", "uint8", "int16", "uint16", "float32")  # number types that stay as they are
 
@@ -129,6 +131,7 @@ def open_volumes(path: Path, name: str | None = None) -> Volumes:
             f"{name} has an affine that leads nowhere ({np.round(affine, 3).tolist()}), "
             "expected one from voxels to millimetres: correct sform and qform in its header"
         )
+    _require_one_place(betas, name)
     promised = int(np.prod(betas.shape, dtype=np.float64)) * betas.stored.itemsize
     there = path.stat().st_size
     if promised > there * (DEFLATE if betas.compressed else 1):
@@ -139,6 +142,29 @@ def open_volumes(path: Path, name: str | None = None) -> Volumes:
         )
     placed = bool(betas.header["sform_code"] or betas.header["qform_code"])
     return Volumes(name, betas.shape[:3], affine, placed, betas)
+
+
+def _require_one_place(betas: Betas, name: str) -> None:
+    """Refuse lengths that are not millimetres, and headers whose two affines turn the axes differently.
+
+    Both affines are one where programs write both; small differences, as after alignment, go by the sform, as in nibabel.
+    """
+    edges = np.linalg.norm(betas.affine[:3, :3], axis=0)
+    unit = {1: "metres", 3: "micrometres"}.get(int(betas.header["xyzt_units"]) & 7)
+    if unit or edges.min() < EDGES[0] or edges.max() > EDGES[1]:
+        raise DataError(
+            f"{name} has voxels of {' x '.join(f'{edge:.3g}' for edge in edges)}{f' {unit}' if unit else ''}, expected "
+            f"{EDGES[0]} to {EDGES[1]} millimetres: correct affine and units in its header"
+        )
+    if not (betas.header["sform_code"] and betas.header["qform_code"]):
+        return
+    sform, qform = betas.header.get_sform()[:3, :3], betas.header.get_qform()[:3, :3]
+    cosines = (sform * qform).sum(0) / np.linalg.norm(sform, axis=0) / np.linalg.norm(qform, axis=0)
+    if cosines.min() < TURN:
+        raise DataError(
+            f"{name} has a sform and a qform that disagree on where the axes point, so left and right are not known, expected "
+            "both the same: find out which is right and set the other to it (in nibabel: image.set_qform(affine, code))"
+        )
 
 
 @contextlib.contextmanager

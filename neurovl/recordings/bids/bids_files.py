@@ -7,7 +7,6 @@ its repository); raw BIDS has ``..._events.tsv`` with ``stim_file`` (NOD, ds0044
 (ds004192). NOD's own betas are on the surface (``_beta.dscalar.nii``), which is refused.
 """
 
-import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
-from neurovl.recordings.betas.nifti_volumes import Volumes, open_volumes
+from neurovl.recordings.region_files import natural
 from neurovl.recordings.table.table_files import POSITIONS, by_plain_name, read_table
 
 SUFFIXES = ("betas", "beta", "betaseries")
 TABLES = ("conditions", "trials", "events")
-MASKS = ("_desc-brain_mask", "_brainmask", "_mask")  # the first kind that is there is taken
+MASKS = ("_desc-brain_mask", "_brainmask", "_mask")  # the first kind on the betas' grid is taken
 PICTURE_COLUMNS = (
     "stim_file",
     "image_filename",
@@ -74,11 +73,6 @@ def _parse(place: Path, stem: str) -> tuple[dict[str, str], str]:
     parts += named if "-" not in suffix else [*named, suffix]
     entities = dict(part.split("-", 1) for part in parts if "-" in part)
     return entities, "" if "-" in suffix else suffix
-
-
-def natural(text: str) -> list:
-    """Sorting key that puts run-2 before run-10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
 def same_label(one: str, other: str) -> bool:
@@ -166,8 +160,7 @@ def _explain_none(folder: Path, suffixes: Sequence[str], select: Mapping[str, st
     if own:
         raise MissingError(
             f"{folder} has GLMsingle's own files, such as {own[0]}, which do not say where the voxels "
-            "lie, expected NIfTI: save their betas as sub-01_ses-01_betas.nii.gz with the affine of "
-            "the BOLD, and a table of trials sub-01_ses-01_trials.tsv beside"
+            "lie, expected NIfTI: convert them with neurovl convert arrays and a mask on the grid of the BOLD"
         )
     chosen = "".join(f" with {key}-{value}" for key, value in select.items())
     raise MissingError(
@@ -183,16 +176,6 @@ def _fits(file: BidsFile, wanted: dict[str, str]) -> bool:
 
 def _below(folder: Path, file: BidsFile) -> str:
     return file.path.relative_to(folder).as_posix()
-
-
-def open_here(path: Path, data: Path) -> Volumes:
-    """`open_volumes`, with a hint for files whose content was never fetched."""
-    name = os.path.relpath(path, data)
-    if path.is_symlink() and not path.exists():
-        raise MissingError(
-            f"{name} is a link to content that is not on this disk: fetch it (datalad get {name})"
-        )
-    return open_volumes(path, name)
 
 
 def find_trials(
@@ -249,24 +232,34 @@ def in_order(table: pd.DataFrame, name: str, order: str | None) -> pd.DataFrame:
     """A run's trials in the order of its volumes.
 
     A column of positions (`beta_index` and its like) says it, counted from 0 or from 1. Without one the rows are in order where
-    their onsets are; else their user says which order holds, 'rows' or 'onset'.
+    their onsets are; else their user says which order holds, 'rows' or 'onset'. What is said twice must agree.
 
     Raises
     ------
     DataError
-        Positions that do not come once each, onsets that are no seconds, or rows out of the order of onset.
+        Positions that do not come once each, or contradict another such column or the order that is stated; onsets that are no
+        seconds, or rows out of the order of onset.
     """
     plain = by_plain_name(table)
-    column = next((plain[one] for one in POSITIONS if one in plain), None)
-    if column is not None:
-        at = pd.to_numeric(table[column], errors="coerce").to_numpy()
-        for first in (0, 1):
-            if np.array_equal(np.sort(at), np.arange(first, first + len(at))):
-                return table.iloc[np.argsort(at)]
-        raise DataError(
-            f"{name} has the column {column!r}, expected the position of each row's volume in its file, all from 0 (or 1) on: "
-            "correct it, or rename the column if it means something else"
-        )
+    columns = [plain[one] for one in POSITIONS if one in plain]
+    if columns:
+        rows = {column: _positions(table[column], name) for column in columns}
+        first, *others = columns
+        for other in others:
+            if not np.array_equal(rows[first], rows[other]):
+                raise DataError(
+                    f"{name} has the columns {first!r} and {other!r}, which put the volumes in different orders, expected one "
+                    "such column: rename the one that means something else"
+                )
+        found = table.iloc[rows[first]]
+        if order is not None:
+            stated = in_order(table.drop(columns=columns), name, order)
+            if not stated.index.equals(found.index):
+                raise DataError(
+                    f"--order is {order!r} and the column {first!r} of {name} puts the volumes in another order, expected one "
+                    "statement: leave --order out, or rename the column if it means something else"
+                )
+        return found
     if "onset" not in table or order == "rows":
         return table
     onsets = pd.to_numeric(table["onset"], errors="coerce").to_numpy()
@@ -285,12 +278,23 @@ def in_order(table: pd.DataFrame, name: str, order: str | None) -> pd.DataFrame:
     return table
 
 
+def _positions(column: pd.Series, name: str) -> np.ndarray:
+    """The rows in the order of a column of positions, from 0 or from 1."""
+    at = pd.to_numeric(column, errors="coerce").to_numpy()
+    if not any(np.array_equal(np.sort(at), np.arange(k, k + len(at))) for k in (0, 1)):
+        raise DataError(
+            f"{name} has the column {column.name!r}, expected the position of each row's volume in its file, all from 0 (or 1) "
+            "on: correct it, or rename the column if it means something else"
+        )
+    return np.argsort(at)
+
+
 def _is_raw(table: BidsFile, data: Path) -> bool:
     return table.path.relative_to(data).parts[0].startswith("sub-")
 
 
 def picture_column(table: pd.DataFrame, name: str, column: str | None) -> str:
-    """The column that names the pictures."""
+    """The column that names the pictures; several must tell the same pictures apart, or one is stated."""
     found = [one for one in ((column,) if column else PICTURE_COLUMNS) if one in table]
     if not found:
         columns = ", ".join(one for one in table.columns if one)
@@ -298,20 +302,19 @@ def picture_column(table: pd.DataFrame, name: str, column: str | None) -> str:
             f"{name} has the columns {columns}, expected "
             f"{column or 'one that names the picture, such as stim_file'}: choose it with --stimulus"
         )
+    groups = [pd.factorize(table[one])[0] for one in found]
+    for other, group in zip(found, groups, strict=True):
+        if not np.array_equal(group, groups[0]):
+            raise DataError(
+                f"{name} has the columns {found[0]} and {other}, which do not tell the same pictures apart, expected to know "
+                f"which names the picture: state it with --stimulus {found[0]} or --stimulus {other}"
+            )
     return found[0]
 
 
-def matching(pattern: str, subject: str, data: Path) -> list[Path]:
-    """Files that a pattern with ``{subject}`` means, relative to the data or absolute."""
-    text = os.path.join(glob.escape(str(data)), pattern.replace("{subject}", subject))
-    return [Path(path) for path in sorted(glob.glob(text, recursive=True), key=natural)]
-
-
-def brain_masks(subject: str, files: list[BidsFile]) -> list[BidsFile]:
-    """Masks of a subject's brain by their names, of the first kind that is there."""
+def brain_masks(subject: str, files: list[BidsFile]) -> list[list[BidsFile]]:
+    """Masks of a subject's brain by their names, one list a kind, the surest kind first."""
     own = [f for f in files if f"sub-{f['sub']}" == subject and not f["label"]]
-    for kind in MASKS:
-        found = [f for f in own if re.sub(r"\.nii(\.gz)?$", "", f.path.name).endswith(kind)]
-        if found:
-            return found
-    return []
+    names = {f: re.sub(r"\.nii(\.gz)?$", "", f.path.name) for f in own}
+    kinds = [[f for f in own if names[f].endswith(kind)] for kind in MASKS]
+    return [found for found in kinds if found]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
+from neurovl.recordings.atlas_regions import add_regions, check_atlas
 from neurovl.recordings.betas.nifti_volumes import Volumes, apart, lie_alike
 from neurovl.recordings.bids.bids_files import (
     NIFTI,
@@ -23,13 +24,12 @@ from neurovl.recordings.bids.bids_files import (
     derivative_folder,
     find_betas,
     find_trials,
-    matching,
-    open_here,
     picture_column,
     scan,
 )
-from neurovl.recordings.bids.bids_masks import masks_of, on_grid, write_region
+from neurovl.recordings.bids.bids_masks import masks_of
 from neurovl.recordings.bids.stimulus_files import find_pictures, image_ids, write_picture
+from neurovl.recordings.region_files import matching, on_grid, open_here, write_region
 from neurovl.recordings.splits import Split
 from neurovl.recordings.table.table_files import read_about
 from neurovl.recordings.table.table_writer import new_table, place, write_tables
@@ -57,10 +57,16 @@ class BidsChoice:
         Pattern of the masks' paths with ``{subject}``; several files of a subject are intersected.
     rois : dict
         Name of a region to such a pattern; several files of a subject are united.
+    atlas, labels : str, optional
+        See `add_regions`.
     stimuli : Path, optional
         Folder of the pictures; by default ``stimuli/`` of the data set.
     order : str, optional
         Order of the volumes where the tables leave it open: 'onset' of their rows, or 'rows' as they are.
+    captions : mapping
+        Sentences by the picture's name in the tables.
+    about : mapping
+        Entries of dataset.json that are known better than dataset_description.json says.
     """
 
     derivative: str | None = None
@@ -71,8 +77,12 @@ class BidsChoice:
     drop: tuple[str, ...] = ()
     mask: str | None = None
     rois: dict[str, str] = field(default_factory=dict)
+    atlas: str | None = None
+    labels: str | None = None
     stimuli: Path | None = None
     order: str | None = None
+    captions: Mapping[str, list[str]] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 def convert_bids(
@@ -102,14 +112,15 @@ def convert_bids(
         One sentence for what is missing, ambiguous or does not fit together.
     """
     data, split, choice = Path(data), split or Split(), choice or BidsChoice()
+    check_atlas(choice.atlas, choice.labels, data)
     folder = derivative_folder(data, choice.derivative)
     betas = find_betas(folder, choice.suffix, choice.select)
     headers = _one_grid_a_subject(betas, data)
-    trials = image_ids(_trials(betas, headers, folder, data, choice))
+    trials = image_ids(split.keep(_trials(betas, headers, folder, data, choice)))
     test, how = split.choose(trials)
     logger.info("split: %s", how)
     pictures = find_pictures(trials, data, choice.stimuli)
-    about = {**_describe(data, folder), "zscore": zscore, "split": how}
+    about = {**_describe(data, folder), **choice.about, "zscore": zscore, "split": how}
     with new_table(out) as table:
         images = scan(data, NIFTI) if choice.mask is None else []
         subjects = []
@@ -136,7 +147,15 @@ def convert_bids(
         for image_id, path in pictures.items():
             write_picture(path, table / "stimuli", image_id)
         rows = trials.assign(repeat="", split=np.where(trials.image_id.isin(test), "test", "train"))
-        write_tables(table, rows.to_dict("records"), subjects, about)
+        named = trials.drop_duplicates("image_id")
+        captions = [
+            (image_id, text)
+            for image_id, name in zip(named.image_id, named.stimulus, strict=True)
+            for text in choice.captions.get(name, ())
+        ]
+        write_tables(table, rows.to_dict("records"), subjects, about, captions)
+        if choice.atlas:
+            add_regions(table, choice.atlas, choice.labels, data)
     return Path(out)
 
 

@@ -50,21 +50,45 @@ def find_pictures(trials: pd.DataFrame, data: Path, folder: Path | None) -> dict
             f"{len(missing)} of {len(found)} pictures are missing from {place_}, the first is "
             f"{names[missing[0]]}: fetch them, or give their folder with --stimuli"
         )
+    _refuse_one_file_twice(found, names)
     if missing:
         logger.info("none of the pictures lies in %s: text targets alone can be trained", place_)
         return {}
     return found
 
 
+def _refuse_one_file_twice(found: dict[str, Path | None], names: dict[str, str]) -> None:
+    """Refuse pictures of two names whose file is the same, as one in the folder itself is for 'a/1.jpg' and 'b/1.jpg'."""
+    first: dict[Path, str] = {}
+    for image_id, path in found.items():
+        other = first.setdefault(path, image_id) if path else image_id
+        if other != image_id:
+            raise DataError(
+                f"the pictures {names[other]} and {names[image_id]} would both be the file {path.name}, expected a file for each: "
+                "put them into folders of their names, or choose another column with --stimulus"
+            )
+
+
 def _picture(folder: Path, name: str) -> Path | None:
     root = folder.resolve()
     for short in dict.fromkeys((name, name.split("/")[-1])):
         path = folder / short
+        if _is_picture(path, root):
+            return path
         beside = sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
-        for file in [path, *(one for one in beside if one.stem == path.name)]:
-            if file.suffix.lower() in endings() and file.is_file() and _lies_in(file, root):
-                return file
+        found = [one for one in beside if one.stem == path.name and _is_picture(one, root)]
+        if len(found) > 1:
+            raise DataError(
+                f"the picture {name} has {len(found)} files, {' and '.join(one.name for one in found[:2])}, expected one: remove "
+                "those that were not shown"
+            )
+        if found:
+            return found[0]
     return None
+
+
+def _is_picture(file: Path, root: Path) -> bool:
+    return file.suffix.lower() in endings() and file.is_file() and _lies_in(file, root)
 
 
 def _lies_in(file: Path, root: Path) -> bool:

@@ -62,6 +62,7 @@ class HaxbyRecordings(Recordings):
     name = "haxby"
     licence = "CC BY-SA 3.0"
     terms = "Haxby et al. 2001; shared by the authors under CC BY-SA 3.0, cite the paper"
+    units = "standard deviations within a run"
     n_folds = 4
     zscore = "subject"
 

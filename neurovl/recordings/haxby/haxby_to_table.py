@@ -67,7 +67,7 @@ def convert_haxby(
         ]
         about = {
             "name": f"{source.name}-fold{fold}",
-            "units": "standard deviations within a run",
+            "units": source.units,
             "licence": source.licence,
             "terms": source.terms,
             "publish_images": False,

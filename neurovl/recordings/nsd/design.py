@@ -65,6 +65,38 @@ def read_design(root: Path) -> dict[str, np.ndarray]:
     return {"masterordering": order, "subjectim": subjectim}
 
 
+def compare_responses(root: Path, subject: str, trials: pd.DataFrame) -> None:
+    """Refuse trials that the subject's own record (behav/responses.tsv, ``73KID`` from 1) has with other pictures; it may be missing.
+
+    Parameters
+    ----------
+    root : Path
+    subject : str
+    trials : DataFrame
+        As `make_trials` returns; of sessions that the record does not have, nothing is said.
+    """
+    path = root / "nsddata/ppdata" / subject / "behav/responses.tsv"
+    if not path.is_file():
+        return
+    fix = f"neurovl download nsd --subjects {int(subject[-2:])} --verify --to DIR"
+    try:
+        table = pd.read_csv(path, sep="\t", usecols=["SESSION", "73KID"], dtype=int)
+    except (ValueError, OSError) as problem:
+        raise DataError(
+            f"{path.name} of {subject} cannot be read ({str(problem).strip()}), expected whole numbers in the columns SESSION "
+            f"and 73KID: {fix}"
+        ) from problem
+    seen = {session: own["73KID"].to_numpy() - 1 for session, own in table.groupby("SESSION")}
+    for session, own in trials.groupby("session"):
+        said, planned = seen.get(session), own.image_id.astype(int).to_numpy()
+        if said is not None and not np.array_equal(said, planned):
+            where = f"{len(said)} trials" if len(said) != len(planned) else "other pictures"
+            raise DataError(
+                f"{path.name} of {subject} has {where} in session {session} than nsd_expdesign.mat, expected the same "
+                f"{len(planned)}: one of the two is of other data; {fix}"
+            )
+
+
 def make_trials(design: Mapping, subject: str, sessions: Sequence[int]) -> pd.DataFrame:
     """The trials of some sessions, in presentation order.
 

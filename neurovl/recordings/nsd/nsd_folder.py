@@ -21,6 +21,7 @@ from neurovl.recordings.betas.stream import Betas
 from neurovl.recordings.nsd.atlases import ATLASES
 from neurovl.recordings.nsd.design import (
     SPLITS,
+    compare_responses,
     last_session,
     make_trials,
     read_design,
@@ -47,6 +48,7 @@ from neurovl.recordings.volume_checks import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MAX_NCSNR = 10  # a noise ceiling of 99 % of the variance of single trials
 UNIT = 300  # counts of one percent signal change
 
 
@@ -125,6 +127,8 @@ class NSDRecordings(Recordings):
         self._silent: dict[tuple, np.ndarray] = {}
         self._surfaces: dict[str, Surface | None] = {}
         tables = [make_trials(design, one, list(files)) for one, files in self._files.items()]
+        for one, table in zip(self._files, tables, strict=True):
+            compare_responses(root, one, table)
         super().__init__(root, list(self._files), pd.concat(tables))
         self._stimuli = Stimuli(root, self.trials.image_id.unique())
 
@@ -205,6 +209,12 @@ class NSDRecordings(Recordings):
         fetch = fetch_command(subject, verify=True)
         ncsnr = nifti_array(load_nifti(path, fetch), path, fetch)
         check_grid(ncsnr.shape, self.mask(subject), f"{path.name} of {subject}", fetch)
+        odd = ncsnr[(ncsnr < 0) | (ncsnr > MAX_NCSNR)]
+        if odd.size:
+            raise DataError(
+                f"{path.name} of {subject} holds {odd[0]:.3g}, expected 0 to {MAX_NCSNR}, the ratio of the standard deviations of "
+                f"signal and noise, no noise ceiling in percent: {fetch}"
+            )
         return noise_ceiling(np.nan_to_num(ncsnr), n_repeats)
 
     def volumes(
@@ -233,8 +243,17 @@ class NSDRecordings(Recordings):
         subject = self.subject_name(subject)
         inside = self.mask(subject).ravel(order="F")[voxels]
         values = self._open(subject, session).read_voxels(voxels)
-        name = self._files[subject][session].name
-        return clean_voxels(values, inside, f"{name} of {subject}")
+        what = f"{self._files[subject][session].name} of {subject}"
+        values = clean_voxels(values, inside, what, self.max_missing_voxels)
+        if values.dtype.kind == "f" and len(values) > 1:
+            _require_counts(values[:, inside], what)
+        return values
+
+    def not_finite(self, subject: str, session: int, voxels: np.ndarray) -> np.ndarray:
+        betas = self._open(subject, session)
+        if betas.dtype.kind != "f":
+            return np.zeros(len(voxels), bool)
+        return ~np.isfinite(betas.read_voxels(voxels)).all(0)
 
     def session_files(self, subject: str, session: int) -> list[Path]:
         return [self._files[self.subject_name(subject)][session]]
@@ -278,6 +297,16 @@ class NSDRecordings(Recordings):
         first = [next(iter(files.values())) for files in self._files.values()]
         paths = [self.root / "SIMULATED.json", *(path.with_name("ncsnr.nii.gz") for path in first)]
         return [path for path in paths if path.is_file()]
+
+
+def _require_counts(values: np.ndarray, what: str) -> None:
+    """Refuse responses that were divided by 300 already; NSD's own files hold int16, so only others can be."""
+    spread = float(np.median(values.std(0))) if values.size else 0.0
+    if 0 < spread < UNIT / 10:
+        raise DataError(
+            f"{what} holds real numbers that vary by {spread:.3g}, expected {UNIT} times percent signal change as in NSD's own "
+            "files, which vary by hundreds: multiply them again, or fetch the file anew"
+        )
 
 
 def _read_mark(path: Path) -> dict:

@@ -1,5 +1,7 @@
 """What one's own table says of its pictures: sentences (captions.tsv) and things with their boxes (objects.tsv)."""
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,20 @@ import pandas as pd
 
 from neurovl.errors import DataError
 from neurovl.recordings.table.table_files import is_there, read_table
+
+logger = logging.getLogger(__name__)
+
+
+def require_known(table: str, images: Iterable[str], shown: set[str]) -> None:
+    """Refuse a table about pictures of which none was shown; how many were not shown is logged."""
+    unknown = [image for image in images if image not in shown]
+    if unknown and not shown.intersection(images):
+        raise DataError(
+            f"{table} is about {len(unknown)} pictures, the first is {unknown[0]!r}, and trials.tsv has none of them, expected its "
+            f"image_ids, such as {min(shown)!r}: write them the same way in both"
+        )
+    if unknown:
+        logger.info("%s: %d pictures that no trial showed", table, len(unknown))
 
 
 def read_captions(path: Path) -> dict[str, list[str]]:

@@ -9,7 +9,6 @@ import difflib
 import io
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
+from neurovl.recordings.table.trial_rows import count_from_0, refuse_alike, refuse_twice, repeats
 
 logger = logging.getLogger(__name__)
 
@@ -206,10 +206,13 @@ def read_trials(root: Path) -> pd.DataFrame:
         "the {column} {value!r} in line {line}, expected a plain name without / or \\ and without "
         "a dot in front, because files are named after it: rename it",
     )
-    _refuse_twice(table)
+    for column in ("subject", "session", "image_id"):
+        refuse_alike(table, column)
+    count_from_0(table, read_about(root / "dataset.json").get("index_from"))
+    refuse_twice(table)
     if table.session.str.fullmatch(r"[0-9]+").all():
         table["session"] = table.session.astype(int)
-    table["repeat"] = _repeats(table)
+    table["repeat"] = repeats(table)
     table["trial"] = table.groupby("subject").cumcount()
     return table
 
@@ -246,51 +249,6 @@ def _refuse(table: pd.DataFrame, columns: Sequence[str], wrong: Callable, messag
             value = table[column][bad[0]]
             words = message.format(column=column, value=value, line=bad[0])
             raise DataError(f"trials.tsv has {words}")
-
-
-def _refuse_twice(table: pd.DataFrame) -> None:
-    """Refuse a volume that two rows name."""
-    keys = pd.DataFrame(
-        {
-            "volume": table.volume.map(os.path.normpath),
-            "index": table["index"].map(lambda text: int(text or 0)),
-        }
-    )
-    twice = keys.index[keys.duplicated()]
-    if len(twice):
-        line = twice[0]
-        first = keys.index[(keys == keys.loc[line]).all(axis=1)][0]
-        raise DataError(
-            f"trials.tsv has the volume {table.volume[line]} index {table['index'][line] or 0} in "
-            f"the lines {first} and {line}, expected every trial once: remove one, or correct its "
-            "index"
-        )
-
-
-def _repeats(table: pd.DataFrame) -> pd.Series:
-    """How often the subject had seen the picture before, from 0; counted where the column is empty."""
-    keys = [table.subject, table.image_id]
-    given = table["repeat"]
-    if (given == "").all():
-        return table.groupby(keys).cumcount()
-    bad = given.index[~given.str.fullmatch(r"[0-9]+")]
-    if len(bad):
-        raise DataError(
-            f"trials.tsv has the repeat {given[bad[0]]!r} in line {bad[0]}, expected a whole number "
-            "in every line, or an empty column, then the order of the rows "
-            "counts: correct it"
-        )
-    twice = table.index[
-        table.assign(repeat=given.astype(int)).duplicated(["subject", "image_id", "repeat"])
-    ]
-    if len(twice):
-        row = table.loc[twice[0]]
-        raise DataError(
-            f"trials.tsv gives repeat {row['repeat']} of image {row.image_id!r} to {row.subject} "
-            f"for the second time in line {twice[0]}, expected every repeat once: correct it, or "
-            "leave the column empty, then the order of the rows counts"
-        )
-    return given.astype(int).groupby(keys).rank(method="first").astype(int) - 1
 
 
 def read_subjects(root: Path, names: list[str]) -> dict[str, dict[str, str]]:
@@ -347,6 +305,11 @@ def read_about(path: Path) -> dict:
         raise DataError(
             f"dataset.json has zscore {about['zscore']!r}, expected {' or '.join(ZSCORES)}: "
             "'subject' where whole sessions are held out, else 'session'"
+        )
+    if about.get("index_from", 0) not in (0, 1) or isinstance(about.get("index_from"), bool):
+        raise DataError(
+            f"dataset.json has index_from {about['index_from']!r}, expected 0 or 1, the position that trials.tsv gives to the "
+            "first volume of a file: correct it"
         )
     if "background" in about and not _is_colour(about["background"]):
         raise DataError(

@@ -10,11 +10,10 @@ objects.tsv    ``image_id category x0 y0 x1 y1``, boxes as shares of the picture
                ``supercategory`` if known; optional
 stimuli/       IMAGE_ID.png, .jpg or what else Pillow reads; optional, without it the text targets alone are trained
 dataset.json   name, units, licence, terms, publish_images, zscore, background (the colour behind
-               transparent pictures); optional
+               transparent pictures), index_from (0 or 1, where no row has the index 0); optional
 ============== ====================================================================================
 
-Values are taken to be percent signal change unless dataset.json says otherwise; they are z-scored
-later in any case, by the training trials of each session, or of all sessions with ``"zscore":
+Values may have any unit: they are z-scored later in any case, by the training trials of each session, or of all sessions with ``"zscore":
 "subject"``, as it should be where whole sessions are held out. Every subject is on a grid of its own,
 the mask's, with the axes turned to run as in the first subject's mask; volumes stored in any other
 orientation are read as if turned too. The text files are checked in ``files.py``, the volumes read by `Volumes`. Leaves out resampling: a volume
@@ -43,7 +42,7 @@ from neurovl.recordings.betas.nifti_volumes import (
     unplaced,
 )
 from neurovl.recordings.pictures import endings, read_picture
-from neurovl.recordings.table.annotation_files import read_captions, read_objects
+from neurovl.recordings.table.annotation_files import read_captions, read_objects, require_known
 from neurovl.recordings.table.table_files import (
     inside,
     read_about,
@@ -76,7 +75,7 @@ class TableRecordings(Recordings):
         root = Path(root)
         about = read_about(root / "dataset.json")
         self.name = about.get("name") or root.resolve().name
-        self.units = about.get("units") or "percent signal change"
+        self.units = about.get("units") or "not stated (dataset.json)"
         self.licence = about.get("licence") or "not stated (dataset.json)"
         self.terms = about.get("terms") or "not stated (dataset.json)"
         self.publish_images = about.get("publish_images", False)
@@ -85,7 +84,7 @@ class TableRecordings(Recordings):
         self.has_images = (root / "stimuli").is_dir()
         table = read_trials(root)
         names = list(dict.fromkeys(table.subject))
-        first = names[0]
+        first, shown = names[0], set(table.image_id)
         if subjects is not None:
             names = list(dict.fromkeys(find_subject(one, names, self.name) for one in subjects))
         table = pd.concat([table[table.subject == one] for one in names], ignore_index=True)
@@ -96,9 +95,11 @@ class TableRecordings(Recordings):
         self._silent: dict[tuple, np.ndarray] = {}
         self._sentences = read_captions(root / "captions.tsv")
         self._objects = read_objects(root / "objects.tsv")
+        require_known("objects.tsv", self._objects, shown)
+        require_known("captions.tsv", self._sentences, shown)
         super().__init__(root, names, table)
-        for path in table.volume.unique():
-            inside(root, path, "trials.tsv")
+        real = {path: inside(root, path, "trials.tsv") for path in table.volume.unique()}
+        _refuse_one_volume_under_two_names(table, real)
         for files in self._regions.values():
             for path in filter(None, files.values()):
                 inside(root, path, "subjects.tsv")
@@ -164,6 +165,10 @@ class TableRecordings(Recordings):
                 logger.warning("region %s of %s (%s) is empty, left out", region, subject, name)
                 continue
             regions[region] = values.reshape(mask.grid, order="F")
+            if not (regions[region] & voxels).any():
+                logger.warning(
+                    "region %s of %s (%s) has no voxel in the mask", region, subject, name
+                )
         return regions
 
     def session_voxels(self, subject: str, session: int | str, voxels: np.ndarray) -> np.ndarray:
@@ -171,7 +176,16 @@ class TableRecordings(Recordings):
         mask, inside_mask = self._mask(subject)
         out = self._read(subject, session, np.asarray(voxels))
         within = inside_mask.ravel(order="F")[voxels]
-        return clean_voxels(out, within, f"session {session} of {subject}")
+        files = self._session(subject, session).volume.unique()
+        others = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        what = f"session {session} of {subject} ({files[0]}{others})"
+        return clean_voxels(out, within, what, self.max_missing_voxels)
+
+    def not_finite(self, subject: str, session: int | str, voxels: np.ndarray) -> np.ndarray:
+        names = self._session(subject, session).volume.unique()
+        if number_type([self._open(name, "trials.tsv") for name in names]).kind != "f":
+            return np.zeros(len(voxels), bool)
+        return ~np.isfinite(self._read(subject, session, voxels)).all(0)
 
     def volumes(
         self, subject: str | int, rows: Sequence[int] | np.ndarray | None = None
@@ -299,6 +313,17 @@ class TableRecordings(Recordings):
     def _identity(self) -> list[Path]:
         names = ("trials.tsv", "subjects.tsv", "captions.tsv", "objects.tsv", "dataset.json")
         return [self.root / name for name in names if (self.root / name).is_file()]
+
+
+def _refuse_one_volume_under_two_names(table: pd.DataFrame, real: dict[str, Path]) -> None:
+    """Refuse links by which two rows name the same volume."""
+    twice = table.assign(volume=table.volume.map(real)).duplicated(["volume", "index"], keep=False)
+    if twice.any():
+        names = table.volume[twice].unique()
+        raise DataError(
+            f"trials.tsv names one file as {names[0]} and as {names[1]} (a link), and a volume of it twice, expected every trial "
+            "once: correct the table"
+        )
 
 
 def _pictures(folder: Path) -> dict[str, list[Path]]:

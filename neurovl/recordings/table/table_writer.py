@@ -88,7 +88,7 @@ def write_tables(
     _write(folder / "subjects.tsv", columns, rows)
     if captions:
         _write(folder / "captions.tsv", ["image_id", "caption"], captions)
-    text = json.dumps(about, indent=1, ensure_ascii=False)
+    text = json.dumps({**about, "index_from": 0}, indent=1, ensure_ascii=False)
     (folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -19,8 +19,9 @@ from neurovl.files import replacing
 from neurovl.recordings.base import subject_label
 from neurovl.recordings.nsd.atlases import ATLASES, WIDER_ATLASES
 from neurovl.smallworld import scenes
-from neurovl.smallworld.subjects import cortical_sheet, experiment, voxel_model
+from neurovl.smallworld.subjects import cortical_sheet, experiment, further_tests, voxel_model
 from neurovl.smallworld.subjects.anatomy import Anatomy, make_anatomy
+from neurovl.smallworld.subjects.beta_series import UNIT, Voxels, save_nifti, write_series
 from neurovl.smallworld.subjects.surface_betas import require_space, write_surface_betas
 
 logger = logging.getLogger(__name__)
@@ -28,12 +29,7 @@ logger = logging.getLogger(__name__)
 GENERATOR = 3  # raise when the same settings give other data
 MARK = "SIMULATED.json"
 BETAS = "betas_fithrf_GLMdenoise_RR"
-UNIT = 300  # int16 counts of one percent signal change
 NOISE_SD = 1.3  # percent signal change, median over voxels
-SMOOTH, GLOBAL = (
-    (0.7, 3.0),
-    0.2,
-)  # noise: weights of its white and smooth parts; share of whole-brain
 
 
 def simulate(
@@ -42,6 +38,7 @@ def simulate(
     subjects: Sequence[int | str] = (1, 2, 5, 7),
     sessions: int = 2,
     scale: float = 3.0,
+    tests: Sequence[str] = (),
     seed: int = 0,
     n_jobs: int = 1,
     surfaces: bool = False,
@@ -58,6 +55,8 @@ def simulate(
         pictures (at most 1,000) shared by all subjects, which is the test set.
     scale : float
         NSD's grids are divided by it; a voxel has 1.8 * scale mm.
+    tests : sequence of str
+        Further sessions: 'imagery' and 'synthetic', laid out as NSD-Imagery and NSD-synthetic, see ``further_tests.py``.
     seed : int
     n_jobs : int
         Processes; the data do not depend on it.
@@ -87,10 +86,12 @@ def simulate(
         raise ConfigError(f"sessions is {sessions}, expected 1 to {experiment.SESSIONS} as in NSD")
     if not 1 <= scale <= 8:
         raise ConfigError(f"scale is {scale}, expected 1 (NSD's own grid) to 8 (14.4 mm voxels)")
+    tests = further_tests.known(tests)
     settings = {
         "subjects": numbers,
         "sessions": sessions,
         "scale": float(scale),
+        "tests": tests,
         "seed": seed,
         "generator": GENERATOR,
     }
@@ -122,7 +123,10 @@ def _write_all(root: Path, settings: dict, n_jobs: int) -> None:
             with replacing(root / f"nsddata/freesurfer/{folder}/label/{name}.mgz.ctab") as part:
                 part.write_text("\n".join(lines) + "\n")
     cortical_sheet.write_group_labels(root, seed)
-    Parallel(n_jobs)(delayed(_write_alone)(root, design, s, sessions, scale, seed) for s in numbers)
+    shown = {test: further_tests.write_experiment(root, test, seed) for test in settings["tests"]}
+    Parallel(n_jobs)(
+        delayed(_write_alone)(root, design, s, sessions, scale, seed, shown) for s in numbers
+    )
     _mark(root, settings, complete=True)
 
 
@@ -246,11 +250,15 @@ def _write_alone(*arguments: object) -> None:
 
 
 def _write_subject(
-    root: Path, design: dict[str, np.ndarray], subject: int, sessions: int, scale: float, seed: int
+    root: Path,
+    design: dict[str, np.ndarray],
+    subject: int,
+    sessions: int,
+    scale: float,
+    seed: int,
+    shown: dict[str, further_tests.Pictures],
 ) -> None:
     """Write anatomy, regions, behaviour, betas and truth of one subject; ncsnr.nii.gz comes last."""
-    import h5py
-
     name = f"subj{subject:02d}"
     betas_folder = root / f"nsddata_betas/ppdata/{name}/func1pt8mm/{BETAS}"
     if (betas_folder / "ncsnr.nii.gz").is_file():
@@ -271,7 +279,7 @@ def _write_subject(
         surface,
         tuning.exponent,
         tuning.ncsnr**2 / (tuning.ncsnr**2 + 1),
-        functools.partial(_save_nifti, affine=anatomy.affine),
+        functools.partial(save_nifti, affine=anatomy.affine),
     )
     response = _image_responses(root, ids, tuning, anatomy)
     rng = np.random.default_rng([seed, subject, 4])
@@ -279,9 +287,12 @@ def _write_subject(
     noise_sd = NOISE_SD * np.exp(rng.normal(0, 0.25, anatomy.brain.T.shape))
     spread = response.std(0)
     gain = tuning.ncsnr * noise_sd.T[anatomy.nsdgeneral] / np.where(spread > 0, spread, np.inf)
-    response = (response - response.mean(0)) * gain
     level = rng.normal(0, 0.3, anatomy.brain.T.shape)
     level.T[anatomy.nsdgeneral] += np.abs(rng.normal(0.9, 0.5, n_voxels))
+    voxels = Voxels(anatomy, tuning, response.mean(0), gain, noise_sd, level)
+    for test, pictures in shown.items():
+        further_tests.write_session(root, test, subject, voxels, seed, pictures)
+    response = (response - response.mean(0)) * gain
 
     concepts = {}
     for column, concept in enumerate(voxel_model.concept_names()):
@@ -295,23 +306,15 @@ def _write_subject(
     at = np.arange(sessions * experiment.TRIALS).reshape(sessions, -1)
     for session, rows in enumerate(at, 1):
         rng = np.random.default_rng([seed, subject, 5, session])
-        betas = _session_betas(response[image[rows]], anatomy, noise_sd, level, rng)
+        betas = voxels.betas(response[image[rows]], rng)
         kept[rows] = betas[:, brain]
-        stem = f"betas_session{session:02d}"
-        _save_nifti(betas_folder / f"{stem}.nii.gz", betas.T, anatomy.affine)
-        with replacing(betas_folder / f"{stem}.hdf5") as part, h5py.File(part, "w") as file:
-            # as NSD: all trials of one voxel lie together. By slices: HDF5 keeps a list of all chunks that it writes at once.
-            stored = file.create_dataset(
-                "betas", betas.shape, betas.dtype, chunks=(len(betas), 1, 1, 1)
-            )
-            for z in range(betas.shape[1]):
-                stored[:, z] = betas[:, z]
+        write_series(betas_folder / f"betas_session{session:02d}", betas, anatomy.affine)
     mean = np.zeros(brain.shape, np.float32)
     mean[brain] = kept.mean(0) / UNIT
-    _save_nifti(betas_folder / "meanbeta.nii.gz", mean.T, anatomy.affine)
+    save_nifti(betas_folder / "meanbeta.nii.gz", mean.T, anatomy.affine)
     ncsnr = np.zeros(brain.shape, np.float32)
     ncsnr[brain] = voxel_reliability(kept, np.repeat(np.arange(sessions), experiment.TRIALS), image)
-    _save_nifti(betas_folder / "ncsnr.nii.gz", ncsnr.T, anatomy.affine)
+    save_nifti(betas_folder / "ncsnr.nii.gz", ncsnr.T, anatomy.affine)
 
 
 def _image_responses(
@@ -338,58 +341,12 @@ def _image_responses(
     return np.concatenate(parts)
 
 
-def _session_betas(
-    signal: np.ndarray,
-    anatomy: Anatomy,
-    noise_sd: np.ndarray,
-    level: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Betas of one session as NSD's HDF5 has them, int16 array, shape (n_trials, z, y, x), 300 a percent."""
-    brain = anatomy.brain.T
-    x, y, z = np.nonzero(anatomy.nsdgeneral)
-    gain = np.float32(np.exp(rng.normal(0, 0.08)))
-    level = (level + rng.normal(0, 0.25, brain.shape)).astype(np.float32)
-    out = np.empty((len(signal), *brain.shape), np.int16)
-    limits = np.iinfo(np.int16)
-    for start in range(0, len(signal), 50):  # NSD's own grid would not fit into memory at once
-        part = signal[start : start + 50]
-        betas = _noise((len(part), *brain.shape), rng) * noise_sd.astype(np.float32)
-        betas[:, z, y, x] += part
-        betas = (gain * betas + level) * (UNIT * brain).astype(np.float32)
-        out[start : start + 50] = np.clip(np.rint(betas), limits.min, limits.max)
-    return out
-
-
-def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Noise of unit variance, shape (n_trials, z, y, x): white, smooth in space, and whole-brain."""
-    white = rng.standard_normal(shape, np.float32)
-    smooth = white
-    for axis in (1, 2, 3):  # binomial kernel [1 2 1] / 4, around the edges of the grid
-        smooth = smooth / 2 + (np.roll(smooth, 1, axis) + np.roll(smooth, -1, axis)) / 4
-    own, wide = SMOOTH
-    # variance of own * delta + wide * kernel: the kernel's squares and centre, 3/8 and 1/2 per axis
-    total = own**2 + wide**2 * (3 / 8) ** 3 + 2 * own * wide * (1 / 2) ** 3
-    local = (own * white + wide * smooth) / np.float32(np.sqrt(total))
-    common = rng.standard_normal((shape[0], 1, 1, 1), np.float32)
-    return np.float32(np.sqrt(1 - GLOBAL)) * local + np.float32(np.sqrt(GLOBAL)) * common
-
-
 def _write_anatomy(folder: Path, anatomy: Anatomy) -> None:
     """Write the brain mask, the mean volume and the regions, whole and by hemisphere."""
-    _save_nifti(folder / "brainmask.nii.gz", anatomy.brain.astype(np.int16), anatomy.affine)
-    _save_nifti(folder / "mean.nii.gz", anatomy.mean, anatomy.affine)
+    save_nifti(folder / "brainmask.nii.gz", anatomy.brain.astype(np.int16), anatomy.affine)
+    save_nifti(folder / "mean.nii.gz", anatomy.mean, anatomy.affine)
     left = anatomy.mni[..., 0] < 0
     for name, labels in anatomy.atlases.items():
         for prefix, kept in (("", True), ("lh.", left), ("rh.", ~left)):
             values = np.where(kept, labels, -1).astype(np.int16)
-            _save_nifti(folder / "roi" / f"{prefix}{name}.nii.gz", values, anatomy.affine)
-
-
-def _save_nifti(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
-    import nibabel
-
-    image = nibabel.Nifti1Image(data, affine)
-    image.header.set_xyzt_units("mm")
-    with replacing(path) as part:
-        nibabel.save(image, part)
+            save_nifti(folder / "roi" / f"{prefix}{name}.nii.gz", values, anatomy.affine)
