@@ -13,8 +13,14 @@ from neurovl.recordings.nsd.surfaces import FSAVERAGE, Surface, read_surface, su
 from neurovl.recordings.opening import open_recordings
 from neurovl.smallworld.subjects import cortical_sheet
 from neurovl.smallworld.subjects.anatomy import make_anatomy
+from neurovl.smallworld.subjects.surface_betas import (
+    require_space,
+    surface_bytes,
+    write_surface_betas,
+)
 
 GRID, N = (6, 5, 4), 40
+BETAS = "betas_fithrf_GLMdenoise_RR"
 FETCH = "neurovl download nsd --to DIR"
 MNI305_TO_152 = np.array(  # FreeSurfer wiki, CoordinateSystems, 8a
     [
@@ -287,3 +293,28 @@ def test_recordings_know_the_surface_where_there_is_one(tiny_nsd, tmp_path):
     assert 0 < np.nan_to_num(found["lh"]).mean() < 0.2
     shutil.copytree(tiny_nsd, tmp_path / "nsd", ignore=shutil.ignore_patterns("transforms"))
     assert open_recordings(tmp_path / "nsd").surface(2) is None
+
+
+def test_betas_on_fsaverage_are_those_of_the_volume(tiny_nsd, tmp_path):
+    """On request only, and said how much they are before; a few trials of them here."""
+    root = tmp_path / "nsd"
+    shutil.copytree(tiny_nsd, root, ignore=shutil.ignore_patterns("*.hdf5", "truth"))
+    folder = root / "nsddata_betas/ppdata/subj02/func1pt8mm" / BETAS
+    betas = nibabel.load(folder / "betas_session01.nii.gz")
+    few = np.asarray(betas.dataobj)[..., :3]
+    nibabel.save(nibabel.Nifti1Image(few, betas.affine), folder / "betas_session01.nii.gz")
+    with pytest.raises(MissingError, match="need 983.1 MB in .*its disk has 1.0 kB free"):
+        require_space(root, [2], 1, BETAS, free=1000)
+    require_space(root, [2], 1, BETAS, free=10**9)
+    write_surface_betas(root, [2], 1, BETAS)
+    surface = open_recordings(tiny_nsd).surface(2)
+    on = folder.parents[1] / "fsaverage" / BETAS
+    for hemi in ("lh", "rh"):
+        found = nibabel.load(on / f"{hemi}.betas_session01.mgh")
+        assert found.shape == (FSAVERAGE, 1, 1, 3) and found.get_data_dtype() == ">f4"
+        for trial in range(3):
+            expected = surface.sample(few[..., trial] / 300)[hemi]
+            np.testing.assert_allclose(found.get_fdata()[:, 0, 0, trial], expected, rtol=1e-4)
+        assert nibabel.load(on / f"{hemi}.ncsnr.mgh").shape[0] == FSAVERAGE
+    require_space(root, [2], 1, BETAS, free=0)  # all is there
+    assert surface_bytes(1, 1) == 2 * 163842 * 750 * 4

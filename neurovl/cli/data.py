@@ -19,6 +19,12 @@ def simulate(
     scale: Annotated[
         float | None, typer.Option(help="NSD's grid is divided by this; by default the profile's.")
     ] = None,
+    surfaces: Annotated[
+        bool,
+        typer.Option(
+            "--surfaces", help="Betas on fsaverage besides: 0.5 GB a hemisphere and session."
+        ),
+    ] = False,
     tests: Annotated[
         str | None,
         typer.Option(
@@ -31,9 +37,11 @@ def simulate(
     """Write simulated brain data in NSD's own layout, as a profile (demo by default) simulates them."""
     from dataclasses import asdict
 
+    from neurovl.download.engine import readable
     from neurovl.pipeline import profile_for, world_of
     from neurovl.settings.profile_files import load_profile
     from neurovl.smallworld.subjects import simulate as write
+    from neurovl.smallworld.subjects.surface_betas import surface_bytes
 
     settings = load_profile(profile_for(None, profile), seed=seed)
     wanted = {
@@ -45,7 +53,11 @@ def simulate(
         else [one.strip() for one in tests.split(",") if one.strip()],
     }
     wanted = {name: value for name, value in wanted.items() if value is not None}
-    write(out, **asdict(world_of(settings)) | wanted, seed=settings.seed)
+    world = asdict(world_of(settings)) | wanted
+    if surfaces:
+        size = readable(surface_bytes(len(world["subjects"]), world["sessions"]))
+        say(f"the betas on fsaverage take {size}, besides those in the volume")
+    write(out, **world, seed=settings.seed, surfaces=surfaces)
     say(f"wrote simulated NSD to {out}")
 
 

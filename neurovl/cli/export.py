@@ -42,3 +42,19 @@ def export_encoder(
     if push:
         address = push_encoder(out, push, private=private, accept_terms=accept_terms)
         say(f"sent {out} to {address}")
+
+
+@export_app.command("maps")
+def export_maps(
+    run: RunDir,
+    out: Annotated[Path, typer.Option(help="New folder: a BIDS derivative data set.")],
+    fold: Annotated[
+        int, typer.Option(help="Train/test partition, where the data set has several.")
+    ] = 0,
+) -> None:
+    """Concept maps and importance maps as NIfTI, each with a JSON file that says what it is."""
+    from neurovl.hub import export_maps as export
+    from neurovl.run import open_run
+
+    files = export(open_run(run, fold), out)
+    say(f"wrote {len(files)} maps to {out}")

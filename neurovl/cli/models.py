@@ -225,17 +225,31 @@ def locate(
             "--image-id", help="One picture; by default all test pictures with the concept."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="NIfTI file to write.")] = Path("heatmap.nii.gz"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="NIfTI file to write, or a folder, where it gets a BIDS name; a JSON file comes beside it."
+        ),
+    ] = Path("."),
 ) -> None:
     """Show where a concept is in a subject's brain."""
     import nibabel
 
+    from neurovl.hub.statmaps import HEAT, about_map, statmap_name, write_sidecar
     from neurovl.run import open_run
 
+    opened = open_run(run)
+    if out.is_dir():
+        name = opened.store.subject_name(subject)
+        out = out / statmap_name(name, concept, "gradcam", opened.recordings.space)
     with output(out, (".nii.gz", ".nii")) as part:
-        opened = open_run(run)
         heat = opened.locate(concept, subject, image_id)
         table = heat.roi_table(opened.recordings.rois(heat.subject)).head(8).round(3)
         nibabel.save(heat.to_nifti(), part)
+        sources = ["tokens", *(f"encoders/{one}" for one in opened.patch_variants())]
+        about = about_map(opened.recordings, heat.subject, concept, "gradcam", sources, HEAT)
+        if image_id is not None:
+            about["Picture"] = image_id
+        write_sidecar(out, about)
     say(table.to_string(index=False))
     say(f"wrote {out}")

@@ -4,7 +4,14 @@ Each returns a closed figure with a transparent background. Nothing is computed 
 Imports `run` and the rooms below whose arrays it draws; computes nothing.
 """
 
-from neurovl.figures.head_regions import importance_slices, region_importance
+from neurovl.figures.brain_views import brain_view
+from neurovl.figures.cortex import cortex
+from neurovl.figures.head_regions import (
+    importance_cortex,
+    importance_slices,
+    importance_view,
+    region_importance,
+)
 from neurovl.figures.inputs import (
     ceiling_histogram,
     ceiling_map,
@@ -56,17 +63,21 @@ __all__ = [
     "adaptation_curve",
     "beta_curves",
     "beta_rows",
+    "brain_view",
     "by_category",
     "ceiling_histogram",
     "ceiling_map",
     "claims",
     "contact_sheet",
+    "cortex",
     "cut",
     "example_dialogues",
     "grid",
     "heat_slices",
     "hottest_slice",
+    "importance_cortex",
     "importance_slices",
+    "importance_view",
     "in_order",
     "language_curve",
     "painted_again",

@@ -14,13 +14,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from neurovl.figures.brain_views import brain_view
+from neurovl.figures.cortex import cortex
 from neurovl.figures.inputs import levels_of
+from neurovl.figures.page_tables import Html
 from neurovl.figures.theme import CYCLE, INK, WIDTH, bare, finish, theme
+from neurovl.recordings import Recordings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEADS = {"clip-head": ("CLIP head: content", CYCLE[0]), "vae-head": ("VAE head: layout", CYCLE[5])}
+BETWEEN = LinearSegmentedColormap.from_list(
+    "heads", [HEADS["clip-head"][1], "#f4f4f4", HEADS["vae-head"][1]]
+)
 GROUPS = {
     "share_early": "early areas",
     "share_ventral": "category areas",
@@ -135,15 +142,11 @@ def importance_slices(
     values = {head: np.asarray(image.dataobj) for head, image in maps.items()}
     difference = values["vae-head"] - values["clip-head"]
     affine = maps["clip-head"].affine
-    top = np.quantile(np.concatenate([v[mask] for v in values.values()]), 0.99)
-    wide = np.quantile(np.abs(difference[mask]), 0.99)
-    between = LinearSegmentedColormap.from_list(
-        "heads", [HEADS["clip-head"][1], "#f4f4f4", HEADS["vae-head"][1]]
-    )
+    top, wide = _scales(values, mask)
     rows = [
         (HEADS[head][0].replace(": ", "\n"), values[head], "inferno", (0, top)) for head in HEADS
     ]
-    rows.append(("VAE − CLIP", difference, between, (-wide, wide)))
+    rows.append(("VAE − CLIP", difference, BETWEEN, (-wide, wide)))
     tall = (ys[-1] - ys[0] + 3) / (xs[-1] - xs[0] + 3)
     cell = (WIDTH - 2.4) / len(levels)
     with theme():
@@ -176,3 +179,43 @@ def importance_slices(
         figure.legend(handles=entries, loc="outside upper center", ncols=2)
         figure.get_layout_engine().set(w_pad=0.01, wspace=0, h_pad=0.02, hspace=0)
         return finish(figure, source)
+
+
+def _scales(values: dict, mask: np.ndarray) -> tuple[float, float]:
+    """Where the colour scales end: of the heads' importance, and of the difference between them."""
+    top = np.quantile(np.concatenate([v[mask] for v in values.values()]), 0.99)
+    wide = np.quantile(np.abs((values["vae-head"] - values["clip-head"])[mask]), 0.99)
+    return float(top), float(wide)
+
+
+def importance_cortex(
+    maps: dict, recordings: Recordings, subject: str | int, source: str = ""
+) -> Figure:
+    """Which head a voxel weighs more for, as `cortex` draws maps.
+
+    Parameters
+    ----------
+    maps : dict of str to nibabel image
+        As `importance_slices` takes them.
+    recordings : Recordings
+    subject : str or int
+    """
+    import nibabel
+
+    values = {head: np.asarray(image.dataobj) for head, image in maps.items()}
+    wide = _scales(values, recordings.mask(subject))[1]
+    difference = values["vae-head"] - values["clip-head"]
+    image = nibabel.Nifti1Image(difference, maps["clip-head"].affine)
+    about = {"limits": (-wide, wide), "label": "VAE − CLIP", "colours": BETWEEN}
+    return cortex({"VAE − CLIP": image}, recordings, subject, **about, source=source)
+
+
+def importance_view(
+    maps: dict, recordings: Recordings, subject: str | int, source: str = ""
+) -> Html:
+    """Importance for each head, as `brain_view` shows maps; arguments as those of `importance_cortex`."""
+    values = {head: np.asarray(image.dataobj) for head, image in maps.items()}
+    top = _scales(values, recordings.mask(subject))[0]
+    named = {HEADS[head][0]: maps[head] for head in HEADS}
+    about = {"limits": (0, top), "label": "times an even spread", "source": source}
+    return brain_view(named, recordings, subject, **about)

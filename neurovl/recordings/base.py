@@ -74,6 +74,8 @@ class Recordings:
     zscore : str
         What voxels are standardised by: the training trials of each ``'session'``, or all training
         trials of the ``'subject'`` where whole sessions are held out.
+    space : str
+        What BIDS names of maps call the space of the volumes; empty where it has no name.
     max_missing_voxels : float
         Share of a mask's voxels that may hold values that are not finite; see `missing_voxels.usable_mask`.
     distinct_pictures : bool
@@ -108,6 +110,7 @@ class Recordings:
     split_name = ""
     n_folds = 1
     zscore = "session"
+    space = ""
     max_missing_voxels = MAX_MISSING
     distinct_pictures = False
 

@@ -97,6 +97,8 @@ class NSDRecordings(Recordings):
 
     splits = SPLITS
 
+    space = "func1pt8"  # as the transforms call it, whatever a simulation divided the grid by
+
     distinct_pictures = True  # NSD's 73,000 photos, by their numbers
 
     def __init__(

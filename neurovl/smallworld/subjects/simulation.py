@@ -22,6 +22,7 @@ from neurovl.smallworld import scenes
 from neurovl.smallworld.subjects import cortical_sheet, experiment, further_tests, voxel_model
 from neurovl.smallworld.subjects.anatomy import Anatomy, make_anatomy
 from neurovl.smallworld.subjects.beta_series import UNIT, Voxels, save_nifti, write_series
+from neurovl.smallworld.subjects.surface_betas import require_space, write_surface_betas
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def simulate(
     tests: Sequence[str] = (),
     seed: int = 0,
     n_jobs: int = 1,
+    surfaces: bool = False,
 ) -> Path:
     """Write a simulated NSD folder; what is there already and whole is kept.
 
@@ -58,6 +60,8 @@ def simulate(
     seed : int
     n_jobs : int
         Processes; the data do not depend on it.
+    surfaces : bool
+        Write the betas on fsaverage besides, half a gigabyte a hemisphere and session; also to a folder that is whole.
 
     Returns
     -------
@@ -67,6 +71,8 @@ def simulate(
     ------
     ConfigError
         For settings out of range, or a folder that holds other data.
+    MissingError
+        The disk has no space for the betas on fsaverage.
 
     Examples
     --------
@@ -74,8 +80,6 @@ def simulate(
     >>> neurovl.open_recordings(made)
     NSDRecordings('simulated-nsd', subjects=['subj01'], 750 trials of 250 images)
     """
-    from joblib import Parallel, delayed
-
     root = Path(out).expanduser()
     numbers = _subject_numbers(subjects)
     if not 1 <= sessions <= experiment.SESSIONS:
@@ -91,9 +95,23 @@ def simulate(
         "seed": seed,
         "generator": GENERATOR,
     }
-    if _claim(root, settings):
+    whole = _claim(root, settings)
+    if surfaces:
+        require_space(root, numbers, sessions, BETAS)
+    if whole:
         logger.info("%s is whole already", root)
-        return root
+    else:
+        _write_all(root, settings, n_jobs)
+    if surfaces:
+        write_surface_betas(root, numbers, sessions, BETAS)
+    return root
+
+
+def _write_all(root: Path, settings: dict, n_jobs: int) -> None:
+    from joblib import Parallel, delayed
+
+    numbers, sessions = settings["subjects"], settings["sessions"]
+    scale, seed = settings["scale"], settings["seed"]
     design = experiment.make_design(sessions, seed)
     experiment.write_experiment(root, design)
     ids = np.unique([experiment.seen_images(design, s, sessions) for s in numbers])
@@ -105,12 +123,11 @@ def simulate(
             with replacing(root / f"nsddata/freesurfer/{folder}/label/{name}.mgz.ctab") as part:
                 part.write_text("\n".join(lines) + "\n")
     cortical_sheet.write_group_labels(root, seed)
-    shown = {test: further_tests.write_experiment(root, test, seed) for test in tests}
+    shown = {test: further_tests.write_experiment(root, test, seed) for test in settings["tests"]}
     Parallel(n_jobs)(
         delayed(_write_alone)(root, design, s, sessions, scale, seed, shown) for s in numbers
     )
     _mark(root, settings, complete=True)
-    return root
 
 
 @functools.lru_cache(maxsize=8)
