@@ -35,7 +35,7 @@ def masks_of(
     fitting = [mask for mask in found if lie_alike(mask, like)]
     if not fitting:
         on_grid(found, like, f"the mask of {subject}")
-    values = [_region([mask], like, all) for mask in fitting]
+    values = [region_of([mask], like, all) for mask in fitting]
     if any(not np.array_equal(one, values[0]) for one in values[1:]):
         names = ", ".join(mask.name for mask in fitting[:3])
         raise DataError(
@@ -66,7 +66,7 @@ def _difference(file: Volumes, like: Volumes) -> str:
     return f" has {file.describe()}, the betas have {like.describe()}"
 
 
-def _region(files: list[Volumes], like: Volumes, combine: Callable) -> np.ndarray:
+def region_of(files: list[Volumes], like: Volumes, combine: Callable) -> np.ndarray:
     """Files of masks as one, bool (x, y, z) on the grid of the betas."""
     voxels = np.arange(like.n_voxels)
     for file in files:
@@ -88,7 +88,7 @@ def write_region(
     """Write the voxels of all, or any, of some files as one mask; its path within the table."""
     import nibabel
 
-    region = _region(files, like, combine)
+    region = region_of(files, like, combine)
     if not region.any():
         names = ", ".join(file.name for file in files[:3])
         raise DataError(
