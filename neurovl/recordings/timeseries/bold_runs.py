@@ -128,7 +128,7 @@ def repetition_time(bold: Volumes, said: dict, stated: float | None) -> tuple[fl
         logger.warning("%s: its header says %s between volumes, --tr %g s", bold.name, written, tr)
         return tr, f"stated, against {written} in the header"
     raise DataError(
-        f"{bold.name} has {written} between volumes in its header and {tr:g} s in its JSON file, expected the same: find out which "
+        f"{bold.name} has {written} between volumes in its header and {tr:g} s in its JSON file, expected the same: check which "
         "is true and state it with --tr"
     )
 

@@ -146,7 +146,7 @@ def _one_grid_a_subject(runs: Sequence[BoldRun]) -> dict[str, Volumes]:
         like = first.setdefault(run.subject, run.bold)
         if not lie_alike(run.bold, like):
             raise DataError(
-                f"{run.bold.name} {apart(run.bold, like)}, expected one grid for all runs of {run.subject}: take BOLD of one space "
+                f"{run.bold.name} {apart(run.bold, like)}, expected one grid for all runs of {run.subject}: choose BOLD of one space "
                 "(--select space=T1w), or bring the runs to one grid first"
             )
     return first
@@ -279,4 +279,7 @@ def _workshop(out: Path) -> Iterator[Path]:
                 f"{out.name} could not be written ({problem.strerror}), expected a place with room and rights to write: free some or "
                 "name another folder"
             ) from problem
+        finally:
+            with contextlib.suppress(OSError):
+                place.rmdir()  # where no run was done
     shutil.rmtree(place, ignore_errors=True)
