@@ -32,6 +32,7 @@ VERBS = [
     "explore",
     "resample",
     "convert",
+    "betas",
     "export",
 ]
 

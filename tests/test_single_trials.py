@@ -32,9 +32,11 @@ from typer.testing import CliRunner
 
 from neurovl.cli.options import app
 from neurovl.errors import DataError, MissingError
+from neurovl.recordings.betas.nifti_volumes import open_volumes
 from neurovl.recordings.opening import open_recordings
 from neurovl.recordings.splits import Split
 from neurovl.recordings.timeseries import BetasChoice, bold_to_table, estimate_betas
+from neurovl.recordings.timeseries.bold_runs import repetition_time
 from neurovl.recordings.timeseries.trial_model import beta_weights, drift_columns, trial_columns
 
 
@@ -156,8 +158,6 @@ def test_events_of_other_trials_give_other_betas(study, copy, tmp_path):
     for run in RUNS:
         path = copy / f"sub-01/ses-a/func/{STEM}_run-{run}_events.tsv"
         table = pd.read_csv(path, sep="\t")
-        for column in ("stim_file", "trial_type"):
-            table[column] = pictures(run) if column == "stim_file" else table[column]
         table["onset"] = rng.permutation(table.onset)  # the pictures go to other times
         table.to_csv(path, sep="\t", index=False)
     out = estimate_betas(copy, tmp_path / "wrong")
@@ -178,6 +178,33 @@ def test_half_a_tr_matters(study, tmp_path):
         _, betas, _ = by_trial(estimate_betas(root, tmp_path / str(ref), choice=choice))
         errors.append(np.abs(betas - amplitudes(truth))[mask].mean())
     assert errors[0] < 0.01 and errors[1] > 0.1
+
+
+@pytest.mark.parametrize(
+    "zoom, unit, said, stated, expected",
+    [
+        (2.0, "sec", {"RepetitionTime": 2.0}, None, (2.0, "JSON and header")),
+        (2000.0, "msec", {"RepetitionTime": 2.0}, None, (2.0, "JSON and header")),
+        (1.0, "unknown", {"RepetitionTime": 0.8}, None, (0.8, "JSON; the header does not say it")),
+        (2000.0, "sec", {"RepetitionTime": 2.0}, None, "2000 s between volumes in its header"),
+        (1500.0, "msec", {"RepetitionTime": 2.0}, None, "1500 ms between volumes in its header"),
+        (1500.0, "msec", {"RepetitionTime": 2.0}, 1.5, (1.5, "stated, as the header says")),
+        (1.0, "sec", {}, 1.5, (1.5, "stated, against 1 s in the header")),
+        (2.0, "sec", {}, None, "no RepetitionTime .*its header 2 s"),
+        (2.0, "sec", {"RepetitionTime": "2"}, None, "repetition time '2'"),
+    ],
+)
+def test_seconds_between_volumes(tmp_path, zoom, unit, said, stated, expected):
+    image = nibabel.Nifti1Image(np.ones((2, 2, 2, 5), np.float32), AFFINE)
+    image.header.set_zooms((3, 3, 3, zoom))
+    image.header.set_xyzt_units("mm", unit)
+    nibabel.save(image, tmp_path / "bold.nii")
+    bold = open_volumes(tmp_path / "bold.nii")
+    if isinstance(expected, tuple):
+        assert repetition_time(bold, said, stated) == expected
+    else:
+        with pytest.raises(DataError, match=expected):
+            repetition_time(bold, said, stated)
 
 
 def edit(root, run, change):
@@ -308,6 +335,14 @@ def test_files_further_up_hold_for_all_runs(study, copy, tmp_path):
     assert trials.image_id[:N_TRIALS].tolist() == trials.image_id[N_TRIALS:].tolist()
 
 
+def test_what_lies_closer_counts(study, copy, tmp_path):
+    (copy / "task-see_bold.json").write_text(json.dumps({"RepetitionTime": 9, "StartTime": 9}))
+    (copy / "sub-01/sub-01_task-see_events.tsv").write_text("onset\tduration\tstim_file\n0\t1\ta\n")
+    _, betas, _ = by_trial(estimate_betas(copy, tmp_path / "table"))
+    _, alone, _ = by_trial(estimate_betas(study[0], tmp_path / "alone"))
+    np.testing.assert_array_equal(betas, alone)
+
+
 def test_a_run_without_its_mean_needs_units(copy, tmp_path):
     for run in RUNS:
         path = preprocessed(copy, run, "desc-preproc_bold.nii.gz")
@@ -375,6 +410,7 @@ def test_glmsingle_is_asked_in_its_own_terms(copy, tmp_path, monkeypatch):
         estimate_betas(copy, tmp_path / "table", choice=choice)
     for run in RUNS:
         edit(copy, run, lambda t: t.assign(onset=[str(4 + 16 * n) for n in range(N_TRIALS)]))
+    edit(copy, 2, lambda t: t.iloc[::-1])  # rows in any order are taken in order of onset
     _, betas, mask = by_trial(estimate_betas(copy, tmp_path / "table", choice=choice))
     names = list(dict.fromkeys(p for run in RUNS for p in pictures(run)))
     expected = [100 * (run - 1) + names.index(p) for run in RUNS for p in pictures(run)]

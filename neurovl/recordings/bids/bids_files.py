@@ -167,8 +167,8 @@ def _explain_none(folder: Path, suffixes: Sequence[str], select: Mapping[str, st
     if surface:
         raise MissingError(
             f"{folder} has single-trial betas on the surface only, such as {surface[0]}, expected "
-            "volumes (NIfTI): estimate them in the volume, for example with GLMsingle on the "
-            "preprocessed BOLD in the subject's own space"
+            "volumes (NIfTI): estimate them in the volume, from preprocessed BOLD in the subject's own space "
+            "(neurovl betas)"
         )
     if own:
         raise MissingError(

@@ -107,21 +107,31 @@ def _holds_for(entities: Mapping[str, str], run: BidsFile) -> bool:
     return all(same_label(run[entity], label) for entity, label in entities.items())
 
 
-def the_closest(paths: Sequence[Path], run: BidsFile, what: str, option: str) -> Path:
-    """The file that holds for a run alone, or else for the fewest; refused where two do.
+def the_closest(paths: Sequence[Path], run: BidsFile, what: str, name: str, otherwise: str) -> Path:
+    """The table that holds for a run alone, or else for the fewest; refused where two that differ do.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        As `going_with` gives them.
+    run : BidsFile
+    what, name, otherwise : str
+        Of what it is a table, the end of its name, and what else can be done, for messages.
 
     Raises
     ------
     MissingError, DataError
     """
     if not paths:
-        raise MissingError(f"{run.path.name} has no {what}: {option}")
-    last = paths[-1]
-    rivals = [p for p in paths if p.name.count("_") == last.name.count("_")]
-    if len(rivals) > 1 and len({path.read_bytes() for path in rivals}) > 1:
+        raise MissingError(
+            f"{run.path.name} has no table of its {what}, expected one that ends in {name}: add it, or {otherwise}"
+        )
+    *_, last = paths
+    rivals = [path for path in paths if path.name.count("_") == last.name.count("_")]
+    if len({path.read_bytes() for path in rivals}) > 1:
         raise DataError(
-            f"{run.path.name} has {len(rivals)} files of {what.split(',')[0]} that differ, the first are {rivals[0].name} and "
-            f"{rivals[1].name} in {rivals[1].parent.name}, expected one: remove the others"
+            f"{run.path.name} has {len(rivals)} tables of its {what} that differ ({rivals[0].name} and {last.name} in other folders), "
+            "expected one: remove the others"
         )
     return last
 

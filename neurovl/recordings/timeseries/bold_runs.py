@@ -84,10 +84,10 @@ def open_run(file: BidsFile, data: Path, folder: Path, choice: BetasChoice) -> B
     said = sidecar(file, roots)
     tr, tr_from = repetition_time(bold, said, choice.tr)
     part, part_from = _slice_time(bold.name, said, tr, choice.slice_time_ref)
-    events, name, counts = _events(file, roots, n_volumes * tr, choice)
+    events, counts = _events(file, roots, n_volumes * tr, choice)
     confounds, columns = _confounds(file, roots, n_volumes, choice.confounds)
     notes = {"TR": f"{tr:g} s ({tr_from})", "times of volumes": part_from, **counts}
-    notes |= {"confounds": ", ".join(columns) or "none", "events": name}
+    notes |= {"confounds": ", ".join(columns) or "none"}
     times = (np.arange(n_volumes) + part) * tr
     return BoldRun(file, bold, tr, times, events, confounds, notes)
 
@@ -149,14 +149,14 @@ def _slice_time(name: str, said: dict, tr: float, stated: float | None) -> tuple
 
 def _events(
     file: BidsFile, roots: Sequence[Path], seconds: float, choice: BetasChoice
-) -> tuple[pd.DataFrame, str, dict[str, int]]:
-    """The events that are modelled, the name of their table, and how many of each kind there were."""
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The events that are modelled, and how many of each kind there were."""
     path = the_closest(
         going_with(file, ("events",), ".tsv", roots),
         file,
-        "table of its events, expected one that ends in _events.tsv, such as "
-        f"sub-{file['sub']}{file['run'] and '_run-' + file['run']}_events.tsv in the raw data",
-        "add it, or give the root of the raw data with --data and the BOLD with --derivative",
+        "events",
+        "_events.tsv",
+        "give the root of the raw data with --data and the BOLD with --derivative",
     )
     table = read_table(path, ["onset", "duration"])
     name = path.name
@@ -198,7 +198,7 @@ def _events(
             "time: drop one (--drop, --ignore), or correct the table"
         )
     counts = {"trials": len(shown), "dropped": int(dropped.sum()), "ignored": int(ignored.sum())}
-    return rows, name, counts
+    return rows, counts
 
 
 def _confounds(
@@ -210,8 +210,9 @@ def _confounds(
     path = the_closest(
         going_with(file, ("timeseries", "regressors"), ".tsv", roots, ("confounds",)),
         file,
-        "confounds, expected a table that ends in _desc-confounds_timeseries.tsv",
-        "add it, or leave out --confounds",
+        "confounds",
+        "_desc-confounds_timeseries.tsv",
+        "leave out --confounds",
     )
     table = read_table(path)
     if len(table) != n_volumes:

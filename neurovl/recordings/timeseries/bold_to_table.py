@@ -86,10 +86,13 @@ def estimate_betas(
     Examples
     --------
     >>> from neurovl.recordings.splits import Split
-    >>> from neurovl.recordings.timeseries import estimate_betas
-    >>> estimate_betas(folder, folder / "table", Split(fraction=0.2))
-    Traceback (most recent call last):
-    neurovl.errors.MissingError: ... has no BOLD, expected files such as ...
+    >>> from neurovl.recordings.timeseries import BetasChoice, estimate_betas
+    >>> choice = BetasChoice(select={"space": "T1w"}, confounds=("trans_*", "rot_*"))
+    >>> try:
+    ...     estimate_betas(folder, folder / "table", Split(fraction=0.2), choice)
+    ... except neurovl.MissingError:
+    ...     print("no preprocessed BOLD there")
+    no preprocessed BOLD there
     """
     data, out = Path(data), Path(out)
     split, choice = split or Split(), choice or BetasChoice()
@@ -98,7 +101,10 @@ def estimate_betas(
     folder = derivative_folder(data, choice.derivative)
     runs = [open_run(file, data, folder, choice) for file in find_bold(folder, choice.select)]
     likes = _one_grid_a_subject(runs)
-    masks = {one: _masks(one, runs, like, data, folder, choice) for one, like in likes.items()}
+    images: list[BidsFile] = []
+    if choice.mask is None:
+        images = list({f.path: f for root in (folder, data) for f in scan(root, NIFTI)}.values())
+    masks = {one: _masks(one, runs, like, images, data, choice.mask) for one, like in likes.items()}
     models = [model_of(run, choice) for run in runs]
     pairs = [pair for pair in zip(runs, models, strict=True) if pair[1].kept.any()]
     if choice.method == "glmsingle":
@@ -107,6 +113,9 @@ def estimate_betas(
         parts = [[pair] for pair in pairs]
     notes = _notes(runs, models, choice)
     plan = plan_table(_trials(runs, models), data, split, likes, masks, choice.rois, choice.stimuli)
+    for run, model in zip(runs, models, strict=True):
+        if not model.kept.any():
+            logger.warning("%s: no trial, left out", run.bold.name)
     for key, value in notes.items():
         logger.info("%s: %s", key, value)
     voxels = {one: _voxels(one, masks[one], like) for one, like in likes.items()}
@@ -156,20 +165,17 @@ def _masks(
     subject: str,
     runs: Sequence[BoldRun],
     like: Volumes,
+    images: list[BidsFile],
     data: Path,
-    folder: Path,
-    choice: BetasChoice,
+    pattern: str | None,
 ) -> list[Volumes]:
-    """Files whose common voxels are a subject's mask: the runs' own, or what the user named."""
-    images: list[BidsFile] = []
-    if choice.mask is None:
-        images = list({f.path: f for root in (folder, data) for f in scan(root, NIFTI)}.values())
-        own = run_masks([run.file for run in runs if run.subject == subject], images)
-        if own:
-            found = [open_here(file.path, data) for file in own]
-            on_grid(found, like, f"the mask of {subject}")
-            return found
-    return masks_of(subject, like, images, data, choice.mask)
+    """Files whose common voxels are a subject's mask: what the user named, or the runs' own, or the subject's."""
+    own = run_masks([run.file for run in runs if run.subject == subject], images)
+    if pattern is not None or not own:
+        return masks_of(subject, like, images, data, pattern)
+    found = [open_here(file.path, data) for file in own]
+    on_grid(found, like, f"the mask of {subject}")
+    return found
 
 
 def _trials(runs: Sequence[BoldRun], models: Sequence[RunModel]) -> pd.DataFrame:
