@@ -7,6 +7,7 @@ Its designs count in volumes, so a trial must begin with one; when within the TR
 is left to the response that it chooses for each voxel.
 """
 
+import importlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,14 +31,13 @@ Part = Sequence[tuple[BoldRun, RunModel]]
 
 
 def _glm_single() -> type:
-    try:
-        from glmsingle.glmsingle import GLM_single
+    try:  # by name, because a package that is on GitHub alone cannot be declared as an extra
+        return importlib.import_module("glmsingle.glmsingle").GLM_single
     except ImportError as problem:
         raise MissingError(
             f"--method glmsingle needs the package glmsingle, which cannot be imported ({problem}): install it (pip install "
             "git+https://github.com/cvnlab/GLMsingle.git), or choose --method lss"
         ) from problem
-    return GLM_single
 
 
 def sessions(pairs: Part) -> list[Part]:
