@@ -264,7 +264,7 @@ def test_a_trial_at_the_end_is_left_out_and_counted(copy, tmp_path):
     edit(copy, 2, lambda t: t.assign(onset=[*t.onset[:-1], "298"]))
     out = estimate_betas(copy, tmp_path / "table")
     notes = json.loads((out / "dataset.json").read_text())["betas"]
-    assert notes["cut off by the end of their run"] == 1
+    assert (notes["trials"], notes["cut off by the end of their run"]) == (2 * N_TRIALS - 1, 1)
     assert len(open_recordings(out).trials) == 2 * N_TRIALS - 1
 
 

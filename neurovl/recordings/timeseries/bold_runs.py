@@ -150,7 +150,7 @@ def _slice_time(name: str, said: dict, tr: float, stated: float | None) -> tuple
 def _events(
     file: BidsFile, roots: Sequence[Path], seconds: float, choice: BetasChoice
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The events that are modelled, and how many of each kind there were."""
+    """The events that are modelled, and how many are dropped and ignored."""
     path = the_closest(
         going_with(file, ("events",), ".tsv", roots),
         file,
@@ -197,8 +197,7 @@ def _events(
             f"{name} has two trials with the onset {shown.onset[twice[0]]:g}, the second in line {twice[0]}, expected one trial at a "
             "time: drop one (--drop, --ignore), or correct the table"
         )
-    counts = {"trials": len(shown), "dropped": int(dropped.sum()), "ignored": int(ignored.sum())}
-    return rows, counts
+    return rows, {"dropped": int(dropped.sum()), "ignored": int(ignored.sum())}
 
 
 def _confounds(

@@ -215,7 +215,8 @@ def _notes(
             "drift": f"{drift}, and the mean",
         }
     notes |= {"scale": SCALE[choice.units], "runs": len(runs)}
-    for key in ("trials", "dropped", "ignored"):
+    notes["trials"] = sum(int(model.kept.sum()) for model in models)
+    for key in ("dropped", "ignored"):
         notes[key] = sum(int(run.notes[key]) for run in runs)
     notes["cut off by the end of their run"] = sum(int((~model.kept).sum()) for model in models)
     for key in ("TR", "times of volumes", "confounds"):
