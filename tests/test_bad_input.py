@@ -10,7 +10,7 @@ import sys
 
 import pandas as pd
 import pytest
-from bad_input import cases_cli, cases_nsd, cases_table
+from bad_input import cases_bold, cases_cli, cases_nsd, cases_table
 from bad_input.judge import Done, content, judge, neurovl, written
 from bad_input.worlds import PREPROCESS, Worlds
 
@@ -24,6 +24,7 @@ CORPUS = [  # world, command of the cases that name none, cases
     ("table preprocessed", None, cases_table.TABLE_PREPROCESSED),
     ("haxby", PREPROCESS, cases_table.HAXBY),
     ("bids", cases_table.CONVERT, cases_table.BIDS),
+    ("bold", cases_bold.BETAS, cases_bold.BOLD),
 ]
 UNREADABLE = pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 CASES = [

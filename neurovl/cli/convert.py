@@ -5,14 +5,31 @@ from typing import Annotated
 
 import typer
 
-from neurovl.cli.options import app, say
-from neurovl.errors import ConfigError
+from neurovl.cli.options import (
+    Atlas,
+    Labels,
+    Mask,
+    Roi,
+    Source,
+    SplitSeed,
+    Stimuli,
+    Stimulus,
+    Table,
+    TestFraction,
+    TestImages,
+    TestRepeated,
+    TestShared,
+    TestWhere,
+    Zscore,
+    app,
+    one_of,
+    region_patterns,
+    say,
+    selected,
+)
 
 convert_app = typer.Typer(no_args_is_help=True, help="Write another data set as a table.")
 app.add_typer(convert_app, name="convert")
-
-Source = Annotated[Path, typer.Option("--data", help="The data set's folder; it is only read.")]
-Table = Annotated[Path, typer.Option("--out", help="New folder for the table.")]
 
 
 @convert_app.command("bids")
@@ -32,71 +49,44 @@ def convert_bids(
         str | None,
         typer.Option(help="End of the trial tables' names; conditions, trials or events."),
     ] = None,
-    stimulus: Annotated[
-        str | None, typer.Option(help="Column that names the picture; by default stim_file etc.")
-    ] = None,
+    stimulus: Stimulus = None,
     drop: Annotated[
         list[str] | None,
         typer.Option(help="Pictures or trial types to leave out, such as 'catch*'; repeatable."),
     ] = None,
-    mask: Annotated[
-        str | None, typer.Option(help="Masks, such as 'masks/{subject}_mask.nii.gz'.")
-    ] = None,
-    roi: Annotated[
-        list[str] | None,
-        typer.Option(help="A region: NAME='rois/{subject}_*FFA*.nii.gz'; repeatable."),
-    ] = None,
-    atlas: Annotated[
-        str | None, typer.Option(help="Atlases below DATA, such as 'atlas/{subject}.nii.gz'.")
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="Of the atlas: V1:1,V2:2, or a .tsv with index and name.")
-    ] = None,
-    stimuli: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures; by default DATA/stimuli.")
-    ] = None,
+    mask: Mask = None,
+    roi: Roi = None,
+    atlas: Atlas = None,
+    labels: Labels = None,
+    stimuli: Stimuli = None,
     order: Annotated[
         str | None,
         typer.Option(help="Order of the volumes where onsets leave it open: onset or rows."),
     ] = None,
-    test_images: Annotated[
-        str | None, typer.Option(help="Test pictures: a text file, or names with commas.")
-    ] = None,
-    test_where: Annotated[
-        str | None, typer.Option(help="Test pictures by a column, such as trial_type=test.")
-    ] = None,
-    test_shared: Annotated[
-        bool, typer.Option("--test-shared", help="Test the pictures that every subject saw.")
-    ] = False,
-    test_repeated: Annotated[
-        int | None, typer.Option(help="Test the pictures that subjects saw so often or more.")
-    ] = None,
-    test_fraction: Annotated[
-        float | None, typer.Option(help="Test this share of the pictures, drawn with --seed.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of --test-fraction.")] = 0,
-    zscore: Annotated[
-        str, typer.Option(help="Scale voxels within each session, or over a subject's sessions.")
-    ] = "session",
+    test_images: TestImages = None,
+    test_where: TestWhere = None,
+    test_shared: TestShared = False,
+    test_repeated: TestRepeated = None,
+    test_fraction: TestFraction = None,
+    seed: SplitSeed = 0,
+    zscore: Zscore = "session",
 ) -> None:
     """BIDS derivatives with single-trial betas (GLMsingle; as THINGS-fMRI has) to a table."""
     from neurovl.recordings.bids import BidsChoice
     from neurovl.recordings.bids import convert_bids as convert
     from neurovl.recordings.splits import Split
 
-    if zscore not in ("session", "subject"):
-        raise ConfigError(f"--zscore is {zscore!r}, expected session or subject: choose one")
-    if order not in (None, "onset", "rows"):
-        raise ConfigError(f"--order is {order!r}, expected onset or rows: choose one")
+    one_of("--zscore", zscore, ("session", "subject"))
+    one_of("--order", order, (None, "onset", "rows"))
     choice = BidsChoice(
         derivative=derivative,
         suffix=suffix,
         table=table,
-        select=pairs(select.split(",") if select else [], "--select", "task=things"),
+        select=selected(select),
         stimulus=stimulus,
         drop=tuple(drop or ()),
         mask=mask,
-        rois=pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"),
+        rois=region_patterns(roi),
         atlas=atlas,
         labels=labels,
         stimuli=stimuli,
@@ -130,7 +120,7 @@ def convert_laion(
     """LAION-fMRI's single-trial betas, pictures and captions to a table."""
     from neurovl.recordings.bids import convert_laion as convert
 
-    convert(data, out, split, mask, pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'"))
+    convert(data, out, split, mask, region_patterns(roi))
     say(f"wrote a table to {out}: neurovl preprocess --data {out} --out RUN")
 
 
@@ -161,16 +151,3 @@ def resample(
 
     before, after = resample_mask(mask, like, out)
     say(f"wrote {out}: {after} voxels above 0, {before} in {mask}")
-
-
-def pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
-    """{'task': 'things'} from 'task=things'."""
-    found = {}
-    for text in texts:
-        key, equals, value = (part.strip() for part in text.partition("="))
-        if not (key and equals and value) or key in found:
-            raise ConfigError(
-                f"{option} is {text!r}, expected NAME=VALUE once: write it as {example}"
-            )
-        found[key] = value
-    return found

@@ -5,8 +5,25 @@ from typing import Annotated
 
 import typer
 
-from neurovl.cli.convert import Source, Table, convert_app, pairs
-from neurovl.cli.options import app, say
+from neurovl.cli.convert import convert_app
+from neurovl.cli.options import (
+    Atlas,
+    Labels,
+    Roi,
+    Source,
+    SplitSeed,
+    Table,
+    TestFraction,
+    TestImages,
+    TestRepeated,
+    TestShared,
+    TestWhere,
+    Zscore,
+    app,
+    one_of,
+    region_patterns,
+    say,
+)
 from neurovl.errors import ConfigError
 
 
@@ -39,16 +56,9 @@ def convert_arrays(
     variable: Annotated[
         str | None, typer.Option(help="Array in a .mat or HDF5 file, where there are several.")
     ] = None,
-    roi: Annotated[
-        list[str] | None,
-        typer.Option(help="A region: NAME='rois/{subject}_*FFA*.nii.gz'; repeatable."),
-    ] = None,
-    atlas: Annotated[
-        str | None, typer.Option(help="Atlases below DATA, such as 'atlas/{subject}.nii.gz'.")
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="Of the atlas: V1:1,V2:2, or a .tsv with index and name.")
-    ] = None,
+    roi: Roi = None,
+    atlas: Atlas = None,
+    labels: Labels = None,
     stimuli: Annotated[
         Path | None, typer.Option(help="Folder with IMAGE_ID.png, .jpg or the like.")
     ] = None,
@@ -58,32 +68,19 @@ def convert_arrays(
     subjects: Annotated[
         str | None, typer.Option(help="With --mindeye, such as 1,2; by default all there.")
     ] = None,
-    test_images: Annotated[
-        str | None, typer.Option(help="Test pictures: a text file, or names with commas.")
-    ] = None,
-    test_where: Annotated[
-        str | None, typer.Option(help="Test pictures by a column, such as shared=1.")
-    ] = None,
-    test_shared: Annotated[
-        bool, typer.Option("--test-shared", help="Test the pictures that every subject saw.")
-    ] = False,
-    test_repeated: Annotated[
-        int | None, typer.Option(help="Test the pictures that subjects saw so often or more.")
-    ] = None,
-    test_fraction: Annotated[
-        float | None, typer.Option(help="Test this share of the pictures, drawn with --seed.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of --test-fraction.")] = 0,
-    zscore: Annotated[
-        str, typer.Option(help="Scale voxels within each session, or over a subject's sessions.")
-    ] = "session",
+    test_images: TestImages = None,
+    test_where: TestWhere = None,
+    test_shared: TestShared = False,
+    test_repeated: TestRepeated = None,
+    test_fraction: TestFraction = None,
+    seed: SplitSeed = 0,
+    zscore: Zscore = "session",
 ) -> None:
     """Arrays (.npy, .mat, HDF5; GLMsingle's results, MindEye2's release) with a mask to a table."""
     from neurovl.recordings import arrays
     from neurovl.recordings.splits import Split
 
-    if zscore not in ("session", "subject"):
-        raise ConfigError(f"--zscore is {zscore!r}, expected session or subject: choose one")
+    one_of("--zscore", zscore, ("session", "subject"))
     split = Split(test_images, test_where, test_shared, test_repeated, test_fraction, seed)
     needed = {"--betas": betas, "--trials": trials, "--units": units}
     known = needed | {"--axes": axes, "--voxel-order": voxel_order, "--variable": variable}
@@ -98,7 +95,7 @@ def convert_arrays(
         raise ConfigError(
             f"{missing[0]} is missing, expected it beside --mask, because arrays do not say it: see neurovl convert arrays --help"
         )
-    rois = pairs(roi or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'")
+    rois = region_patterns(roi)
     choice = arrays.ArraysChoice(
         betas=betas or "",
         mask=mask,

@@ -47,6 +47,44 @@ Single = Annotated[
     bool,
     typer.Option("--single-trial", help="The first repeat alone instead of the mean of repeats."),
 ]
+Source = Annotated[Path, typer.Option("--data", help="The data set's folder; it is only read.")]
+Table = Annotated[Path, typer.Option("--out", help="New folder for the table.")]
+Stimulus = Annotated[
+    str | None, typer.Option(help="Column that names the picture; by default stim_file etc.")
+]
+Mask = Annotated[str | None, typer.Option(help="Masks, such as 'masks/{subject}_mask.nii.gz'.")]
+Roi = Annotated[
+    list[str] | None,
+    typer.Option(help="A region: NAME='rois/{subject}_*FFA*.nii.gz'; repeatable."),
+]
+Stimuli = Annotated[
+    Path | None, typer.Option(help="Folder of the pictures; by default DATA/stimuli.")
+]
+TestImages = Annotated[
+    str | None, typer.Option(help="Test pictures: a text file, or names with commas.")
+]
+TestWhere = Annotated[
+    str | None, typer.Option(help="Test pictures by a column, such as trial_type=test.")
+]
+TestShared = Annotated[
+    bool, typer.Option("--test-shared", help="Test the pictures that every subject saw.")
+]
+TestRepeated = Annotated[
+    int | None, typer.Option(help="Test the pictures that subjects saw so often or more.")
+]
+TestFraction = Annotated[
+    float | None, typer.Option(help="Test this share of the pictures, drawn with --seed.")
+]
+Atlas = Annotated[
+    str | None, typer.Option(help="Atlases below DATA, such as 'atlas/{subject}.nii.gz'.")
+]
+Labels = Annotated[
+    str | None, typer.Option(help="Of the atlas: V1:1,V2:2, or a .tsv with index and name.")
+]
+SplitSeed = Annotated[int, typer.Option("--seed", help="Seed of --test-fraction.")]
+Zscore = Annotated[
+    str, typer.Option(help="Scale voxels within each session, or over a subject's sessions.")
+]
 
 
 def say(text: str) -> None:
@@ -67,6 +105,37 @@ def numbers(text: str) -> tuple[int, ...]:
 def words(text: str) -> tuple[str, ...]:
     """'imagery, synthetic' as words."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def one_of(option: str, value: str | None, known: tuple[str | None, ...]) -> str | None:
+    """A value of an option that has only some."""
+    if value not in known:
+        words = " or ".join(one for one in known if one)
+        raise ConfigError(f"{option} is {value!r}, expected {words}: choose one")
+    return value
+
+
+def pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
+    """{'task': 'things'} from 'task=things'."""
+    found = {}
+    for text in texts:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not (key and equals and value) or key in found:
+            raise ConfigError(
+                f"{option} is {text!r}, expected NAME=VALUE once: write it as {example}"
+            )
+        found[key] = value
+    return found
+
+
+def selected(text: str | None) -> dict[str, str]:
+    """Entities of BIDS names from '--select task=things,space=T1w'."""
+    return pairs(text.split(",") if text else [], "--select", "task=things")
+
+
+def region_patterns(texts: list[str] | None) -> dict[str, str]:
+    """Patterns of regions from what --roi was given."""
+    return pairs(texts or [], "--roi", "FFA='rois/{subject}_FFA.nii.gz'")
 
 
 @contextlib.contextmanager

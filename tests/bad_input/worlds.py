@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
+from bold_data import write_study
 from PIL import Image
 
 from bad_input.judge import neurovl
@@ -168,7 +169,9 @@ class Worlds:
             nsd(folder / "data", self.simulated, ".hdf5" if state == "hdf5" else ".nii.gz")
         else:
             (folder / "data").mkdir()
-            {"table": table, "haxby": haxby, "bids": bids}[kind](folder / "data")
+            {"table": table, "haxby": haxby, "bids": bids, "bold": write_study}[kind](
+                folder / "data"
+            )
         return folder
 
     def copy(self, name: str, folder: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,16 @@ def scan(folder: Path, endings: tuple[str, ...]) -> list[BidsFile]:
             ending = next((end for end in endings if name.endswith(end)), None)
             if ending is None or name.startswith(".") or SURFACE.search(name):
                 continue
-            entities, suffix = _parse(Path(place).relative_to(folder), name.removesuffix(ending))
+            entities, suffix = parse_name(
+                Path(place).relative_to(folder), name.removesuffix(ending)
+            )
             if "sub" in entities:
                 found.append(BidsFile(Path(place) / name, entities, suffix))
     return sorted(found, key=lambda file: natural(str(file.path)))
 
 
-def _parse(place: Path, stem: str) -> tuple[dict[str, str], str]:
+def parse_name(place: Path, stem: str) -> tuple[dict[str, str], str]:
+    """Entities and suffix of a name without its ending; those of subject and session also from its folders."""
     parts = [part for part in place.parts if re.fullmatch(r"(sub|ses)-[^_]+", part)]
     *named, suffix = stem.split("_")
     parts += named if "-" not in suffix else [*named, suffix]
@@ -108,15 +112,18 @@ def find_betas(folder: Path, suffix: str | None, select: dict[str, str]) -> list
         If two files hold the same run, or there are several tasks.
     """
     suffixes = SUFFIXES if suffix is None else (suffix,)
-    files = [
-        file for file in scan(folder, NIFTI) if file.suffix in suffixes and _fits(file, select)
-    ]
+    files = [file for file in scan(folder, NIFTI) if file.suffix in suffixes and fits(file, select)]
     if not files:
         _explain_none(folder, suffixes, select)
+    return one_file_a_run(files, folder)
+
+
+def one_file_a_run(files: Sequence[BidsFile], folder: Path) -> list[BidsFile]:
+    """The files in order of subject, session and run; several tasks, or two files of one run, are refused."""
     tasks = sorted({file["task"] for file in files} - {""})
     if len(tasks) > 1:
         raise DataError(
-            f"{folder} has betas of the tasks {', '.join(tasks)}, expected one: choose it with "
+            f"{folder} has {files[0].suffix} files of the tasks {', '.join(tasks)}, expected one: choose it with "
             f"--select task={tasks[0]}"
         )
     sessions: dict[tuple, dict[str, BidsFile]] = {}
@@ -154,8 +161,8 @@ def _explain_none(folder: Path, suffixes: Sequence[str], select: Mapping[str, st
     if surface:
         raise MissingError(
             f"{folder} has single-trial betas on the surface only, such as {surface[0]}, expected "
-            "volumes (NIfTI): estimate them in the volume, for example with GLMsingle on the "
-            "preprocessed BOLD in the subject's own space"
+            "volumes (NIfTI): estimate them in the volume, from preprocessed BOLD in the subject's own space "
+            "(neurovl betas)"
         )
     if own:
         raise MissingError(
@@ -170,7 +177,8 @@ def _explain_none(folder: Path, suffixes: Sequence[str], select: Mapping[str, st
     )
 
 
-def _fits(file: BidsFile, wanted: dict[str, str]) -> bool:
+def fits(file: BidsFile, wanted: Mapping[str, str]) -> bool:
+    """Whether a name has the labels that are wanted."""
     return all(same_label(file[entity], label) for entity, label in wanted.items())
 
 
@@ -310,6 +318,18 @@ def picture_column(table: pd.DataFrame, name: str, column: str | None) -> str:
                 f"which names the picture: state it with --stimulus {found[0]} or --stimulus {other}"
             )
     return found[0]
+
+
+def named_by(rows: pd.DataFrame, patterns: Sequence[str]) -> np.ndarray:
+    """Which rows a pattern such as ``catch*`` names, by their picture (``stimulus``) or their ``trial_type``."""
+    out = np.zeros(len(rows), bool)
+    for column in ("stimulus", "trial_type"):
+        if column in rows:
+            for pattern in patterns:
+                names = rows[column].astype(str)
+                hit = [fnmatch(n, pattern) or fnmatch(n.split("/")[-1], pattern) for n in names]
+                out |= np.array(hit, bool)
+    return out
 
 
 def brain_masks(subject: str, files: list[BidsFile]) -> list[list[BidsFile]]:

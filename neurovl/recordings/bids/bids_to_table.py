@@ -6,16 +6,15 @@ betas on the surface and estimating betas.
 """
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from neurovl.errors import DataError, MissingError
+from neurovl.errors import DataError
 from neurovl.recordings.atlas_regions import add_regions, check_atlas
 from neurovl.recordings.betas.nifti_volumes import Volumes, apart, lie_alike
 from neurovl.recordings.bids.bids_files import (
@@ -24,15 +23,14 @@ from neurovl.recordings.bids.bids_files import (
     derivative_folder,
     find_betas,
     find_trials,
+    named_by,
     picture_column,
     scan,
 )
 from neurovl.recordings.bids.bids_masks import masks_of
-from neurovl.recordings.bids.stimulus_files import find_pictures, image_ids, write_picture
-from neurovl.recordings.region_files import matching, on_grid, open_here, write_region
+from neurovl.recordings.bids.table_plan import describe, plan_table
+from neurovl.recordings.region_files import open_here
 from neurovl.recordings.splits import Split
-from neurovl.recordings.table.table_files import read_about
-from neurovl.recordings.table.table_writer import new_table, place, write_tables
 
 logger = logging.getLogger(__name__)
 
@@ -116,46 +114,32 @@ def convert_bids(
     folder = derivative_folder(data, choice.derivative)
     betas = find_betas(folder, choice.suffix, choice.select)
     headers = _one_grid_a_subject(betas, data)
-    trials = image_ids(split.keep(_trials(betas, headers, folder, data, choice)))
-    test, how = split.choose(trials)
-    logger.info("split: %s", how)
-    pictures = find_pictures(trials, data, choice.stimuli)
-    about = {**_describe(data, folder), **choice.about, "zscore": zscore, "split": how}
-    with new_table(out) as table:
-        images = scan(data, NIFTI) if choice.mask is None else []
-        subjects = []
-        for subject in trials.subject.unique():
-            like = next(h for f, h in headers.items() if f"sub-{f['sub']}" == subject)
-            mask = masks_of(subject, like, images, data, choice.mask)
-            row = {
-                "subject": subject,
-                "mask": write_region(table, subject, "mask", mask, like, all),
-            }
-            for name, pattern in choice.rois.items():
-                found = [open_here(path, data) for path in matching(pattern, subject, data)]
-                on_grid(found, like, f"the region {name} of {subject}")
-                row[name] = write_region(table, subject, name, found, like, any) if found else ""
-            subjects.append(row)
-        for name, pattern in choice.rois.items():
-            if not any(row[name] for row in subjects):
-                raise MissingError(
-                    f"--roi {name}={pattern} names no file of any subject in {data}, expected some: "
-                    "correct the pattern, it may hold {subject} and *"
-                )
-        for file in betas:
-            place(file.path, table / _inside(file, folder))
-        for image_id, path in pictures.items():
-            write_picture(path, table / "stimuli", image_id)
-        rows = trials.assign(repeat="", split=np.where(trials.image_id.isin(test), "test", "train"))
-        named = trials.drop_duplicates("image_id")
-        captions = [
-            (image_id, text)
-            for image_id, name in zip(named.image_id, named.stimulus, strict=True)
-            for text in choice.captions.get(name, ())
-        ]
-        write_tables(table, rows.to_dict("records"), subjects, about, captions)
-        if choice.atlas:
-            add_regions(table, choice.atlas, choice.labels, data)
+    trials = split.keep(_trials(betas, headers, folder, data, choice))
+    images = scan(data, NIFTI) if choice.mask is None else []
+    likes: dict[str, Volumes] = {}
+    for file, header in headers.items():
+        likes.setdefault(f"sub-{file['sub']}", header)
+    masks = {
+        subject: masks_of(subject, likes[subject], images, data, choice.mask)
+        for subject in trials.subject.unique()
+    }
+    plan = plan_table(trials, data, split, likes, masks, choice.rois, choice.stimuli)
+    named = plan.trials.drop_duplicates("image_id")
+    captions = [
+        (image_id, text)
+        for image_id, name in zip(named.image_id, named.stimulus, strict=True)
+        for text in choice.captions.get(name, ())
+    ]
+    units = {"units": "as in the derivative"}
+    plan.write(
+        out,
+        {_inside(file, folder): file.path for file in betas},
+        {**describe(data, folder), **units, **choice.about, "zscore": zscore},
+        captions,
+        partial(add_regions, pattern=choice.atlas, labels=choice.labels, data=data)
+        if choice.atlas
+        else None,
+    )
     return Path(out)
 
 
@@ -204,7 +188,7 @@ def _trials(
             index=np.arange(len(rows)),
         )
         shown = (part.stimulus != "").to_numpy()
-        kept = shown & ~_dropped(part, choice.drop)
+        kept = shown & ~named_by(part, choice.drop)
         n_empty, n_dropped = n_empty + int((~shown).sum()), n_dropped + int((shown & ~kept).sum())
         parts.append(part[kept])
     trials = pd.concat(parts, ignore_index=True).fillna("")
@@ -232,37 +216,3 @@ def _fit_rows(rows: pd.DataFrame, stimulus: str, header: Volumes, name: str) -> 
         f"them with a picture ({stimulus}), expected as many: give the table that belongs to the "
         "betas (--table), or the column that names the pictures (--stimulus)"
     )
-
-
-def _dropped(part: pd.DataFrame, patterns: tuple[str, ...]) -> np.ndarray:
-    out = np.zeros(len(part), bool)
-    for column in ("stimulus", "trial_type"):
-        if column in part:
-            for pattern in patterns:
-                names = part[column].astype(str)
-                hit = [fnmatch(n, pattern) or fnmatch(n.split("/")[-1], pattern) for n in names]
-                out |= np.array(hit, bool)
-    return out
-
-
-def _describe(data: Path, folder: Path) -> dict:
-    """Name, licence and terms from dataset_description.json, of the data set first."""
-    texts: dict = {}
-    for place_ in dict.fromkeys((folder, data)):
-        texts |= _description(place_ / "dataset_description.json")
-    name = re.sub(r"[/\\\s]+", " ", str(texts.get("Name") or data.resolve().name)).strip()
-    terms = str(texts.get("HowToAcknowledge") or texts.get("DatasetDOI") or "")
-    return {
-        "name": name,
-        "units": "as in the derivative",
-        "licence": str(texts.get("License") or "not stated (dataset_description.json)"),
-        "terms": " ".join(terms.split()) or "not stated (dataset_description.json)",
-        "publish_images": False,
-    }
-
-
-def _description(path: Path) -> dict:
-    try:
-        return {key: value for key, value in read_about(path).items() if isinstance(value, str)}
-    except DataError as problem:
-        raise DataError(str(problem).replace("dataset.json", path.name)) from problem

@@ -19,6 +19,12 @@ from neurovl.recordings.table.table_folder import TableRecordings
 COLUMNS = ["subject", "session", "volume", "index", "image_id", "repeat", "split"]
 
 
+def require_new(out: Path) -> None:
+    """Refuse a place where something is already."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise DataError(f"{out} is there already, expected a new or empty folder: name another one")
+
+
 @contextlib.contextmanager
 def new_table(out: Path) -> Iterator[Path]:
     """A folder to fill, which gets the name `out` at the end, if no error came.
@@ -28,11 +34,8 @@ def new_table(out: Path) -> Iterator[Path]:
     DataError
         If there is something at `out` already, or what was written is no table.
     """
+    require_new(out)
     given, out = out, Path(os.path.abspath(out))
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise DataError(
-            f"{given} is there already, expected a new or empty folder: name another one"
-        )
     folder = out.with_name(f".{out.name}.partial")
     shutil.rmtree(folder, ignore_errors=True)  # what a killed call left
     try:
