@@ -8,6 +8,7 @@ Errors are taken as independent (ordinary least squares); autocorrelation does n
 """
 
 import functools
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -97,9 +98,13 @@ def drift_columns(times: np.ndarray, high_pass: float, order: int | None = None)
     from nilearn.glm.first_level import make_first_level_design_matrix
 
     model = "polynomial" if order is not None else "cosine" if high_pass > 0 else None
-    return make_first_level_design_matrix(
-        times, None, drift_model=model, high_pass=high_pass, drift_order=order or 0
-    ).to_numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # `beta_weights` refuses a drift that takes all
+        return make_first_level_design_matrix(
+            times, None, drift_model=model, high_pass=high_pass, drift_order=order or 0
+        ).to_numpy()
 
 
 def beta_weights(
