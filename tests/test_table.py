@@ -128,7 +128,7 @@ def no_column(root):
         (edit("volume", "/etc/passwd"), "lies outside the data folder"),
         (edit("mask", "../mask.nii", table="subjects.tsv"), "lies outside the data folder"),
         (outside_link, "lies outside the data folder"),
-        (edit("index", "6"), "index 6 was expected on its fourth axis"),
+        (edit("index", "6", row=5), "index 6 was expected on its fourth axis"),
         (edit("index", "-1"), "expected a whole number from 0"),
         (edit("index", ""), "holds 6 volumes and trials.tsv gives no index"),
         (edit("split", "validation"), "the split validation in line 2, expected train or test"),
@@ -622,13 +622,15 @@ def test_a_mask_of_many_constant_voxels_and_nan_are_refused(own):
     data[1:3] = 5
     save(root / "all.nii.gz", data, affine)
     with pytest.raises(
-        DataError, match="session 1 of sub-01: 12 of 18 voxels in the mask are const"
+        DataError, match="session 1 of sub-01 .all.nii.gz.: 12 of 18 voxels in the mask are const"
     ):
         open_recordings(root).session_voxels("sub-01", 1, np.arange(120))
     data = np.moveaxis(truth["sub-01"].copy(), 0, -1)
     data[2, 2, 2, 1] = np.nan
     save(root / "all.nii.gz", data, affine)
-    with pytest.raises(DataError, match="session 1 of sub-01 holds 1 values inside the mask"):
+    with pytest.raises(
+        DataError, match="session 1 of sub-01 .all.nii.gz. holds 1 values inside the mask"
+    ):
         open_recordings(root).volumes(1, [4, 0])
 
 

@@ -74,9 +74,9 @@ def usable_mask(recordings: Recordings, subject: str, n_jobs: int = 1) -> Usable
         worst = sessions[int(counts.argmax())]
         files = recordings.session_files(subject, worst)
         raise DataError(
-            f"{n} of {len(gone)} voxels of the mask of {subject} ({share:.1%}) are not finite in some session, most in "
-            f"session {worst} ({', '.join(file.name for file in files[:2])}), expected at most {limit:.1%}: shrink the mask"
-            f"{RAISE}"
+            f"{n} of {len(gone)} voxels of the mask of {subject} ({share:.1%}) are not finite (NaN or infinite) in some session, most in "
+            f"session {worst} ({', '.join(file.name for file in files[:2])}), expected numbers in all but {limit:.1%} of them: "
+            f"shrink the mask{RAISE}"
         )
     if n:
         logger.warning(

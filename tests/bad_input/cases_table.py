@@ -132,7 +132,7 @@ TABLE = [
     ),
     (
         "index out of range",
-        cell(TRIALS, "index", "6"),
+        cell(TRIALS, "index", "6", row=5),
         "all.nii.gz",
         r"\(5, 6, 4, 6\)",
         "index 6 was expected",
@@ -140,11 +140,19 @@ TABLE = [
     ),
     (
         "index of 40 digits",
-        cell(TRIALS, "index", "9" * 40),
+        cell(TRIALS, "index", "9" * 40, row=5),
         "all.nii.gz",
         r"\(5, 6, 4, 6\)",
         "index 9+ was expected",
         "correct the table",
+    ),
+    (
+        "an index that counts from 1",
+        rows(TRIALS, lambda t: t.assign(index=[str(int(i) + 1) if i else "" for i in t["index"]])),
+        "trials.tsv",
+        "no row with the index 0, the lowest is 1",
+        "from 0 or from 1, expected to know which",
+        'add "index_from": 0, or 1, to dataset.json',
     ),
     (
         "index below 0",
@@ -384,8 +392,8 @@ TABLE = [
     (
         "NaN inside the mask",
         volumes(ALL, lambda v: filled(v, np.nan, 2, 2, 2, 1)),
-        "session 1 of sub-01",
-        "1 values .* not finite",
+        "all.nii.gz",
+        "1 of 18 voxels .* not finite",
         "expected numbers",
         "shrink the mask",
     ),

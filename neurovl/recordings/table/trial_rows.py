@@ -25,19 +25,25 @@ def refuse_alike(table: pd.DataFrame, column: str) -> None:
 
 def count_from_0(table: pd.DataFrame, first: int | None) -> None:
     """Let the column index count from 0; which of 0 and 1 it counts from is known where a row has 0, else stated."""
-    given = table["index"] != ""
-    numbers = table["index"][given].astype(int)
-    if first is None and len(numbers) and numbers.min() > 0:
+    given = table.index[table["index"] != ""]
+    numbers = {line: int(table["index"][line]) for line in given}
+    open_ = set(
+        table.volume[table["index"] == ""]
+    )  # refused when they are read, if there is a choice
+    lowest = min((n for line, n in numbers.items() if table.volume[line] not in open_), default=0)
+    if first is None and lowest > 0:
         raise DataError(
-            f"trials.tsv has no row with the index 0, the lowest is {numbers.min()}, so it is not known whether it counts the "
-            'volumes of a file from 0 or from 1: state "index_from": 0, or 1, in dataset.json'
+            f"trials.tsv has no row with the index 0, the lowest is {lowest}, so it may count the volumes of a file from 0 or "
+            'from 1, expected to know which: add "index_from": 0, or 1, to dataset.json'
         )
-    if first and len(numbers) and numbers.min() < first:
+    first = first or 0
+    low = next((line for line, n in numbers.items() if n < first), None)
+    if low is not None:
         raise DataError(
-            f"trials.tsv has the index {numbers.min()} in line {numbers.idxmin()}, expected {first} or more, as dataset.json "
-            f'states "index_from": {first}: correct one of them'
+            f"trials.tsv has the index {numbers[low]} in line {low}, expected {first} or more, as dataset.json states "
+            f'"index_from": {first}: correct one of them'
         )
-    table.loc[given, "index"] = (numbers - (first or 0)).astype(str)
+    table.loc[given, "index"] = [str(n - first) for n in numbers.values()]
 
 
 def refuse_twice(table: pd.DataFrame) -> None:
