@@ -102,11 +102,12 @@ def test_simulate_takes_what_is_not_given_from_the_profile(tmp_path, monkeypatch
     )
     about = ["simulate", "--out", str(tmp_path / "sim"), "--profile", str(profile)]
     assert CliRunner().invoke(app, about).exit_code == 0
-    assert not asked.pop("surfaces")
+    assert not asked.pop("surfaces") and asked.pop("tests") == ()
     assert asked == {"subjects": (1, 2, 4), "sessions": 3, "scale": 9.0, "seed": 5}
     given = ["--subjects", "7", "--sessions", "1", "--scale", "6", "--seed", "2"]
     more = CliRunner().invoke(app, [*about, *given, "--surfaces"])
     assert "the betas on fsaverage take 983.1 MB" in more.output and asked.pop("surfaces")
+    assert asked.pop("tests") == ()
     assert asked == {"subjects": (7,), "sessions": 1, "scale": 6.0, "seed": 2}
     paper = CliRunner().invoke(app, ["simulate", "--out", "sim", "--profile", "paper"])
     assert isinstance(paper.exception, ConfigError) and "simulates none" in str(paper.exception)
