@@ -30,7 +30,8 @@ launch_buttons.thebe launch_buttons.colab_url launch_buttons.deepnote_url
 repository.url repository.path_to_book repository.branch
 sphinx.extra_extensions sphinx.local_extensions sphinx.recursive_update
 sphinx.config.bibtex_reference_style sphinx.config.language sphinx.config.nb_merge_streams
-sphinx.config.html_theme_options sphinx.config.html_static_path sphinx.config.mathjax3_config
+sphinx.config.html_math_renderer sphinx.config.nb_ipywidgets_js
+sphinx.config.html_theme_options sphinx.config.html_static_path
 sphinx.config.suppress_warnings sphinx.config.nitpick_ignore
 sphinx.config.autodoc_member_order sphinx.config.autodoc_preserve_defaults
 sphinx.config.autodoc_typehints sphinx.config.napoleon_custom_sections
