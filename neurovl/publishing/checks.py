@@ -1,8 +1,8 @@
 """Checks of the book that Jupyter Book does not make itself.
 
 Misspelt configuration keys, tracebacks on a page, links and pictures that lead nowhere, figures
-without a caption, pages without the banner on simulated data, and data whose terms forbid showing
-them. Left out: spelling, external links, and whether a sentence is true.
+without a caption, pages without the banner on simulated data, pages that load something from a network,
+and data whose terms forbid showing them. Left out: spelling, external links, and whether a sentence is true.
 """
 
 import json
@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.publishing.loads import network_loads
 
 # What Jupyter Book 1.x reads, as far as a book like this one may use it.
 _KNOWN_KEYS = """
@@ -143,6 +144,8 @@ def check_book(pages: Path) -> list[str]:
         faults += [f"{name}: picture {source} has no caption" for source in page.bare_pictures]
         if path.parent.name == "notebooks" and "simulated" not in page.banner.lower():
             faults.append(f"{name} has no banner on simulated data")
+        if afar := network_loads(path):
+            faults.append(f"{name} loads from a network: {', '.join(afar)}")
         for link in sorted(page.links):
             if fault := _dead(link, path, read):
                 faults.append(f"{name}: {fault}")

@@ -6,6 +6,7 @@ in a browser without a network for those.
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -26,7 +27,17 @@ _LOADS = {
     "use": ("href", "xlink:href"),
     "video": ("src", "poster"),
 }
-_FOLLOWED = {"alternate", "author", "canonical", "help", "index", "license", "next", "prev", "search"}
+_FOLLOWED = {
+    "alternate",
+    "author",
+    "canonical",
+    "help",
+    "index",
+    "license",
+    "next",
+    "prev",
+    "search",
+}
 _AFAR = r"(?:https?:)?//[^\s\"'`)\\<>]+"
 _IN_STYLE = re.compile(rf"(?:url\(\s*|@import\s+)[\"']?({_AFAR})", re.IGNORECASE)
 _CALLS = r"\bfrom|\bimport|\bimport\(|\bimportScripts\(|\bfetch\(|\brequire\(|\.src\s*=|\bTHEBE_JS_URL\s*="
@@ -63,11 +74,19 @@ def network_loads(page: Path) -> list[str]:
         if path in done or not path.is_file():
             continue
         done.add(path)
-        text = path.read_text(encoding="utf-8", errors="replace")
-        found += _in_style(text) if path.suffix == ".css" else _in_script(text)
-        if path.suffix == ".css":
-            todo += [(path, one) for one in re.findall(r"@import\s+(?:url\()?[\"']?([^\s\"')]+)", text)]
+        afar, near = _in_file(path, path.stat().st_mtime_ns)
+        found += afar
+        todo += [(path, one) for one in near]
     return list(dict.fromkeys(found))
+
+
+@cache
+def _in_file(path: Path, changed: int) -> tuple[list[str], list[str]]:
+    """What a script or style loads from afar, and which styles beside it; pages share most of them."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix == ".css":
+        return _in_style(text), re.findall(r"@import\s+(?:url\()?[\"']?([^\s\"')]+)", text)
+    return _in_script(text), []
 
 
 def _in_style(text: str) -> list[str]:

@@ -4,10 +4,10 @@ Scripts are copied from the packages that are installed here when a book is made
 browser has them), and links that a reader follows, which may lead anywhere.
 """
 
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from neurovl.errors import ConfigError, MissingError
 
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 _WIDGETS_JS = "neurovl-widgets.js"  # our own; the other two are copied from the packages that made the widgets
+_PARTS = {
+    "mfrac": 2,
+    "mroot": 2,
+    "msub": 2,
+    "msup": 2,
+    "munder": 2,
+    "mover": 2,
+    "msubsup": 3,
+    "munderover": 3,
+}
 
 
 def mathml(tex: str, display: bool = False) -> str:
@@ -31,8 +41,8 @@ def mathml(tex: str, display: bool = False) -> str:
     Raises
     ------
     ConfigError
-        The formula holds what would be shown wrong: a command that is not known, an alignment, a style of letters that
-        browsers pass over.
+        The formula holds what would be shown wrong: a command that is not known or lacks a part, an alignment, a style
+        of letters that browsers pass over.
 
     Examples
     --------
@@ -54,12 +64,26 @@ def mathml(tex: str, display: bool = False) -> str:
         made = convert(tex, display="block" if display else "inline")
     except Exception as error:  # of many kinds, most without words
         raise refuse(f"{type(error).__name__} {error}".strip()) from error
-    shown = re.sub(r"<[^>]*>", "", made)
-    if stray := re.search(r"\\\w*|&amp;|&#x00026;|&#x0005C;\w*", shown):
-        raise refuse(f"{stray.group()} would be left as it stands")
-    if style := re.search(r'mathvariant="(?!normal)([\w-]+)"', made):
-        raise refuse(f"browsers do not draw letters in {style.group(1)}")
+    if fault := _fault(made):
+        raise refuse(fault)
     return made
+
+
+def _fault(made: str) -> str:
+    """What a browser would show otherwise than the formula means; empty where nothing is known."""
+    try:
+        root = ElementTree.fromstring(made)
+    except ElementTree.ParseError:
+        return "it holds & outside an array"
+    for node in root.iter():
+        name, style = node.tag.rpartition("}")[2], node.get("mathvariant", "normal")
+        if "\\" in (node.text or ""):
+            return f"{node.text} is not known"
+        if style != "normal":
+            return f"browsers do not draw letters in {style}"
+        if len(node) != _PARTS.get(name, len(node)):
+            return f"{name} holds {len(node)} parts, expected {_PARTS[name]}"
+    return ""
 
 
 def _visit_math(self: Any, node: "Element") -> None:
@@ -88,6 +112,16 @@ def _drawn(node: "Element", display: bool = False) -> str:
     except ConfigError as error:
         logging.getLogger(__name__).warning(str(error), location=node)
         return escape(node.astext())
+
+
+def _plain_titles(app: "Sphinx", env: Any) -> None:
+    """Turn formulas in titles of pages into letters: links to a page and the list of pages show titles as text."""
+    from docutils import nodes
+
+    for title in env.titles.values():
+        for node in list(title.findall(nodes.math)):
+            letters = "".join(ElementTree.fromstring(mathml(node.astext())).itertext())
+            node.replace_self(nodes.Text(letters))
 
 
 def _copy_scripts(app: "Sphinx", error: Exception | None) -> None:
@@ -125,6 +159,7 @@ def _is_of_thebe(file: Any) -> bool:
 def setup(app: "Sphinx") -> dict:
     """Register with Sphinx; `_config.yml` names the rest."""
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_display, None))
+    app.connect("env-updated", _plain_titles)
     app.connect("html-page-context", _drop_thebe, priority=900)
     app.connect("build-finished", _copy_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
