@@ -1,4 +1,4 @@
-"""The interactive notebook as an app for this machine's user alone: on 127.0.0.1, behind a token, with this interpreter's kernel."""
+"""The interactive notebook as an app for this machine's user alone: on 127.0.0.1, behind a token, with kernels of this interpreter."""
 
 import contextlib
 import json
@@ -15,6 +15,8 @@ from pathlib import Path
 from neurovl.errors import ConfigError, NeurovlError
 
 HOST, TRIED = "127.0.0.1", 50  # ports, from the one that is asked for on
+PLACES = 8  # pages at the same time; with the tiny models each takes 0.7 GB
+LEFT = 120.0  # seconds after which a kernel that no page is connected to is ended
 
 
 def free_port(port: int) -> int:
@@ -38,10 +40,27 @@ def free_port(port: int) -> int:
 
 
 @contextlib.contextmanager
-def serving(notebook: Path, run: Path, port: int) -> Iterator[tuple[subprocess.Popen, str]]:
+def serving(
+    notebook: Path, run: Path, port: int, places: int = PLACES, left: float = LEFT
+) -> Iterator[tuple[subprocess.Popen, str]]:
     """A Voila server for a notebook about a run, in a process of its own that answers; the address with its token.
 
-    The token is drawn anew each time. It is handed over in the environment, as other users of the machine can read arguments.
+    Each page that is opened has a kernel of its own, which ends when the page is closed; one whose page was lost, as the
+    browser ended or the network broke, ends a while after. The token is drawn anew each time. It is handed over in the
+    environment, as other users of the machine can read arguments.
+
+    Parameters
+    ----------
+    notebook
+        What a page shows.
+    run
+        The run folder; the notebook finds it in ``NEUROVL_RUN``.
+    port
+        The first port that is tried.
+    places
+        Pages at the same time; one more is refused in a sentence (see `neurovl.publishing.places`).
+    left
+        Seconds after which a kernel that no page is connected to is ended.
 
     Raises
     ------
@@ -59,6 +78,14 @@ def serving(notebook: Path, run: Path, port: int) -> Iterator[tuple[subprocess.P
         path = os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH"))))
         command = [sys.executable, "-m", "voila", str(notebook), f"--port={port}", "--no-browser"]
         command += [f"--Voila.ip={HOST}", "--token", "--Voila.port_retries=0"]
+        kernels = "neurovl.publishing.places.Places"
+        command += [f"--VoilaConfiguration.multi_kernel_manager_class={kernels}"]
+        command += [
+            f"--Places.places={places}",
+            f"--Places.cull_idle_timeout={max(1, round(left))}",
+        ]
+        command += [f"--Places.cull_interval={max(1, round(left / 4))}"]
+        command += ["--KernelManager.transport_encryption=auto"]  # other users cannot listen
         env = {"NEUROVL_RUN": str(run.resolve()), "JUPYTER_TOKEN": token, "JUPYTER_PATH": path}
         process = subprocess.Popen(command, env=os.environ | env)
         try:
