@@ -17,7 +17,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPCookieProcessor, build_opener
 
 import nbformat
@@ -67,17 +67,18 @@ class Client:
     def __init__(self, address: str):
         import websocket
 
-        browser = build_opener(cookies := HTTPCookieProcessor())
-        with browser.open(address, timeout=600) as response:
+        self._browser = build_opener(cookies := HTTPCookieProcessor())
+        with self._browser.open(address, timeout=600) as response:
             page = response.read().decode()
         self.kernel = re.search(r'"kernelId": "([0-9a-f-]{36})"', page).group(1)
-        place = urlsplit(address).netloc
+        self._cookies = {one.name: one.value for one in cookies.cookiejar}
+        self._place = place = urlsplit(address).netloc
         self._socket = websocket.create_connection(
             f"ws://{place}/api/kernels/{self.kernel}/channels",
-            cookie="; ".join(f"{one.name}={one.value}" for one in cookies.cookiejar),
+            cookie="; ".join(f"{name}={value}" for name, value in self._cookies.items()),
             origin=f"http://{place}",
             subprotocols=[PROTOCOL],
-            timeout=600,
+            timeout=120,
         )
         self._session = uuid.uuid4().hex
         self.states = self._read_states()
@@ -85,6 +86,12 @@ class Client:
     def close(self) -> None:
         """Leave without a word, as a browser that is killed."""
         self._socket.close()
+
+    def leave(self) -> None:
+        """Leave as a page that is closed: it says so, and its kernel ends."""
+        ends = f"http://{self._place}/voila/api/shutdown/{self.kernel}"
+        self._browser.open(ends, urlencode({"_xsrf": self._cookies["_xsrf"]}).encode(), 120).close()
+        self.close()
 
     def find(self, kind: str, description: str = "") -> list[str]:
         """Ids of the controls of a kind, in the order in which they were made."""
@@ -175,7 +182,7 @@ def visit(address: str, name: str, names: list[str], seconds: float, watch: Watc
                 watch.faults.append(f"{name} got no picture in turn {turn}")
             if time.perf_counter() >= end:
                 break
-        client.close()
+        client.leave()
     except Exception as error:  # of a thread, told with the others
         watch.faults.append(f"{name}: {type(error).__name__} {error}")
 
@@ -209,7 +216,7 @@ def crowd(address: str, server: psutil.Process, clients: int, seconds: float) ->
 
 
 def emptied(server: psutil.Process, seconds: float) -> tuple[float, int]:
-    """The memory when the last kernel has ended, or after so many seconds."""
+    """The memory, in GB, when the last kernel has ended or after so many seconds; the number of kernels."""
     end = time.perf_counter() + seconds
     while (left := memory(server))[1] and time.perf_counter() < end:
         time.sleep(0.2)
@@ -221,16 +228,16 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parse(__doc__, arguments, options)
     if not (chosen.small or chosen.run):
         raise SystemExit("the explorer of a run is opened, name the run with --run, or say --small")
-    clients, seconds, left = (3, 2, 2) if chosen.small else (CLIENTS, SECONDS, 30)
+    clients, seconds = (3, 2) if chosen.small else (CLIENTS, SECONDS)
     with tempfile.TemporaryDirectory() as folder:
         page, run = light_notebook(Path(folder) / "page.ipynb"), Path(folder)
         if not chosen.small:
             page, run = find_root() / "notebooks" / "08_explore.ipynb", chosen.run
-        with serving(page, run, 8866, places=clients, left=left) as (process, address):
+        with serving(page, run, 8866, places=clients) as (process, address):
             server = psutil.Process(process.pid)
             alone = memory(server)[0]
             watch, series = crowd(address, server, clients, seconds)
-            after, kernels = emptied(server, 10 * left)
+            after, kernels = emptied(server, 60)
     if watch.faults:
         raise SystemExit("; ".join(watch.faults[:5]))
     full = [gb for _, gb, n in series if n == clients] or [max(gb for _, gb, _ in series)]

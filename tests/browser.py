@@ -50,14 +50,16 @@ class Tab:
         elif event == "Network.loadingFailed" and not about.get("canceled"):
             self.failed.append(self._asked.get(about["requestId"], "?"))
 
-    def open(self, address: str, width: int = 1300, height: int = 1000) -> None:
+    def open(
+        self, address: str, width: int = 1300, height: int = 1000, seconds: float = 20
+    ) -> None:
         """Load a page in a window of that size, to its load event."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._call("Emulation.setDeviceMetricsOverride", **size)
         self._call("Page.navigate", url="about:blank")
         self.wait("location.href == 'about:blank'")
         self._call("Page.navigate", url=address)
-        self.wait("location.href != 'about:blank' && document.readyState == 'complete'")
+        self.wait("location.href != 'about:blank' && document.readyState == 'complete'", seconds)
 
     def run(self, script: str):
         """The value of an expression in the page; a promise is waited for."""

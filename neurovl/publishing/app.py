@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -75,9 +76,15 @@ def serving(
         spec = Path(folder) / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True)
         spec.write_text(json.dumps(get_kernel_dict()))
+        # Voila's settings are those below; what lies in the user's folders is not read.
+        (Path(folder) / "voila.py").write_text(
+            "from neurovl.publishing.places import greet\nc.VoilaConfiguration.prelaunch_hook = greet\n"
+        )
+        _templates_without_network(Path(folder) / "voila" / "templates")
         path = os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH"))))
         command = [sys.executable, "-m", "voila", str(notebook), f"--port={port}", "--no-browser"]
         command += [f"--Voila.ip={HOST}", "--token", "--Voila.port_retries=0"]
+        command += [f"--Voila.config_file_paths={[folder]}"]
         kernels = "neurovl.publishing.places.Places"
         command += [f"--VoilaConfiguration.multi_kernel_manager_class={kernels}"]
         command += [
@@ -85,7 +92,6 @@ def serving(
             f"--Places.cull_idle_timeout={max(1, round(left))}",
         ]
         command += [f"--Places.cull_interval={max(1, round(left / 4))}"]
-        command += ["--KernelManager.transport_encryption=auto"]  # other users cannot listen
         env = {"NEUROVL_RUN": str(run.resolve()), "JUPYTER_TOKEN": token, "JUPYTER_PATH": path}
         process = subprocess.Popen(command, env=os.environ | env)
         try:
@@ -94,6 +100,20 @@ def serving(
         finally:
             process.terminate()
             process.wait()
+
+
+def _templates_without_network(folder: Path) -> None:
+    """Write those of Voila's templates that load styles from a network, without them: icons that the explorer has none of."""
+    from jupyter_core.paths import jupyter_path
+
+    for place in map(Path, jupyter_path("voila", "templates")):
+        for template in [*place.glob("lab/*.*"), *place.glob("base/*.*")]:
+            text = template.read_text(encoding="utf-8")
+            here = re.sub(r"<link\b[^>]*https?://[^>]*>", "", text)
+            copy = folder / template.relative_to(place)
+            if here != text and not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_text(here, encoding="utf-8")
 
 
 def _wait_for(process: subprocess.Popen, port: int) -> None:

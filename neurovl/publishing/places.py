@@ -1,4 +1,4 @@
-"""The app's kernels: one for each page that is open, and no more than there are places. The server of the app loads it by name."""
+"""The app's kernels: one for each page that is open, no more than there are places. The app's server loads this by name."""
 
 import asyncio
 from typing import Any
@@ -46,3 +46,11 @@ class Places(AsyncMappingKernelManager):
             return await super().start_kernel(**settings)
         finally:
             self._starting -= 1
+
+
+def greet(page: Any, notebook: Any, cwd: str) -> None:
+    """Give a page the cookie without which its word that it is being closed is refused, and its kernel stays.
+
+    Voila's pages send it with that word, and Voila does not set it. Called for each page before its kernel starts.
+    """
+    page.xsrf_token  # noqa: B018 - reading it sets the cookie
