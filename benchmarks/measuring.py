@@ -31,12 +31,16 @@ class Enough(Exception):
     """A training was timed for as long as wanted."""
 
 
-def parse(about: str, arguments: list[str] | None) -> argparse.Namespace:
-    """The command line of a benchmark: `device`, `small`, and `out`, the folder of its tables, none where nothing is kept."""
+def parse(
+    about: str, arguments: list[str] | None, options: dict[str, dict] | None = None
+) -> argparse.Namespace:
+    """The command line of a benchmark: `device`, `small`, `out`, the folder of its tables, none where nothing is kept, and its own `options`."""
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--small", action="store_true", help="every part in seconds")
     parser.add_argument("--out", type=Path, help="folder of the tables; with --small none")
+    for name, about_it in (options or {}).items():
+        parser.add_argument(name, **about_it)
     settings = parser.parse_args(arguments)
     if settings.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device is here; leave --device out to measure the CPU")

@@ -272,3 +272,20 @@ def test_pictures_are_timed(benchmark, tmp_path):
     assert (table["a second"] > 0).all() and (table.pictures == 4).all()
     paper = reconstruction.PAPER
     assert (paper.pictures, paper.pixels, paper.steps) == (982, 512, 20)
+
+
+def test_the_app_is_timed_with_clients_at_once(benchmark, tmp_path):
+    pytest.importorskip("voila")
+    pytest.importorskip("websocket")
+    import app
+
+    app.main(["--small", "--out", str(tmp_path)])
+    (row,) = pd.read_csv(tmp_path / "app.csv").to_dict("records")
+    assert (row["clients"], row["kernels"], row["kernels after"]) == (3, 3, 0)
+    assert row["pictures"] >= 3 and row["to picture, s"] <= row["slowest picture, s"]
+    assert (
+        row["server alone, GB"] < row["second half, GB"]
+        and row["after, GB"] < row["first half, GB"]
+    )
+    with pytest.raises(SystemExit, match="name the run with --run"):
+        app.main([])

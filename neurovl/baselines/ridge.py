@@ -18,7 +18,7 @@ ALPHAS = tuple(10.0**k for k in range(8))
 class RidgeDecoder(RegressorMixin, BaseEstimator):
     r"""Ridge regression with the penalty of each target chosen by cross-validation over images.
 
-    .. math:: \hat w_k = \arg\min_w \|y_k - \bar y_k - \tilde X w\|_2^2 + \alpha_k \|w\|_2^2
+    .. math:: \hat w_k = \operatorname{argmin}_w \|y_k - \bar y_k - \tilde X w\|_2^2 + \alpha_k \|w\|_2^2
 
     :math:`\tilde X` are the voxels standardised by mean and deviation of the training trials.
 

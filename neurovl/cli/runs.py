@@ -7,6 +7,7 @@ import typer
 
 from neurovl.cli.options import Data, Device, ProfileName, RunDir, Seed, app, say
 from neurovl.errors import ConfigError, MissingError, NeurovlError
+from neurovl.publishing.app import PLACES
 
 if TYPE_CHECKING:
     from neurovl.run import Run
@@ -186,6 +187,13 @@ def book(
 def explore(
     run: RunDir = Path("runs/demo"),
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8866,
+    places: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Pages at the same time; each has a kernel of its own, which takes 0.7 GB with the tiny models.",
+        ),
+    ] = PLACES,
 ) -> None:
     """Open the interactive notebook as an app on 127.0.0.1, for who has the printed address."""
     import importlib.util
@@ -201,7 +209,8 @@ def explore(
             "voila is not installed, expected it for the app: pip install 'neurovl[explore]'"
         )
     ensure(open_run(run), "llm")  # here, where its progress is seen; the app shows none
-    with serving(find_root() / "notebooks" / "08_explore.ipynb", run, port) as (server, address):
+    notebook = find_root() / "notebooks" / "08_explore.ipynb"
+    with serving(notebook, run, port, places) as (server, address):
         say(f"the app opens on {address}")
         webbrowser.open(address)
         raise typer.Exit(server.wait())

@@ -1,8 +1,9 @@
-"""The interactive notebook as an app for this machine's user alone: on 127.0.0.1, behind a token, with this interpreter's kernel."""
+"""The interactive notebook as an app for this machine's user alone: on 127.0.0.1, behind a token, with kernels of this interpreter."""
 
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 from neurovl.errors import ConfigError, NeurovlError
 
 HOST, TRIED = "127.0.0.1", 50  # ports, from the one that is asked for on
+PLACES = 8  # pages at the same time; with the tiny models each takes 0.7 GB
+LEFT = 120.0  # seconds after which a kernel that no page is connected to is ended
 
 
 def free_port(port: int) -> int:
@@ -38,10 +41,27 @@ def free_port(port: int) -> int:
 
 
 @contextlib.contextmanager
-def serving(notebook: Path, run: Path, port: int) -> Iterator[tuple[subprocess.Popen, str]]:
+def serving(
+    notebook: Path, run: Path, port: int, places: int = PLACES, left: float = LEFT
+) -> Iterator[tuple[subprocess.Popen, str]]:
     """A Voila server for a notebook about a run, in a process of its own that answers; the address with its token.
 
-    The token is drawn anew each time. It is handed over in the environment, as other users of the machine can read arguments.
+    Each page that is opened has a kernel of its own, which ends when the page is closed; one whose page was lost, as the
+    browser ended or the network broke, ends a while after. The token is drawn anew each time. It is handed over in the
+    environment, as other users of the machine can read arguments.
+
+    Parameters
+    ----------
+    notebook
+        What a page shows.
+    run
+        The run folder; the notebook finds it in ``NEUROVL_RUN``.
+    port
+        The first port that is tried.
+    places
+        Pages at the same time; one more is refused in a sentence (see `neurovl.publishing.places`).
+    left
+        Seconds after which a kernel that no page is connected to is ended.
 
     Raises
     ------
@@ -56,9 +76,22 @@ def serving(notebook: Path, run: Path, port: int) -> Iterator[tuple[subprocess.P
         spec = Path(folder) / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True)
         spec.write_text(json.dumps(get_kernel_dict()))
+        # Voila's settings are those below; what lies in the user's folders is not read.
+        (Path(folder) / "voila.py").write_text(
+            "from neurovl.publishing.places import greet\nc.VoilaConfiguration.prelaunch_hook = greet\n"
+        )
+        _templates_without_network(Path(folder) / "voila" / "templates")
         path = os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH"))))
         command = [sys.executable, "-m", "voila", str(notebook), f"--port={port}", "--no-browser"]
         command += [f"--Voila.ip={HOST}", "--token", "--Voila.port_retries=0"]
+        command += [f"--Voila.config_file_paths={[folder]}"]
+        kernels = "neurovl.publishing.places.Places"
+        command += [f"--VoilaConfiguration.multi_kernel_manager_class={kernels}"]
+        command += [
+            f"--Places.places={places}",
+            f"--Places.cull_idle_timeout={max(1, round(left))}",
+        ]
+        command += [f"--Places.cull_interval={max(1, round(left / 4))}"]
         env = {"NEUROVL_RUN": str(run.resolve()), "JUPYTER_TOKEN": token, "JUPYTER_PATH": path}
         process = subprocess.Popen(command, env=os.environ | env)
         try:
@@ -67,6 +100,20 @@ def serving(notebook: Path, run: Path, port: int) -> Iterator[tuple[subprocess.P
         finally:
             process.terminate()
             process.wait()
+
+
+def _templates_without_network(folder: Path) -> None:
+    """Write those of Voila's templates that load styles from a network, without them: icons that the explorer has none of."""
+    from jupyter_core.paths import jupyter_path
+
+    for place in map(Path, jupyter_path("voila", "templates")):
+        for template in [*place.glob("lab/*.*"), *place.glob("base/*.*")]:
+            text = template.read_text(encoding="utf-8")
+            here = re.sub(r"<link\b[^>]*https?://[^>]*>", "", text)
+            copy = folder / template.relative_to(place)
+            if here != text and not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_text(here, encoding="utf-8")
 
 
 def _wait_for(process: subprocess.Popen, port: int) -> None:

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 _KEY = "book.sha256"  # in the folder of the pages: digest of all that they were made from
 _PACKAGE = Path(__file__).parents[1]
 _BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb")
+_DRAWERS = ("latex2mathml", "widgetsnbextension", "anywidget")  # what their pages are drawn by
 
 
 def build(run: Path, root: Path | None = None) -> Path:
@@ -159,10 +160,11 @@ def _gather(run: Path, root: Path, config: dict, work: Path) -> None:
 def _digest(work: Path) -> str:
     """Return a hash of a gathered tree, of the package, whose docstrings its reference shows, and of what builds it."""
     digest = hashlib.sha256()
-    for name in _BUILDERS:
+    for name in _BUILDERS + _DRAWERS:
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     pages = sorted((work, path) for path in work.rglob("*") if path.is_file())
-    for folder, path in [*pages, *sorted((_PACKAGE, path) for path in _PACKAGE.rglob("*.py"))]:
+    own = sorted((_PACKAGE, p) for p in _PACKAGE.rglob("*") if p.suffix in (".py", ".js"))
+    for folder, path in [*pages, *own]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()

@@ -1,8 +1,8 @@
 """Checks of the book that Jupyter Book does not make itself.
 
 Misspelt configuration keys, tracebacks on a page, links and pictures that lead nowhere, figures
-without a caption, pages without the banner on simulated data, and data whose terms forbid showing
-them. Left out: spelling, external links, and whether a sentence is true.
+without a caption, pages without the banner on simulated data, pages that load something from a network,
+and data whose terms forbid showing them. Left out: spelling, external links, and whether a sentence is true.
 """
 
 import json
@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.publishing.loads import network_loads
 
 # What Jupyter Book 1.x reads, as far as a book like this one may use it.
 _KNOWN_KEYS = """
@@ -30,7 +31,8 @@ launch_buttons.thebe launch_buttons.colab_url launch_buttons.deepnote_url
 repository.url repository.path_to_book repository.branch
 sphinx.extra_extensions sphinx.local_extensions sphinx.recursive_update
 sphinx.config.bibtex_reference_style sphinx.config.language sphinx.config.nb_merge_streams
-sphinx.config.html_theme_options sphinx.config.html_static_path sphinx.config.mathjax3_config
+sphinx.config.html_math_renderer sphinx.config.nb_ipywidgets_js
+sphinx.config.html_theme_options sphinx.config.html_static_path
 sphinx.config.suppress_warnings sphinx.config.nitpick_ignore
 sphinx.config.autodoc_member_order sphinx.config.autodoc_preserve_defaults
 sphinx.config.autodoc_typehints sphinx.config.napoleon_custom_sections
@@ -142,6 +144,8 @@ def check_book(pages: Path) -> list[str]:
         faults += [f"{name}: picture {source} has no caption" for source in page.bare_pictures]
         if path.parent.name == "notebooks" and "simulated" not in page.banner.lower():
             faults.append(f"{name} has no banner on simulated data")
+        if afar := network_loads(path):
+            faults.append(f"{name} loads from a network: {', '.join(afar)}")
         for link in sorted(page.links):
             if fault := _dead(link, path, read):
                 faults.append(f"{name}: {fault}")
