@@ -163,7 +163,7 @@ def _digest(work: Path) -> str:
     for name in _BUILDERS + _DRAWERS:
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     pages = sorted((work, path) for path in work.rglob("*") if path.is_file())
-    own = sorted((_PACKAGE, p) for p in _PACKAGE.rglob("*") if p.suffix in (".py", ".js"))
+    own = sorted((_PACKAGE, p) for p in _PACKAGE.rglob("*") if p.suffix in (".py", ".js", ".html"))
     for folder, path in [*pages, *own]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
