@@ -190,7 +190,7 @@ def explorer(run: Run, beta: float = 0.93, question: str = "What is in the pictu
     import ipywidgets as w
 
     talks: dict = {}
-    subject = w.Dropdown(options=run.store.subjects, description="subject")
+    subject = w.Dropdown(options=run.store.tested, description="subject")
     image = w.Dropdown(options=run.test_images(subject.value), description="picture")
     strength = w.FloatSlider(
         value=beta, min=0, max=1, step=0.01, description="beta", continuous_update=False

@@ -29,26 +29,44 @@ adaptation: {subject: null}
 WITHOUT_DATA = {"09_real_brains", "11_models"}
 
 
-def study(root, pictures=False, captions=False, boxes=False):
-    """Two subjects on grids of their own, one with names for sessions; 12 training and 4 test pictures."""
+def study(
+    root,
+    pictures=False,
+    captions=False,
+    boxes=False,
+    subjects=2,
+    repeats=3,
+    sessions=1,
+    regions=False,
+    untested=(),
+):
+    """Subjects on grids of their own; 12 training and 4 test pictures, of which `untested` subjects saw none of the latter."""
     root.mkdir(parents=True)
     rng, affine = np.random.default_rng(0), np.diag([3.0, 3, 3, 1])
     trials = ["subject\tsession\tvolume\tindex\timage_id\trepeat\tsplit"]
-    subjects = ["subject\tmask"]
-    for subject, shape in (("sub-01", (8, 9, 7)), ("sub-02", (9, 8, 8))):
-        betas = rng.normal(size=(*shape, 48)).astype(np.float32)
+    rows = ["subject\tmask" + "\tfront\tback" * regions]
+    for number in range(1, subjects + 1):
+        subject, shape = f"sub-{number:02d}", ((8, 9, 7), (9, 8, 8))[number % 2]
+        betas = rng.normal(size=(*shape, 16 * repeats)).astype(np.float32)
         nibabel.save(nibabel.Nifti1Image(betas, affine), root / f"{subject}.nii.gz")
-        mask = np.zeros(shape, np.uint8)
-        mask[2:6, 2:6, 2:6] = 1
-        nibabel.save(nibabel.Nifti1Image(mask, affine), root / f"{subject}_mask.nii.gz")
-        subjects.append(f"{subject}\t{subject}_mask.nii.gz")
-        for k in range(48):
-            split = "test" if k % 16 >= 12 else "train"
-            trials.append(
-                f"{subject}\tmorning\t{subject}.nii.gz\t{k}\timg{k % 16}\t{k // 16}\t{split}"
+        row = [subject]
+        for name, where in {"mask": slice(2, 6), "front": slice(2, 4), "back": slice(4, 6)}.items():
+            mask = np.zeros(shape, np.uint8)
+            mask[2:6, where, 2:6] = 1
+            nibabel.save(nibabel.Nifti1Image(mask, affine), root / f"{subject}_{name}.nii.gz")
+            row += [f"{subject}_{name}.nii.gz"] * (regions or name == "mask")
+        rows.append("\t".join(row))
+        for k in range(16 * repeats):
+            split, session = (
+                "test" if k % 16 >= 12 else "train",
+                f"s{k * sessions // (16 * repeats)}",
             )
+            if split == "train" or subject not in untested:
+                trials.append(
+                    f"{subject}\t{session}\t{subject}.nii.gz\t{k}\timg{k % 16}\t{k // 16}\t{split}"
+                )
     (root / "trials.tsv").write_text("\n".join(trials) + "\n")
-    (root / "subjects.tsv").write_text("\n".join(subjects) + "\n")
+    (root / "subjects.tsv").write_text("\n".join(rows) + "\n")
     made = [scenes.make_scene("foundation-test", k) for k in range(16)]
     if pictures:
         (root / "stimuli").mkdir()
@@ -67,14 +85,30 @@ def study(root, pictures=False, captions=False, boxes=False):
     return root
 
 
+# What a table has, and how it is made: one subject or nine, a picture once or more often, one session or forty, a subject without test
+# pictures, regions or none.
+MATRIX = {
+    "pictures, one subject, no repeats": ({"pictures"}, {"subjects": 1, "repeats": 1}),
+    "captions, nine subjects, one untested, regions": (
+        {"captions"},
+        {"subjects": 9, "untested": ("sub-09",), "regions": True},
+    ),
+    "pictures and boxes, forty sessions": ({"pictures", "boxes"}, {"repeats": 5, "sessions": 40}),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("has", [("pictures",), ("captions",), ("pictures", "boxes")])
-def test_a_table_comes_to_its_book_with_what_it_has(tmp_path, has):
-    root = study(tmp_path / "study", **dict.fromkeys(has, True))
+@pytest.mark.parametrize("case", MATRIX)
+def test_a_table_comes_to_its_book_with_what_it_has(tmp_path, case):
+    has, made = MATRIX[case]
+    root = study(tmp_path / "study", **dict.fromkeys(has, True), **made)
     (tmp_path / "mine.yaml").write_text(PROFILE)
     run = pipeline.reproduce(root, tmp_path / "run", str(tmp_path / "mine.yaml"), device="cpu")
+    tested = {f"sub-{k:02d}" for k in range(1, made.get("subjects", 2) + 1)}
+    tested -= set(made.get("untested", ()))
     found = run.tables.results
-    assert set(found.data) == {"study"} and set(found.subject) == {"sub-01", "sub-02", "all"}
+    assert set(found.data) == {"study"}
+    assert set(found.subject[found.task == "alignment"]) == tested | {"all"}
     assert ("two_way_vae" in set(found.metric)) == ("pictures" in has)
     located = "localization" in set(found.task)
     assert located == ("boxes" in has)
@@ -83,6 +117,7 @@ def test_a_table_comes_to_its_book_with_what_it_has(tmp_path, has):
     assert check_book(pages) == []
     empty = {name for name, copy in shown.items() if "Nothing is shown here" in copy.read_text()}
     spoken = {"03_language", "04_reconstruction", "05_beta_ablation", "08_explore"}
+    spoken |= {"14_further_tests"}
     assert empty == spoken | (set() if located else {"06_concept_localization"})
     text = (pages / "notebooks" / "03_language.html").read_text()
     assert "study comes without captions" in text and "captions.tsv" in text
@@ -96,7 +131,8 @@ def test_a_table_with_everything_comes_to_its_book(tmp_path):
     run = pipeline.reproduce(root, tmp_path / "run", str(tmp_path / "mine.yaml"), device="cpu")
     shown = [execute(name, run.root) for name in NOTEBOOKS if name not in WITHOUT_DATA]
     assert check_book(build(run.root).parent) == []
-    assert not any("Nothing is shown here" in copy.read_text() for copy in shown)
+    empty = [copy.stem for copy in shown if "Nothing is shown here" in copy.read_text()]
+    assert empty == ["14_further_tests"]
     assert {"alignment", "caption", "reconstruction", "localization"} <= set(
         run.tables.results.task
     )

@@ -64,7 +64,7 @@ def answer(run: Run) -> None:
             return
         journal = Journal(s.dir / ANSWERED)
         for variant in variants:
-            for subject in run.store.subjects:
+            for subject in run.store.tested:
                 _ask_about(run, journal, variant, subject, "average")
                 if variant.name == "main":
                     _ask_about(run, journal, variant, subject, "single")

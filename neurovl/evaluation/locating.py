@@ -67,7 +67,7 @@ def _locate_all(
 
     store, seed = run.store, run.profile.seed
     scores, tables, zeroed = [], [], []
-    for subject in store.subjects:
+    for subject in store.tested:
         ids, voxels = held_out_voxels(store, subject, "average")
         heats, rows = {}, []
         for concept, images in shown.items():

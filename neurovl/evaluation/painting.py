@@ -127,7 +127,7 @@ def reconstruct(run: Run) -> None:
                     for one in systems[:2]:
                         said = _words(asked, group, one, len(some))
                         album.add(one.system, *about, some, z, said, beta, condition(beta=beta))
-        _add_ceiling(run, album, ids=_few(run, run.store.subjects[-1]))
+        _add_ceiling(run, album, ids=_few(run, run.store.tested[-1]))
         wait_for_all(device)
         if s is not None:
             write_texts(pd.DataFrame(album.pictures), s.dir / "samples.csv")
@@ -137,7 +137,7 @@ def reconstruct(run: Run) -> None:
 
 def _inputs(run: Run, systems: Iterable[Painter]) -> tuple[str, ...]:
     """The stages that are read."""
-    encoders = {encoder_for(one.encoder, s) for one in systems for s in run.store.subjects}
+    encoders = {encoder_for(one.encoder, s) for one in systems for s in run.store.tested}
     speakers = {language_variant(one.speaker).stage for one in systems if one.speaker}
     encoders |= set(run.patch_variants())  # whose maps say which voxels to silence
     return ("targets", "tokens", *sorted(speakers), *(f"encoders/{e}" for e in sorted(encoders)))
@@ -154,7 +154,7 @@ class Group(NamedTuple):
 def _groups(run: Run) -> dict[Group, list[str]]:
     """The test pictures that are painted."""
     groups: dict[Group, list[str]] = {}
-    for subject in run.store.subjects:
+    for subject in run.store.tested:
         few = _few(run, subject)
         groups |= {Group(subject, protocol): few for protocol in ("average", "single")}
         some = few[: run.profile.reconstruction.ablation_images]
@@ -171,7 +171,7 @@ def _few(run: Run, subject: str) -> list[str]:
 
 
 def _ablated(run: Run) -> list[str]:
-    return run.store.subjects[: run.profile.reconstruction.ablation_subjects]
+    return run.store.tested[: run.profile.reconstruction.ablation_subjects]
 
 
 Read = Callable[[Group, str], BrainEmbedding]  # of a group and a system: what its encoder reads

@@ -64,7 +64,7 @@ def regions(run: Run) -> dict[str, dict[str, np.ndarray]]:
 
 def _regions(run: Run) -> dict[str, dict[str, np.ndarray]]:
     found = {}
-    for subject in run.store.subjects if run.recordings.has_images else ():
+    for subject in run.store.tested if run.recordings.has_images else ():
         own = run.store.measured(subject)
         rois = run.recordings.rois(subject)
         rois = {r: _columns(run.store, rois[r]) & own for r in (*EARLY, *VENTRAL) if r in rois}

@@ -111,7 +111,7 @@ def _alignment(run: Run, table: Table) -> None:
     """Two-way identification of the predicted embeddings among the test pictures, and retrieval, for every encoder and ridge."""
     permutations = run.profile.evaluation.permutations
     found = Retrieval(table, run.targets)
-    for subject in run.store.subjects:
+    for subject in run.store.tested:
         ridge, measured = ridge_of(run, subject), run.store.measured(subject)
         for proto in ("average", "single"):
             _, voxels = held_out_voxels(run.store, subject, proto)
@@ -147,7 +147,7 @@ def _classification(runs: list[Run], table: Table) -> None:
     )
     center = np.mean(list(names.values()), axis=0)
     names = {k: v - center for k, v in names.items()}
-    for subject in runs[0].store.subjects:
+    for subject in runs[0].store.tested:
         found: dict[str, dict] = {}
         for run in runs:
             ids, z = held_out(run, "main", subject)

@@ -200,6 +200,12 @@ class TokenStore(TokenPlan):
         files = [file for voxels in self._voxels.values() for file in voxels.files]
         return [f"{f.parent.name}/{f.name}" for f in files if not f.exists() or not is_intact(f)]
 
+    @property
+    def tested(self) -> list[str]:
+        """The subjects who have test trials."""
+        with_test = set(self.trials.subject[self.trials.split == "test"])
+        return [subject for subject in self.subjects if subject in with_test]
+
     def subject_name(self, subject: str | int) -> str:
         """Full name of a subject; 1 and '1' stand for 'subj01'."""
         return find_subject(subject, self.subjects, "the token store")
