@@ -189,13 +189,15 @@ def visit(address: str, name: str, names: list[str], seconds: float, watch: Watc
 
 def memory(process: psutil.Process) -> tuple[float, int]:
     """GB that a server and its kernels have to themselves, and the number of the kernels."""
-    children, total = process.children(recursive=True), 0
-    for one in [process, *children]:
+    total, kernels = 0, 0
+    for one in [process, *process.children(recursive=True)]:
         try:
             total += one.memory_full_info().uss
+            # A process that the server is about to make a kernel of still has the server's own words.
+            kernels += any("ipykernel" in word for word in one.cmdline())
         except psutil.NoSuchProcess:
             continue
-    return total / 1e9, len(children)
+    return total / 1e9, kernels
 
 
 def crowd(address: str, server: psutil.Process, clients: int, seconds: float) -> tuple[Watch, list]:

@@ -123,7 +123,8 @@ def test_the_app_opens_the_notebook_on_the_run_that_was_named(monkeypatch, tmp_p
     opened, made, served, shown = [], [], [], []
 
     @contextlib.contextmanager
-    def serving(notebook, run, port):
+    def serving(notebook, run, port, places):
+        assert places == 8
         served.append((notebook, run, port))
         yield SimpleNamespace(wait=lambda: 0), "http://127.0.0.1:8866/?token=secret"
 

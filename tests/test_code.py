@@ -76,7 +76,12 @@ def test_comments_docstrings_and_annotations_change_nothing(elsewhere, file):
 @pytest.mark.parametrize(
     "file, old, new, stages",
     [
-        ("evaluation/claims.py", "def claims(images", "def claims(pictures, images", {"results"}),
+        (
+            "evaluation/claims.py",
+            "def claims(\n    images",
+            "def claims(\n    pictures, images",
+            {"results"},
+        ),
         ("metrics/images.py", "def _pixcorr(", "def _pixcorr(extra, ", {"results"}),
         (
             "language/model.py",

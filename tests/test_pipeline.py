@@ -168,7 +168,8 @@ def test_every_number_has_its_interval_or_its_reason(results):
     valued = results.value.notna()
     assert (results.note[~valued] != "").all()
     assert results[valued & (results.metric != "spice")][["ci_low", "ci_high"]].notna().all().all()
-    assert set(results.data) == {"simulated-nsd"}
+    assert set(results.data) == {"simulated-nsd", "simulated-nsd-imagery"}
+    assert set(results.data[results.task != "imagery"]) == {"simulated-nsd"}
 
 
 def test_claims_are_judged_by_their_intervals(smoke_run):

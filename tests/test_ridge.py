@@ -11,7 +11,7 @@ from toy_store import ToyStore
 from neurovl import pipeline
 from neurovl.baselines.ridge import RidgeDecoder
 from neurovl.errors import DataError
-from neurovl.evaluation import embeddings, scoring
+from neurovl.evaluation import embeddings
 from neurovl.settings.profile_files import profile_from_dict
 
 
@@ -125,4 +125,4 @@ def test_the_run_s_ridge_reads_the_subject_s_own_voxels_alone(tiny_nsd, tmp_path
     measured = run.store.measured(1)
     # Of one subject's region only what surrounds its voxels is stored besides, and 'own' leaves that out.
     assert 0 < measured.sum() <= len(measured) - (off_mask == "keep")
-    assert scoring._fit_ridge(run, "subj01").n_features_in_ == measured.sum()
+    assert embeddings.ridge_of(run, "subj01").n_features_in_ == measured.sum()

@@ -144,8 +144,8 @@ def _npy(path: Path, name: str) -> StoredArray:
             raise
         raise DataError(
             f"{name} holds Python objects (a pickle), as GLMsingle saves its results by default, expected an array of numbers, because "
-            "a pickle can run any program: run GLMsingle with wanthdf5=1, or save the betas alone where you trust the file: "
-            "np.save('betas.npy', np.load(FILE, allow_pickle=True).item()['betasmd'])"
+            "a pickle can run any program: run GLMsingle with wanthdf5=1, or, where you trust the file, load it yourself with pickles "
+            "allowed and save the betas alone: np.save('betas.npy', results.item()['betasmd'])"
         ) from problem
     _real(array.dtype, name)
     if not (array.ndim and array.size):
