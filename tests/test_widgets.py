@@ -88,7 +88,7 @@ class Known:
     """A run that says what it was asked."""
 
     class store:
-        subjects = ["subj01", "subj02"]
+        tested = ["subj01", "subj02"]
 
     class recordings:
         image = staticmethod(lambda image_id: red())

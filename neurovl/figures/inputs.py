@@ -166,7 +166,8 @@ def ceiling_map(
     from nilearn import plotting
 
     mask, affine = recordings.mask(subject), recordings.affine(subject)
-    spread = recordings.volumes(subject, np.arange(30)).std(0)
+    some = np.arange(min(30, len(recordings.subject_trials(subject))))
+    spread = recordings.volumes(subject, some).std(0)
     brain = np.pad(spread > 0, 2).astype(np.float32)  # room for the outline at the grid's edge
     moved = affine.copy()
     moved[:3, 3] = (affine @ [-2, -2, -2, 1])[:3]
