@@ -79,7 +79,9 @@ def retrieval_beside_peers(run: Run) -> pd.DataFrame:
                 "note": "; ".join(filter(None, (note for _, note in beside.values()))),
             }
         )
-    return pd.DataFrame(rows)
+    peers = list(peer_results().system.unique())
+    columns = ["metric", "pool", "neurovl", "ci_low", "ci_high", "n", "chance", *peers, "note"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(peers, float))
 
 
 def example_dialogues(tables: RunTables) -> Html:

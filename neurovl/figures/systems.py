@@ -151,7 +151,8 @@ def scores(
     order = found if systems is None else [s for s in systems if s in found]
     height = (0.95 + 0.34 * len(order), 0.35)
     with theme():
-        figure, axes = _panels([metrics[m] for m in shown], min(3, len(shown)), height, sharey=True)
+        columns = 2 if len(shown) == 4 else min(3, len(shown))
+        figure, axes = _panels([metrics[m] for m in shown], columns, height, sharey=True)
         for axis, metric in zip(axes.flat, shown, strict=False):
             part = known[known.metric == metric]
             for place, system in enumerate(reversed(order)):
