@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from neurovl.adaptation.new_subject import NewTrials, read_trials, volumes_identity
+from neurovl.adaptation.new_subject import read_trials, volumes_identity
 from neurovl.encoder.alignment import held_out_voxels, predict
 from neurovl.encoder.targets import Targets, write_targets
 from neurovl.encoder.variants import encoder_for, system_name
@@ -137,15 +137,14 @@ def embeddings(
 ) -> tuple[list[str], BrainEmbedding]:
     """What an encoder of a run says of a subject's trials in a further session: pictures and embeddings."""
     (trials,) = read_trials(recordings, recordings.subject_name(subject), run.store, [[]])
-    return _read(run, trials, subject, proto, system)
-
-
-def _read(
-    run: Run, trials: NewTrials, subject: str, proto: str, system: str
-) -> tuple[list[str], BrainEmbedding]:
-    encoder = run.encoder(system, run.profile.compute.device)
     ids, voxels = held_out_voxels(trials, subject, proto)
-    return ids, predict(encoder, run.store.cut(voxels, encoder.layout))
+    return ids, _embed(run, voxels, system)
+
+
+def _embed(run: Run, voxels: np.ndarray, system: str) -> BrainEmbedding:
+    """What an encoder of a run says of stored voxels (n, V)."""
+    encoder = run.encoder(system, run.profile.compute.device)
+    return predict(encoder, run.store.cut(voxels, encoder.layout))
 
 
 def _score(run: Run, name: str, one: FurtherSet, targets: Targets, table: Table) -> None:
@@ -160,7 +159,7 @@ def _score(run: Run, name: str, one: FurtherSet, targets: Targets, table: Table)
             for system in run.variants():
                 if system != encoder_for(system_name(system), subject):
                     continue
-                _, z = _read(run, trials, subject, proto, system)
+                z = _embed(run, voxels, system)
                 said[system_name(system)] = {"clip": z.clip, "vae": z.vae}
                 if system == "main" and (linear := linear_part(run, z)) is not None:
                     said["linear-readout"] = linear

@@ -133,10 +133,7 @@ def estimate_run(
 ) -> np.ndarray:
     """Betas of a run's trials, float32 (n_trials, n_voxels)."""
     series, mean = read_series(run, like, voxels, units)
-    betas = model.weights.astype(np.float32) @ series
-    if units == "percent":
-        betas *= np.divide(100, mean, out=np.zeros_like(mean), where=mean > 0)
-    return betas
+    return in_units(model.weights.astype(np.float32) @ series, mean, units)
 
 
 def write_betas(
