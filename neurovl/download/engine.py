@@ -148,6 +148,8 @@ def sole_writer(root: Path) -> Iterator[None]:
         ) from problem
     busy = ConfigError(f"another download is writing to {root}: wait until it ends, or end it")
     with exclusive(root / "download", str(root), busy):
+        for left in root.glob(f".part-*-{MANIFEST}"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
         yield
 
 
