@@ -19,7 +19,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
-from neurovl.download.checksums import Finding, Manifest, examine
+from neurovl.download.checksums import MANIFEST, Finding, Manifest, examine
 from neurovl.download.partfile import PartFile, bytes_on_disk
 from neurovl.download.servers import (
     Broken,
