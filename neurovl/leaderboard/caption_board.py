@@ -3,7 +3,7 @@
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
-from neurovl.evaluation.answering import scored_corpora
+from neurovl.evaluation.answering import Said, scored_corpora
 from neurovl.evaluation.clip_score import ClipS
 from neurovl.evaluation.embeddings import derangement
 from neurovl.evaluation.picture_scores import KEYS
@@ -46,19 +46,21 @@ def score_gallery_captions(
     if not len(captions):
         return {}
     groups = list(captions.groupby(KEYS, sort=False))
-    said, blind = {}, {}
+    said: dict[tuple[str, ...], Said] = {}
     for task, true in references.items():
         for (system, varied, proto, subject), part in groups:
             place = (system, varied, task, proto, subject)
             known = [true[i] for i in part.image_id]
-            said[place] = part.image_id, part.caption, known
+            said["own", *place] = part.image_id, part.caption, known
             if len(part) > 1:
-                order = derangement(len(part), table.seed)
-                blind[place] = part.image_id, part.caption.to_numpy()[order], known
-    corpora, by_chance = scored_corpora(said), scored_corpora(blind)
+                other = part.caption.to_numpy()[derangement(len(part), table.seed)]
+                said["other", *place] = part.image_id, other, known
+    scored = scored_corpora(said)
+    corpora = {key[1:]: own for key, own in scored.items() if key[0] == "own"}
     for place, own in corpora.items():
         system, varied, task, proto, metric = place
-        chance = {who: score.value for who, (_, score) in by_chance.get(place, {}).items()}
+        other = scored.get(("other", *place), {})
+        chance = {subject: score.value for subject, (_, score) in other.items()}
         table.add_corpora(system, task, proto, metric, own, chance, varied)
     _add_clip_s(table, recordings, groups, profile)
     return corpora

@@ -7,8 +7,11 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
+from neurovl.evaluation.answering import read_answers
+from neurovl.evaluation.painting import read_samples
 from neurovl.files import replacing
 from neurovl.results import PROTOCOLS, write_texts
+from neurovl.run import Run
 
 PLACE = ("system", "condition", "protocol", "subject", "image_id")
 WHAT = {"samples.csv": "file", "captions.csv": "caption"}  # the table's last column
@@ -110,6 +113,26 @@ def together(galleries: Sequence[Gallery]) -> Gallery:
     for name, table in tables.items():
         _require_single(table, f"{name} of {len(galleries)} folders")
     return Gallery(Path("/"), *tables.values())
+
+
+def run_gallery(run: Run) -> Gallery:
+    """What the systems of a run itself made, nothing varied: RUN/reconstructions and the brief captions of RUN/captions."""
+    samples, answers = read_samples(run.folder), read_answers(run.folder)
+    captions = answers[(answers.type == "brief") & (answers.turn == 0)]
+    captions = captions.assign(condition="", caption=captions.answer)
+    return Gallery(
+        run.folder / "reconstructions",
+        samples.loc[samples.condition == "", [*PLACE, "file"]].reset_index(drop=True),
+        captions[[*PLACE, "caption"]].reset_index(drop=True),
+    )
+
+
+def galleries_of(run: Run) -> list[Gallery]:
+    """Every gallery below RUN/leaderboard, in order of folder; those of a name that begins with a dot are not whole."""
+    root = run.folder / "leaderboard"
+    folders = {path.parent for name in WHAT for path in root.glob(f"**/{name}")}
+    whole = [f for f in folders if not any(p.startswith(".") for p in f.relative_to(root).parts)]
+    return [read_gallery(folder) for folder in sorted(whole)]
 
 
 def _whole(gallery: Gallery) -> list[str]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from neurovl.errors import DataError, MissingError
 from neurovl.evaluation.embeddings import derangement
@@ -130,8 +129,3 @@ def _precision_and_f1(seen: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, n
     right, said, there = (seen & true).sum(1), seen.sum(1), true.sum(1)
     precision = right / np.maximum(said, 1)
     return precision, 2 * right / np.maximum(said + there, 1)
-
-
-def training_images_of(trials: pd.DataFrame) -> list[str]:
-    """The pictures of the training trials of a run's store."""
-    return sorted(trials.image_id[trials.split == "train"].unique())

@@ -91,9 +91,7 @@ class Probe:
         Their true ones.
     """
 
-    def __init__(
-        self, network: "MetricNetwork", pictures: "Sequence[Image]", masks: Masks
-    ) -> None:
+    def __init__(self, network: "MetricNetwork", pictures: "Sequence[Image]", masks: Masks) -> None:
         self.network = network
         x = self._cells(pictures)
         x = x.reshape(-1, x.shape[-1])
