@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 
-from neurovl.cli import (
+from neurovl.cli import (  # noqa: F401  (they register their verbs)
     adapt,
     betas,
     compare,
@@ -20,7 +20,7 @@ from neurovl.cli import (
     export,
     models,
     runs,
-)  # noqa: F401  (they register their verbs)
+)
 from neurovl.cli.options import app
 from neurovl.errors import ConfigError, NeurovlError
 

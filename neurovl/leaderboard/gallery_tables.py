@@ -117,6 +117,9 @@ def together(galleries: Sequence[Gallery]) -> Gallery:
 
 def run_gallery(run: Run) -> Gallery:
     """What the systems of a run itself made, nothing varied: RUN/reconstructions and the brief captions of RUN/captions."""
+    for stage in ("reconstructions", "captions"):
+        if not (run.folder / stage).is_dir():
+            raise MissingError(f"{run.folder} has no {stage}/ yet: neurovl evaluate --run RUN")
     samples, answers = read_samples(run.folder), read_answers(run.folder)
     captions = answers[(answers.type == "brief") & (answers.turn == 0)]
     captions = captions.assign(condition="", caption=captions.answer)
