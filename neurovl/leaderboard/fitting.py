@@ -29,12 +29,19 @@ from neurovl.results import condition
 from neurovl.run import Run
 from neurovl.stages import code_hash
 
+WORDS = ("clip_text", "clip_texts", "text_states", "captions")  # features that come of captions
 MAIN, AS_PUBLISHED = "main", "as published"
 
 
 def system_place(name: str) -> str:
     """The stage of a system."""
     return f"{PLACE}/systems/{name}"
+
+
+def lacking(run: Run, name: str) -> list[str]:
+    """The features that a system needs and a run's data cannot have."""
+    words = () if run.has_captions else WORDS
+    return [one for one in find(name).needs if one in words]
 
 
 def fit_system(run: Run, name: str) -> None:

@@ -18,6 +18,11 @@ PLACE = "leaderboard"
 VOXELS, FEATURES, CAPTIONER = f"{PLACE}/voxels", f"{PLACE}/features", f"{PLACE}/captioner"
 
 
+def can_compare(run: Run) -> bool:
+    """Whether a run's data allow the comparison: it is of pictures, and of one partition of them."""
+    return run.recordings.has_images and run.folds == 1
+
+
 def prepare_voxels(run: Run) -> None:
     """RUN/leaderboard/voxels: z-scores of every trial at the voxels of the subject's own mask, on its own grid."""
     with run.stage(VOXELS, prepare_voxels, {"subjects": run.recordings.subjects}) as s:
