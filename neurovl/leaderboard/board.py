@@ -11,7 +11,7 @@ from neurovl.evaluation.answering import true_captions
 from neurovl.evaluation.retrieving import Retrieval
 from neurovl.evaluation.score_table import Table
 from neurovl.leaderboard.caption_board import score_gallery_captions
-from neurovl.leaderboard.fitting import AS_PUBLISHED, MAIN, fit_system, system_place
+from neurovl.leaderboard.fitting import MAIN, fit_system, system_place
 from neurovl.leaderboard.gallery_tables import Gallery, read_gallery, together
 from neurovl.leaderboard.ours import ENCODERS, TITLES, fit_ours, ours_in
 from neurovl.leaderboard.outside import outside_galleries

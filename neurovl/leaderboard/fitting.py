@@ -5,7 +5,7 @@ import inspect
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from neurovl.baselines.decoder import Decoder, FrozenParts
 from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.registry import find
 from neurovl.baselines.subject_voxels import SubjectVoxels
+from neurovl.leaderboard.found_settings import searched_settings
 from neurovl.leaderboard.preparing import (
     CAPTIONER,
     FEATURES,
@@ -31,11 +32,17 @@ from neurovl.stages import code_hash
 
 WORDS = ("clip_text", "clip_texts", "text_states", "captions")  # features that come of captions
 MAIN, AS_PUBLISHED = "main", "as published"
+UNSPOKEN = "noise="  # answers that are compared as predictions alone
 
 
 def system_place(name: str) -> str:
     """The stage of a system."""
     return f"{PLACE}/systems/{name}"
+
+
+def chosen_settings(run: Run, name: str) -> dict:
+    """The settings of a system: the profile's, and over them what `neurovl search` chose for this run."""
+    return {**run.profile.leaderboard.settings.get(name, {}), **searched_settings(run, name)}
 
 
 def lacking(run: Run, name: str) -> list[str]:
@@ -50,7 +57,7 @@ def fit_system(run: Run, name: str) -> None:
     Beside the test pictures' averages and single trials: averages with noise, and the mean training brain, for the controls.
     """
     kind, own = find(name), run.profile.leaderboard
-    chosen = own.settings.get(name, {})
+    chosen = chosen_settings(run, name)
     settings = {"settings": chosen, "code": system_code(kind), "noise": own.noise}
     inputs = (VOXELS, FEATURES, CAPTIONER) if run.has_captions else (VOXELS, FEATURES)
     with run.stage(system_place(name), fit_system, settings, inputs) as s:
@@ -79,9 +86,20 @@ def questions(
     test: Mapping[str, SubjectVoxels],
     noise: tuple[float, ...],
     seed: int,
+    noise_of: Callable[[SubjectVoxels, np.random.Generator], np.ndarray] | None = None,
 ) -> list[tuple[str, SubjectVoxels]]:
-    """What every system is asked of every subject, by the name of the file that takes its answer."""
-    found = []
+    """What every system is asked of every subject, by the name of the file that takes its answer.
+
+    Parameters
+    ----------
+    train, test : dict of str to SubjectVoxels
+    noise : tuple of float
+        Standard deviations of the noise added to each trial, before repeats are averaged.
+    seed : int
+    noise_of : callable, optional
+        Noise of standard deviation 1 for the rows of some voxels, (n, V); white by default.
+    """
+    noise_of, found = noise_of or white_noise, []
     for k, (subject, voxels) in enumerate(test.items()):
         found += [
             (f"average/{subject}", voxels.averaged()),
@@ -90,11 +108,15 @@ def questions(
         ]
         for level in noise:
             rng = np.random.default_rng([seed, 41, k])
-            values = voxels.read()
-            values += level * rng.standard_normal(values.shape, np.float32)
+            values = voxels.read() + level * noise_of(voxels, rng)
             noisy = voxels.with_values(values).averaged()
             found.append((f"{condition(noise=level)}/{subject}", noisy))
     return found
+
+
+def white_noise(voxels: SubjectVoxels, rng: np.random.Generator) -> np.ndarray:
+    """Independent in each voxel and trial, float32 (n, V)."""
+    return rng.standard_normal((len(voxels), voxels.n_voxels), np.float32)
 
 
 def mean_brain(train: SubjectVoxels) -> SubjectVoxels:
@@ -132,12 +154,13 @@ def say(
     """Write what a fitted system says of each row of `asked`."""
     for name, voxels in asked.items():
         said = decoder.predict(voxels)
-        words = decoder.captions(said, parts)
+        speaks = not name.startswith(UNSPOKEN)
+        words = decoder.captions(said, parts) if speaks else None
         Statement(
             voxels.image_ids.tolist(),
-            said,
-            decoder.conditions(said),
-            decoder.speaks_from(said),
+            {k: v for k, v in said.items() if k != "hidden"},  # for words alone, and large
+            decoder.conditions(said) if speaks else None,
+            decoder.speaks_from(said) if speaks else None,
             None if words is None else list(words),
         ).write(folder / name)
 

@@ -1,35 +1,232 @@
-"""Our own systems in the comparison: what the run's encoders say of the test pictures, in the form of all others."""
+"""Our own encoders as systems of the comparison: the same interface, on the stored voxels of the common grid."""
 
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
+import torch
 
-from neurovl.baselines.decoder import Conditions
-from neurovl.encoder.alignment import held_out_voxels, predict
-from neurovl.encoder.vit3d import BrainEmbedding
+from neurovl.baselines.decoder import Card, Choice, Conditions, Decoder, FrozenParts, Predictions
+from neurovl.baselines.picture_features import PictureFeatures
+from neurovl.baselines.subject_voxels import SubjectVoxels
+from neurovl.encoder.alignment import fit_encoder, predict
+from neurovl.encoder.variants import Variant, describe
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.language.dialogues import PROMPTS
-from neurovl.leaderboard.fitting import MAIN, system_place
-from neurovl.leaderboard.statements import Facts, Statement
-from neurovl.results import condition
+from neurovl.leaderboard.fitting import MAIN, questions, say, system_place
+from neurovl.leaderboard.statements import Facts
 from neurovl.run import Run
+from neurovl.settings.sections import Alignment
 from neurovl.stages import PROVENANCE
-from neurovl.tokens.resize import Resizer
+from neurovl.tokens.resize import Resizer, resize_nearest
+from neurovl.tokens.store import TokenPlan
 
 ENCODERS = {"neurovl": "main", "plain": "plain"}  # system -> encoder
-TITLES = {
-    "neurovl": "neurovl: one ViT3D for all subjects, with a linear readout and responses drawn from encoding models",
-    "plain": "The paper's plain ViT3D: one for all subjects, measured trials alone",
+REFERENCE = "Shen et al. 2024, NeurIPS"
+COMMON = (
+    Choice(
+        "input",
+        "volumes resized to one grid, 3-D patches of 14 voxels",
+        "patches as the profile says",
+    ),
+    Choice("targets", "CLIP image embedding and VAE latent, squared errors with weight 1/64"),
+    Choice(
+        "generator", "unCLIP, start latent mixed with noise, beta .93, words of the language model"
+    ),
+    Choice("selection", "none is mentioned", "none", "paper"),
+    Choice("number of models", "one for all subjects"),
+)
+CARDS = {
+    "neurovl": Card(
+        "neurovl",
+        REFERENCE,
+        "",
+        (
+            *COMMON,
+            Choice(
+                "map",
+                "ViT3D of 16 layers, width 768",
+                "ViT3D beside a linear readout of each subject, solved in closed form",
+                "chosen",
+            ),
+            Choice(
+                "training",
+                "MixUp over the repeats of a picture",
+                "besides, responses drawn from encoding models and a moving average of the weights",
+                "chosen",
+            ),
+        ),
+    ),
+    "plain": Card(
+        "The paper's ViT3D",
+        REFERENCE,
+        "",
+        (
+            *COMMON,
+            Choice("map", "ViT3D of 16 layers, width 768", "sizes as the profile says", "paper"),
+            Choice("training", "MixUp over the repeats of a picture", "", "paper"),
+        ),
+    ),
+}
+
+
+class GivenVoxels:
+    """Training trials of some subjects as `encoder.alignment.fit_encoder` reads a token store."""
+
+    def __init__(self, plan: TokenPlan, voxels: Mapping[str, SubjectVoxels]) -> None:
+        self.plan, self.given = plan, list(voxels.values())
+        self.n_voxels = len(plan.region)
+        self.trials = pd.concat(
+            [
+                pd.DataFrame(
+                    {"subject": one.subject, "image_id": one.image_ids, "repeat": one.repeats}
+                )
+                for one in self.given
+            ],
+            ignore_index=True,
+        ).assign(split="train", session=1)
+        self._first = np.cumsum([0, *map(len, self.given)])
+        self.shape, self.columns, self.cut = plan.shape, plan.columns, plan.cut
+
+    def voxels_at(self, index: np.ndarray) -> np.ndarray:
+        """z-scores of trials, float32 (n, V), in the order asked for."""
+        index = np.asarray(index)
+        out = np.empty((len(index), self.n_voxels), np.float32)
+        which = np.searchsorted(self._first, index, side="right") - 1
+        for k in np.unique(which):
+            rows = which == k
+            out[rows] = self.given[k].read(index[rows] - self._first[k])
+        return out
+
+
+class Ours(Decoder):
+    """An encoder of a run, or one that is trained anew in the same way on other trials.
+
+    Parameters
+    ----------
+    run : Run
+        Its token store, targets and settings.
+    system : str
+        'neurovl' or 'plain'.
+    as_published : bool
+        Of no meaning here.
+    **settings
+        Settings of `alignment` or `encoder` of the profile by name, instead of the run's.
+    """
+
+    def __init__(self, run: Run, system: str, as_published: bool = False, **settings: Any) -> None:
+        self.run, self.name, self.card = run, system, CARDS[system]
+        self.as_published, self.settings = as_published, settings
+        self.plan, self.encoder = run.store, None
+        self.search = (
+            SEARCH if system == "neurovl" else {k: SEARCH[k] for k in ("lr", "weight_decay")}
+        )
+
+    def variant(self) -> Variant:
+        """What is trained, and how."""
+        made = describe(ENCODERS[self.name], self.run.profile, self.run.store)
+        ours = {f.name for f in fields(Alignment)}
+        how = {k: v for k, v in self.settings.items() if k in ours}
+        shape = {k: v for k, v in self.settings.items() if k not in ours}
+        return replace(
+            made, settings=replace(made.settings, **how), shape=replace(made.shape, **shape)
+        )
+
+    def fit(
+        self, voxels: Mapping[str, SubjectVoxels], targets: PictureFeatures, parts: FrozenParts
+    ) -> Self:
+        """Train an encoder on these trials; the targets are the run's own."""
+        run = self.run
+        self.encoder, _ = fit_encoder(
+            GivenVoxels(self.plan, voxels),
+            run.targets,
+            self.variant(),
+            seed=run.profile.seed,
+            checkpoint=parts.checkpoint,
+            compute=run.profile.compute,
+        )
+        return self.take(self.encoder)
+
+    def take(self, encoder: BrainEncoder) -> Self:
+        """Use an encoder that is trained already."""
+        self.encoder = encoder
+        self.n_models, self.n_parameters = 1, sum(q.numel() for q in encoder.parameters())
+        return self
+
+    def predict(self, voxels: SubjectVoxels) -> Predictions:
+        """Embedding, latent and, for the language model, hidden states."""
+        z = predict(self.encoder, self.plan.cut(voxels.read(), self.encoder.layout))
+        said = {"clip_image": z.clip.numpy(), "hidden": z.hidden.numpy()}
+        return said if z.vae is None else said | {"vae": z.vae.numpy()}
+
+    def conditions(self, said: Predictions) -> Conditions:
+        """The start latent mixed with noise, the embedding, and the words of the run's language model."""
+        with_latent = "vae" in said
+        return Conditions(
+            image=said["clip_image"],
+            prompts=self._words(said, "reconstruction"),
+            start=said.get("vae"),
+            strength=self.run.profile.reconstruction.beta if with_latent else 1.0,
+            reading="mix",
+        )
+
+    def captions(self, said: Predictions, parts: FrozenParts) -> list[str] | None:
+        """Brief captions by the run's language model, which reads the main encoder alone."""
+        return self._words(said, "brief")
+
+    def _words(self, said: Predictions, kind: str) -> list[str] | None:
+        if self.name != "neurovl" or not self.run.has_captions:
+            return None
+        hidden = torch.from_numpy(said["hidden"])
+        longest = self.run.profile.language.max_new_tokens
+        asked = [PROMPTS[kind][0]] * len(hidden)
+        return self.run.llm().generate(hidden, asked, max_new_tokens=longest)
+
+
+SEARCH = {
+    "lr": (5e-4, 1e-3, 2e-3),
+    "weight_decay": (0.02, 0.2),
+    "synthetic": (0.5, 0.8),
+    "token_dropout": (0.0, 0.1),
 }
 
 
 def ours_in(run: Run) -> list[str]:
     """Which of our systems a run has."""
-    return [name for name, encoder in ENCODERS.items() if encoder in run.variants()]
+    return [name for name, encoder in ENCODERS.items() if encoder in run.profile.alignment.variants]
+
+
+def stored_voxels(run: Run, split: str) -> dict[str, SubjectVoxels]:
+    """The run's token store, subject by subject: resized voxels of the region that all subjects share."""
+    store, found = run.store, {}
+    mask = np.zeros(store.target, bool)
+    mask.reshape(-1)[store.region] = True
+    for subject in store.subjects:
+        own = store.trials[(store.trials.subject == subject) & (store.trials.split == split)]
+        if not len(own):
+            continue
+        rois = {
+            name: resize_nearest(roi, store.target).reshape(-1)[store.region]
+            for name, roi in run.recordings.rois(subject).items()
+        }
+        found[subject] = SubjectVoxels(
+            subject,
+            store.voxels_at(own.index.to_numpy()).astype(np.float16),
+            own.image_id.to_numpy(str),
+            own.repeat.to_numpy(int),
+            mask,
+            rois,
+        )
+    return found
 
 
 def fit_ours(run: Run, name: str) -> None:
-    """RUN/leaderboard/systems/neurovl or plain: what an encoder of the run says; it was trained by the run already."""
+    """RUN/leaderboard/systems/neurovl or plain: what an encoder of the run says, which the run trained."""
     p, encoder = run.profile, ENCODERS[name]
     inputs = ["tokens", "targets", f"encoders/{encoder}"]
     inputs += ["llm"] if run.has_captions and name == "neurovl" else []
@@ -42,77 +239,30 @@ def fit_ours(run: Run, name: str) -> None:
         if s.done:
             return
         start = time.perf_counter()
-        for subject in run.store.tested:
-            for asked, (ids, z) in _questions(run, encoder, subject).items():
-                speaks = name == "neurovl" and run.has_captions and "noise" not in asked
-                _statement(run, ids, z, speaks).write(s.dir / MAIN / asked / subject)
+        train, test = stored_voxels(run, "train"), stored_voxels(run, "test")
+        decoder = Ours(run, name).take(run.encoder(encoder, p.compute.device))
+        noise_of = partial(resized_noise, run)
+        asked = dict(questions(train, test, p.leaderboard.noise, p.seed, noise_of))
+        say(decoder, FrozenParts(p.models, p.compute.device, p.seed), asked, s.dir / MAIN)
         trained = json.loads((run.folder / "encoders" / encoder / PROVENANCE).read_text())
-        trials = run.store.trials
         Facts(
-            1,
-            sum(q.numel() for q in run.encoder(encoder).parameters()),
+            decoder.n_models,
+            decoder.n_parameters,
             float(trained["seconds"]),
             time.perf_counter() - start,
-            float((trials.split == "train").sum() / len(run.store.subjects)),
+            float(np.mean([len(one) for one in train.values()])),
             {"encoder": p.encoder.network(), "alignment": p.alignment.__dict__},
         ).write(s.dir)
 
 
-def _questions(run: Run, encoder: str, subject: str) -> dict[str, tuple[list[str], BrainEmbedding]]:
-    """As `fitting.questions`, of stored voxels: noise is added to the volumes and resized as they are."""
-    store, net = run.store, run.encoder(encoder, run.profile.compute.device)
-    found = {}
-
-    def read(voxels: np.ndarray) -> BrainEmbedding:
-        return predict(net, store.cut(voxels, net.layout))
-
-    for protocol in ("average", "single"):
-        ids, voxels = held_out_voxels(store, subject, protocol)
-        found[protocol] = ids, read(voxels)
-    ids, voxels = held_out_voxels(store, subject, "average")
-    own = store.trials[(store.trials.subject == subject) & (store.trials.split == "train")]
-    of_picture = [
-        store.voxels_at(rows.to_numpy()).mean(0) for rows in own.groupby("image_id").groups.values()
-    ]
-    found["mean brain"] = ["mean"], read(np.mean(of_picture, 0, keepdims=True))
-    for level in run.profile.leaderboard.noise:
-        noisy = voxels + level * _resized_noise(run, subject, ids)
-        found[condition(noise=level)] = ids, read(noisy)
-    return found
-
-
-def _resized_noise(run: Run, subject: str, ids: list[str]) -> np.ndarray:
-    """White noise of one trial's volume, averaged over a picture's repeats and resized, float32 (n, V)."""
-    store, mask = run.store, run.recordings.mask(subject)
+def resized_noise(run: Run, voxels: SubjectVoxels, rng: np.random.Generator) -> np.ndarray:
+    """White noise on a subject's own grid, resized as its volumes are, float32 (n, V)."""
+    store, subject = run.store, voxels.subject
     inside = store.measured(subject)
-    resizer = Resizer(mask.shape, store.target, store.region[inside])
+    resizer = Resizer(run.recordings.mask(subject).shape, store.target, store.region[inside])
     n_inputs = len(resizer.inputs)
-    own = store.trials[(store.trials.subject == subject) & (store.trials.split == "test")]
-    counts = own.groupby("image_id").size()
-    rng = np.random.default_rng([run.profile.seed, 41, store.subjects.index(subject)])
-    out = np.zeros((len(ids), len(store.region)), np.float32)
-    for row, image in enumerate(ids):
-        drawn = rng.standard_normal(n_inputs, np.float32)[None] / np.sqrt(counts[image])
-        out[row, inside] = resizer.from_inputs(
-            drawn, np.ones(n_inputs, np.float32), np.zeros(n_inputs, np.float32)
-        )[0]
+    out = np.zeros((len(voxels), len(store.region)), np.float32)
+    drawn = rng.standard_normal((len(voxels), n_inputs), np.float32)
+    one, none = np.ones(n_inputs, np.float32), np.zeros(n_inputs, np.float32)
+    out[:, inside] = resizer.from_inputs(drawn, one, none)
     return out
-
-
-def _statement(run: Run, ids: list[str], z: BrainEmbedding, speaks: bool) -> Statement:
-    longest, prompts, captions = run.profile.language.max_new_tokens, None, None
-    if speaks:
-        llm = run.llm()
-        prompts, captions = (
-            llm.generate(z.hidden, [PROMPTS[kind][0]] * len(z), max_new_tokens=longest)
-            for kind in ("reconstruction", "brief")
-        )
-    said = {"clip_image": z.clip.numpy()} | ({} if z.vae is None else {"vae": z.vae.numpy()})
-    conditions = Conditions(
-        image=said["clip_image"],
-        prompts=prompts,
-        start=said.get("vae"),
-        strength=1.0 if z.vae is None else run.profile.reconstruction.beta,
-        reading="mix",
-    )
-    return Statement(list(ids), said, conditions, None, captions)

@@ -23,6 +23,8 @@ class Leaderboard:
         Training of the language model that speaks of patch tokens: projector alone, then both.
     budget : int
         Settings that `neurovl search` tries for each system.
+    search_subjects : int, optional
+        It fits the first subjects alone, so many; all by default.
     noise : tuple of float
         Standard deviations, in those of a single trial, of the noise that `neurovl compare --controls` adds.
     held_out : tuple of str
@@ -36,6 +38,7 @@ class Leaderboard:
     captioner_batch_size: int = 32
     captioner_lr: tuple[float, float] = (2e-3, 1e-3)
     budget: int = 8
+    search_subjects: int | None = None
     noise: tuple[float, ...] = (0.5, 1.0, 2.0)
     held_out: tuple[str, ...] = ()
 
