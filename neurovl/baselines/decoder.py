@@ -95,6 +95,8 @@ class Conditions:
     kept_by : str
         Which sample is kept: '' the first, 'clip_image' that whose embedding is closest to the one predicted,
         'true picture' that which is closest to what was seen, which only a system `as_published` may do.
+    says_caption : bool
+        The prompts are the system's own captions, which the caller fills in.
     """
 
     image: np.ndarray | None = None
@@ -105,6 +107,7 @@ class Conditions:
     reading: str = "strength"
     samples: int = 1
     kept_by: str = ""
+    says_caption: bool = False
 
 
 @dataclass
@@ -163,6 +166,8 @@ class Decoder(ABC):
         Hyperparameters that `neurovl search` chooses, and among what.
     needs : tuple of str
         Features without which it cannot be fitted.
+    published_refit : bool
+        Whether `fit` differs where it does as published; if not, the fitted one is asked again with `as_published` set.
     n_parameters : int
         Numbers that `fit` set, of all models together.
     n_models : int
@@ -179,6 +184,7 @@ class Decoder(ABC):
     defaults: ClassVar[dict[str, Any]] = {}
     search: ClassVar[dict[str, tuple]] = {}
     needs: ClassVar[tuple[str, ...]] = ("clip_image",)
+    published_refit: ClassVar[bool] = False
     n_parameters: int = 0
     n_models: int = 0
 

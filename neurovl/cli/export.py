@@ -71,9 +71,9 @@ def export_brainhub(
     """Pictures and captions of a system in BrainHub's layout, with the true ones, as its programs read them."""
     one_of("--protocol", protocol, PROTOCOLS)
     from neurovl.leaderboard.brainhub import export_brainhub as export
-    from neurovl.leaderboard.gallery_tables import galleries_of, run_gallery, together
+    from neurovl.leaderboard.gallery_tables import gallery_with
     from neurovl.run import open_run
 
     opened = open_run(run)
-    gallery = together([run_gallery(opened), *galleries_of(opened)])
-    say(f"wrote {export(opened.recordings, gallery, system, out, protocol)}")
+    made = export(opened.recordings, gallery_with(opened, system), system, out, protocol)
+    say(f"wrote {made}")

@@ -127,7 +127,7 @@ def reconstruct(run: Run) -> None:
                     for one in systems[:2]:
                         said = _words(asked, group, one, len(some))
                         album.add(one.system, *about, some, z, said, beta, condition(beta=beta))
-        _add_ceiling(run, album, ids=painted_images(run, run.store.tested[-1]))
+        _add_ceiling(run, album, ids=_few(run, run.store.tested[-1]))
         wait_for_all(device)
         if s is not None:
             write_texts(pd.DataFrame(album.pictures), s.dir / "samples.csv")
@@ -155,7 +155,7 @@ def _groups(run: Run) -> dict[Group, list[str]]:
     """The test pictures that are painted."""
     groups: dict[Group, list[str]] = {}
     for subject in run.store.tested:
-        few = painted_images(run, subject)
+        few = _few(run, subject)
         groups |= {Group(subject, protocol): few for protocol in ("average", "single")}
         some = few[: run.profile.reconstruction.ablation_images]
         held = [i for i in some if commonest_thing(run, i) is not None]
@@ -165,8 +165,7 @@ def _groups(run: Run) -> dict[Group, list[str]]:
     return groups
 
 
-def painted_images(run: Run, subject: str) -> list[str]:
-    """A subject's test pictures that are reconstructed."""
+def _few(run: Run, subject: str) -> list[str]:
     ids = run.test_images(subject)
     return chosen_images(ids, run.profile.reconstruction.images, run.profile.seed)
 

@@ -1,4 +1,36 @@
-"""All systems of the comparison under one protocol: what they make of the test pictures, its scores, and their ranks.
+"""Published systems beside ours under one protocol: fitted, painted, captioned, scored, ranked.
 
-Imports `evaluation`, `run`, `baselines` and what lies below.
+Imports evaluation, run and what lies below.
 """
+
+from neurovl.baselines.registry import chosen
+from neurovl.leaderboard.board import rank_systems
+from neurovl.leaderboard.fitting import fit_system, lacking
+from neurovl.leaderboard.ours import ENCODERS, fit_ours, ours_in
+from neurovl.leaderboard.preparing import (
+    can_compare,
+    prepare_features,
+    prepare_voxels,
+    train_captioner,
+)
+from neurovl.leaderboard.sampling import sample_system
+from neurovl.run import Run
+
+__all__ = [
+    "ENCODERS",
+    "can_compare",
+    "chosen",
+    "fit",
+    "lacking",
+    "ours_in",
+    "prepare_features",
+    "prepare_voxels",
+    "rank_systems",
+    "sample_system",
+    "train_captioner",
+]
+
+
+def fit(run: Run, name: str) -> None:
+    """RUN/leaderboard/systems/NAME: what a system says of the test pictures, ours or another."""
+    (fit_ours if name in ENCODERS else fit_system)(run, name)

@@ -130,12 +130,28 @@ def run_gallery(run: Run) -> Gallery:
     )
 
 
-def galleries_of(run: Run) -> list[Gallery]:
-    """Every gallery below RUN/leaderboard, in order of folder; those of a name that begins with a dot are not whole."""
+def gallery_with(run: Run, system: str) -> Gallery:
+    """What a system made: in the leaderboard where it is there, otherwise in the run itself.
+
+    Raises
+    ------
+    MissingError
+        There is neither.
+    """
     root = run.folder / "leaderboard"
-    folders = {path.parent for name in WHAT for path in root.glob(f"**/{name}")}
-    whole = [f for f in folders if not any(p.startswith(".") for p in f.relative_to(root).parts)]
-    return [read_gallery(folder) for folder in sorted(whole)]
+    for folder in (root / "samples" / system, root / "outside" / system):
+        if any((folder / name).is_file() for name in WHAT):
+            return read_gallery(folder)
+    own = run_gallery(run)
+    found = sorted({*own.samples.system, *own.captions.system})
+    if system not in found:
+        folders = [*root.glob("samples/*/"), *root.glob("outside/*/")]
+        there = sorted({*found, *(f.name for f in folders if not f.name.startswith("."))})
+        raise MissingError(
+            f"{run.folder} has no pictures or captions of {system}, expected one of {', '.join(there)}: choose one, or make it "
+            "with neurovl compare"
+        )
+    return own
 
 
 def _whole(gallery: Gallery) -> list[str]:

@@ -3,27 +3,68 @@
 They lie in RUN/leaderboard/outside/NAME: a gallery as that of any system, and its scores.
 """
 
+import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from neurovl.baselines import registry
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.evaluation.answering import true_captions
 from neurovl.evaluation.embeddings import chosen_images
-from neurovl.evaluation.painting import painted_images
-from neurovl.leaderboard.board import new_table, score_gallery
+from neurovl.evaluation.score_table import Table
 from neurovl.leaderboard.brainhub import image_at, read_captions, read_order, subject_of
+from neurovl.leaderboard.caption_board import score_gallery_captions
 from neurovl.leaderboard.gallery_tables import Gallery, read_gallery, write_gallery
-from neurovl.leaderboard.ranks import NO_DECODERS, OURS
+from neurovl.leaderboard.ours import ENCODERS
+from neurovl.leaderboard.picture_board import score_gallery_pictures
+from neurovl.leaderboard.preparing import PLACE, training_pictures
+from neurovl.leaderboard.ranks import NO_DECODERS
 from neurovl.results import Row, read_named, write_results
 from neurovl.run import Run
 
 log = logging.getLogger(__name__)
 
+OUTSIDE = f"{PLACE}/outside"
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 SHOWN = 5  # names that an error lists
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What another system made, as the leaderboard takes it.
+
+    Attributes
+    ----------
+    folder : Path
+        RUN/leaderboard/outside/NAME.
+    key : str
+        Changes when a picture or a caption does.
+    gallery : Gallery
+    """
+
+    folder: Path
+    key: str
+    gallery: Gallery
+
+
+def outside_galleries(run: Run) -> list[Outside]:
+    """Everything that `score_outside` took in, in order of name."""
+    folders = sorted(path for path in (run.folder / OUTSIDE).glob("*/") if path.name[0] != ".")
+    found = [(folder, read_gallery(folder)) for folder in folders]
+    return [Outside(folder, _content(gallery), gallery) for folder, gallery in found]
+
+
+def _content(gallery: Gallery) -> str:
+    known = hashlib.sha256()
+    for table in (gallery.samples, gallery.captions):
+        known.update(table.to_csv(index=False).encode())
+    for file in gallery.samples.file:
+        known.update((gallery.folder / file).read_bytes())
+    return known.hexdigest()
 
 
 def score_outside(
@@ -36,8 +77,8 @@ def score_outside(
 ) -> list[Row]:
     """Take in what another system made of the test pictures, and score it.
 
-    Every picture that the run itself paints must be there, for each subject that has a folder; further test pictures are left
-    out, so that all systems are scored on the same ones.
+    Every picture that the leaderboard scores must be there, for each subject that has a folder; further test pictures are
+    left out, so that all systems are scored on the same ones.
 
     Parameters
     ----------
@@ -68,8 +109,12 @@ def score_outside(
         A subject or a picture is not one of the run's test, one is missing, or a file cannot be read as a picture.
     """
     gallery = take_in(run, name, pictures, captions, protocol, order)
-    table = new_table(run)
-    score_gallery(run, gallery, table)
+    p, data = run.profile, run.recordings
+    table = Table(data.name, data.split_name, p.seed, p.evaluation.bootstrap)
+    score_gallery_pictures(table, data, gallery, p, training_pictures(run))
+    if len(gallery.captions):
+        true = true_captions(run, gallery.captions.image_id.unique())
+        score_gallery_captions(table, data, gallery.captions, p, true)
     table.add_all_subjects()
     table.frame().to_csv(gallery.folder / "per_image.csv", index=False)
     write_results(table.rows, gallery.folder / "results.csv")
@@ -95,16 +140,14 @@ def take_in(
     )
     made = {} if pictures is None else _pictures(pictures, subjects, numbers)
     said = {} if captions is None else _captions(captions, subjects, numbers)
-    asked, seed = run.profile.evaluation.caption_images, run.profile.seed
-    for own, where, wanted in (
-        (made, pictures, lambda s: painted_images(run, s)),
-        (said, captions, lambda s: chosen_images(tested[s], asked, seed)),
-    ):
-        _only_wanted(own, str(where), tested, wanted)
+    n, seed = run.profile.leaderboard.images, run.profile.seed
+    scored = {subject: chosen_images(ids, n, seed) for subject, ids in tested.items()}
+    _only_scored(made, str(pictures), tested, scored)
+    _only_scored(said, str(captions), tested, scored)
     for files in made.values():
         for file in files.values():
             _require_picture(file)
-    folder = run.folder / "leaderboard" / "outside" / name
+    folder = run.folder / OUTSIDE / name
     samples, texts = _before(folder, protocol)
     place = {"system": name, "condition": "", "protocol": protocol}
     for subject, files in made.items():
@@ -125,7 +168,7 @@ def _require_name(name: str) -> None:
         raise ConfigError(
             f"--name is {name!r}, expected letters, digits, dots, dashes and underscores: choose one such as my-decoder"
         )
-    if name in (OURS, *NO_DECODERS, *registry.names()):
+    if name in (*ENCODERS, *NO_DECODERS, *registry.names()):
         raise ConfigError(
             f"--name is {name!r}, which is another system's: choose a name of its own"
         )
@@ -215,8 +258,8 @@ def _captions(
     return found
 
 
-def _only_wanted(
-    made: dict[str, dict], where: str, tested: dict[str, list[str]], wanted: Callable
+def _only_scored(
+    made: dict[str, dict], where: str, tested: dict[str, list[str]], scored: dict[str, list[str]]
 ) -> None:
     """Leave out what the run does not score; refuse what is no test picture, and what lacks one."""
     for subject, own in made.items():
@@ -226,18 +269,18 @@ def _only_wanted(
                 f"{where} has {_some(unknown)} for {subject}, expected its test pictures alone ({_some(tested[subject])}): name "
                 "each by its image id, or say with --order which image id each number has"
             )
-        missing = [i for i in wanted(subject) if i not in own]
+        missing = [i for i in scored[subject] if i not in own]
         if missing:
             raise MissingError(
-                f"{where} lacks {_some(missing)} for {subject}, expected every picture that the run scores: add "
+                f"{where} lacks {_some(missing)} for {subject}, expected every picture that the leaderboard scores: add "
                 f"{len(missing)}"
             )
-        more = set(own) - set(wanted(subject))
+        more = set(own) - set(scored[subject])
         for image_id in more:
             del own[image_id]
         if more:
             log.info(
-                "%s: %d further test pictures are left out: the run scores %d",
+                "%s: %d further test pictures are left out: the leaderboard scores %d",
                 subject,
                 len(more),
                 len(own),
