@@ -330,7 +330,10 @@ def profile_with(metric):
     )
 
 
-def test_pictures_of_a_gallery_are_scored_and_what_cannot_be_read_has_its_reason(world, tmp_path):
+def test_pictures_of_a_gallery_are_scored_and_what_cannot_be_read_has_its_reason(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("neurovl.leaderboard.structure.FITTED", 60)
     true = [world.data.image(i) for i in world.test]
     systems = {"truth": true, "dealt": true[1:] + true[:1]}
     gallery = made_gallery(world, tmp_path, systems)
