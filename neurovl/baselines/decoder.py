@@ -84,6 +84,8 @@ class Conditions:
         States in the place of the generator's text encoder's.
     prompts : list of str
         Words instead.
+    says_caption : bool
+        The prompt is the system's own caption; whoever has made the captions fills `prompts` in.
     start : array, shape (n, c, h, w)
         Latents to begin with.
     strength : float
@@ -100,6 +102,7 @@ class Conditions:
     image: np.ndarray | None = None
     text: np.ndarray | None = None
     prompts: list[str] | None = None
+    says_caption: bool = False
     start: np.ndarray | None = None
     strength: float = 1.0
     reading: str = "strength"
