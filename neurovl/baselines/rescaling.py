@@ -99,9 +99,7 @@ def rescalings(
     of_singles = _variances(ridge, singles, means, seed) if repeated else of_averages
     inverse = float(np.mean(1 / averages.n_averaged))
     return {
-        name: Rescaling(
-            means[name], deviations[name], of_averages[name], of_singles[name], inverse
-        )
+        name: Rescaling(means[name], deviations[name], of_averages[name], of_singles[name], inverse)
         for name in ridge.names
     }
 

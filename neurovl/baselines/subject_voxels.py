@@ -57,7 +57,11 @@ class SubjectVoxels:
         if self.n_averaged is None:
             object.__setattr__(self, "n_averaged", np.ones(len(self), int))
         n, found = int(np.sum(self.mask)), np.shape(self.values)
-        if len(found) != 2 or found[1] != n or {found[0], len(self.repeats), len(self.n_averaged)} != {len(self)}:
+        if (
+            len(found) != 2
+            or found[1] != n
+            or {found[0], len(self.repeats), len(self.n_averaged)} != {len(self)}
+        ):
             raise DataError(
                 f"the voxels of {self.subject} have shape {found} for {len(self)} pictures, {len(self.repeats)} repeats, "
                 f"{len(self.n_averaged)} numbers of trials and a mask of {n} voxels, expected (n, {n}) and n of each"
