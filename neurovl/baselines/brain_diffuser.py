@@ -8,8 +8,8 @@ from neurovl.baselines.linear_decoder import RescaledRidges
 RESCALING = Choice(
     "rescaling",
     "predictions z-scored by their mean and deviation over the test set, then brought to those of the training targets",
-    "the deviation is that of predictions for held-out training pictures (5 folds, at the test rows' number of averaged "
-    "trials), the mean that of the training targets; no row depends on another",
+    "the deviation is that of predictions for training pictures, each left out of the fit, at the test rows' number of averaged "
+    "trials; the mean is that of the training targets; no row depends on another",
 )
 PENALTIES = Choice(
     "penalty",

@@ -88,7 +88,7 @@ class RescaledRidges(LinearDecoder):
         for penalty, names in together.items():
             alpha = penalty * rows.n_voxels / self.settings["reference_voxels"]
             out.append(Ridge(rows, targets, names, (alpha,)))
-            self._rescalings[trials.subject] |= rescalings(out[-1], averages, trials, parts.seed)
+            self._rescalings[trials.subject] |= rescalings(out[-1], averages, trials)
         return out
 
     def fit(

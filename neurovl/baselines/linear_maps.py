@@ -35,8 +35,8 @@ class TrainingRows:
         Single trials, or means over trials.
     columns : bool array, shape (V,), optional
         Voxels that are read; all without.
-    centre : bool
-        Fit an intercept.
+    intercept : bool
+        Add the mean of the targets; without, 0 is said of a mean row, as the voxels are centred in any case.
     device : str
 
     Attributes
@@ -58,10 +58,10 @@ class TrainingRows:
         self,
         voxels: SubjectVoxels,
         columns: np.ndarray | None = None,
-        centre: bool = True,
+        intercept: bool = True,
         device: str = "cpu",
     ) -> None:
-        self.subject, self.columns, self.centre = voxels.subject, columns, centre
+        self.subject, self.columns, self.intercept = voxels.subject, columns, intercept
         self.device = "cpu" if device == "mps" else device  # which has no float64
         self.pictures, place = np.unique(voxels.image_ids, return_inverse=True)
         self.place = torch.as_tensor(place, device=self.device)
@@ -120,36 +120,33 @@ class TrainingRows:
 
         Yields
         ------
-        float32 tensor, shape (m, N)
+        float64 tensor, shape (m, N)
             For each penalty.
         """
         kept = torch.ones_like(self.place, dtype=torch.bool) if without is None else ~without
         solve = self._dual_form(x, kept) if self._dual else self._primal_form(x, kept)
         for alpha in alphas:
             rows = solve(alpha)
-            if self.centre:
+            if self.intercept:
                 rows += 1 / int(kept.sum())
             out = torch.zeros(len(x), len(self.pictures), dtype=rows.dtype, device=self.device)
-            yield out.index_add_(1, self.place[kept], rows).float()
+            yield out.index_add_(1, self.place[kept], rows)
 
     def _dual_form(self, x: torch.Tensor, kept: torch.Tensor) -> "Solver":
         gram, cross = self._gram[kept][:, kept], _inner(x, self.x[kept])
-        if self.centre:
-            mean = gram.mean(0)
-            cross -= cross.mean(1, keepdim=True) + mean - mean.mean()
-            gram = gram - mean - mean[:, None] + mean.mean()
-            # Centred rows add up to 0, so that any constant may be added; it keeps the matrix from being singular.
-            gram += gram.trace() / len(gram) ** 2
+        mean = gram.mean(0)
+        cross -= cross.mean(1, keepdim=True) + mean - mean.mean()
+        gram = gram - mean - mean[:, None] + mean.mean()
+        # Centred rows add up to 0, so that any constant may be added; it keeps the matrix from being singular.
+        gram += gram.trace() / len(gram) ** 2
         return Solver(gram, cross)
 
     def _primal_form(self, x: torch.Tensor, kept: torch.Tensor) -> "Solver":
         gram = self._gram if kept.all() else self._gram - _inner(self.x[~kept].T)
-        rows, training = x.double(), self.x[kept]
-        if not self.centre:
-            return Solver(gram, rows, training)
+        training = self.x[kept]
         mean = training.mean(0, dtype=torch.float64)
         gram = gram - len(training) * torch.outer(mean, mean)
-        return Solver(gram, rows - mean, training, mean)
+        return Solver(gram, x.double() - mean, training, mean)
 
 
 class Solver:
@@ -170,8 +167,7 @@ class Solver:
         solved = torch.cholesky_solve(self.rows.T, torch.linalg.cholesky(penalised)).T
         if self.training is None:
             return solved
-        out = _inner(solved, self.training)
-        return out if self.mean is None else out - (solved @ self.mean)[:, None]
+        return _inner(solved, self.training) - (solved @ self.mean)[:, None]
 
 
 class Ridge:
@@ -206,15 +202,23 @@ class Ridge:
     ) -> None:
         self.rows, self.targets, self.names, self.alphas = rows, targets, names, alphas
         sizes = {name: int(np.prod(targets.shape(name))) for name in names}
-        self.n_parameters = sum(sizes.values()) * (rows.n_voxels + rows.centre)
-        errors = {name: np.zeros((len(alphas), size)) for name, size in sizes.items()}
+        self.n_parameters = sum(sizes.values()) * (rows.n_voxels + rows.intercept)
+        self.chosen = {name: np.zeros(size, int) for name, size in sizes.items()}
         if len(alphas) > 1:
-            for those, weights in held_out(rows, rows.x, rows.place, alphas, seed):
-                for name in names:
-                    for part, y in self.blocks(name):
-                        true = y[rows.place[those]]
-                        for error, w in zip(errors[name], weights, strict=True):
-                            error[part] += (w @ y - true).square().mean(0).cpu().numpy()
+            self._choose(seed)
+
+    def _choose(self, seed: int) -> None:
+        """The penalty of each target with the smallest squared error for the trials of held-out pictures."""
+        rows = self.rows
+        errors = {name: np.zeros((len(self.alphas), len(self.chosen[name]))) for name in self.names}
+        for fold in folds(len(rows.pictures), seed):
+            those = torch.isin(rows.place, torch.as_tensor(fold, device=rows.device))
+            weights = [w.float() for w in rows.weights(rows.x[those], self.alphas, without=those)]
+            for name in self.names:
+                for part, y in self.blocks(name):
+                    true = y[rows.place[those]]
+                    for error, w in zip(errors[name], weights, strict=True):
+                        error[part] += (w @ y - true).square().mean(0).cpu().numpy()
         self.chosen = {name: error.argmin(0) for name, error in errors.items()}
 
     def blocks(self, name: str) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -224,7 +228,8 @@ class Ridge:
 
     def predict(self, voxels: SubjectVoxels) -> dict[str, np.ndarray]:
         """For each feature float32 (m, T)."""
-        weights = list(self.rows.weights(self.rows.standardised(voxels), self.alphas))
+        x = self.rows.standardised(voxels)
+        weights = [w.float() for w in self.rows.weights(x, self.alphas)]
         out = {}
         for name in self.names:
             out[name] = np.empty((len(voxels), len(self.chosen[name])), np.float32)
@@ -235,35 +240,6 @@ class Ridge:
                         columns = torch.as_tensor(np.flatnonzero(here), device=y.device)
                         out[name][:, part][:, here] = (w @ y[:, columns]).cpu().numpy()
         return out
-
-
-def held_out(
-    rows: TrainingRows, x: torch.Tensor, place: torch.Tensor, alphas: Sequence[float], seed: int
-) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
-    """Weights for rows of training pictures, by regressions that saw no trial of these pictures.
-
-    Parameters
-    ----------
-    rows : TrainingRows
-    x : tensor, shape (m, V)
-        Rows, standardised.
-    place : int tensor, shape (m,)
-        The picture of each, in `rows.pictures`.
-    alphas : sequence of float
-    seed : int
-
-    Yields
-    ------
-    bool tensor (m,), list of float32 tensors (some, N)
-        For each fold its rows, and their weights for each penalty.
-    """
-    for fold in folds(len(rows.pictures), seed):
-        fold = torch.as_tensor(fold, device=rows.device)
-        those = torch.isin(place, fold)
-        yield (
-            those,
-            list(rows.weights(x[those], alphas, without=torch.isin(rows.place, fold))),
-        )
 
 
 def folds(n: int, seed: int) -> list[np.ndarray]:

@@ -4,7 +4,9 @@ r"""Predictions brought to the spread of the training targets: a ridge regressio
 
 for each target, with mean and deviation of the training targets, and :math:`s_k` the deviation of what is said of means over k
 trials. Published systems (Ozcelik and VanRullen 2023, Ferrante et al. 2023) take mean and deviation of the predictions from
-the test rows themselves. Here the deviation comes from training pictures, each predicted by a regression that did not see it.
+the test rows themselves. Here the deviation comes from training pictures, each predicted by a regression that did not see it:
+if `h_i` are the weights of all pictures for the row of picture i, they are without this picture
+:math:`(h_i - h_{ii} e_i) / (1 - h_{ii})`, as of any ridge regression (Allen 1974).
 
 A mean over k trials has the noise of one divided by k, and what is said is linear in the voxels:
 :math:`s_k^2 = s_\infty^2 + (s_1^2 - s_\infty^2) / k`. The line is drawn through single trials and the training averages.
@@ -15,9 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neurovl.baselines.linear_maps import Ridge, held_out
+from neurovl.baselines.linear_maps import Ridge, TrainingRows
 from neurovl.baselines.subject_voxels import SubjectVoxels
 from neurovl.errors import DataError
+
+ROWS = 4096  # predicted at once
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Rescaling:
 
 
 def rescalings(
-    ridge: Ridge, averages: SubjectVoxels, singles: SubjectVoxels, seed: int
+    ridge: Ridge, averages: SubjectVoxels, singles: SubjectVoxels
 ) -> dict[str, Rescaling]:
     """What the predictions of a regression with one penalty are rescaled by, for each of its features.
 
@@ -82,38 +86,76 @@ def rescalings(
     ridge : Ridge
         Fitted to the averages.
     averages, singles : SubjectVoxels
-        The training trials.
-    seed : int
-        Of the folds.
+        The training trials, one row a picture and all.
     """
-    means, deviations = {}, {}
-    for name in ridge.names:
-        size = len(ridge.chosen[name])
-        means[name], deviations[name] = np.empty(size, np.float32), np.empty(size, np.float32)
-        for part, y in ridge.blocks(name):
-            seen = y[ridge.rows.place]
-            means[name][part] = seen.mean(0).cpu().numpy()
-            deviations[name][part] = seen.std(0, correction=0).cpu().numpy()
-    of_averages = _variances(ridge, averages, means, seed)
+    targets = {name: _moments(ridge, name) for name in ridge.names}
+    means = {name: mean for name, (mean, _) in targets.items()}
+    of_averages = _variances(ridge, averages, means)
     repeated = len(singles) > len(averages)
-    of_singles = _variances(ridge, singles, means, seed) if repeated else of_averages
+    of_singles = _variances(ridge, singles, means) if repeated else of_averages
     inverse = float(np.mean(1 / averages.n_averaged))
     return {
-        name: Rescaling(means[name], deviations[name], of_averages[name], of_singles[name], inverse)
-        for name in ridge.names
+        name: Rescaling(mean, deviation, of_averages[name], of_singles[name], inverse)
+        for name, (mean, deviation) in targets.items()
     }
 
 
+def _moments(ridge: Ridge, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of the training targets, (T,)."""
+    mean, deviation = np.empty((2, len(ridge.chosen[name])), np.float32)
+    for part, y in ridge.blocks(name):
+        mean[part] = y.mean(0).cpu().numpy()
+        deviation[part] = y.std(0, correction=0).cpu().numpy()
+    return mean, deviation
+
+
 def _variances(
-    ridge: Ridge, voxels: SubjectVoxels, means: dict[str, np.ndarray], seed: int
+    ridge: Ridge, voxels: SubjectVoxels, means: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Mean squared distance from the targets' mean, (T,), of what is said of rows by regressions that did not see their pictures."""
-    rows = ridge.rows
-    place = torch.as_tensor(np.searchsorted(rows.pictures, voxels.image_ids), device=rows.device)
+    place = np.searchsorted(ridge.rows.pictures, voxels.image_ids)
     squares = {name: np.zeros(len(mean)) for name, mean in means.items()}
-    for _, (weights,) in held_out(rows, rows.standardised(voxels), place, ridge.alphas, seed):
+    for start in range(0, len(voxels), ROWS):
+        part = np.arange(start, min(start + ROWS, len(voxels)))
+        weights = weights_without(ridge.rows, voxels.take(part), place[part], ridge.alphas[0])
         for name in ridge.names:
-            for part, y in ridge.blocks(name):
-                mean = torch.as_tensor(means[name][part], device=rows.device)
-                squares[name][part] += (weights @ y - mean).square().sum(0).cpu().numpy()
+            for block, y in ridge.blocks(name):
+                mean = torch.as_tensor(means[name][block], device=y.device)
+                squares[name][block] += (weights @ y - mean).square().sum(0).cpu().numpy()
     return {name: total / len(voxels) for name, total in squares.items()}
+
+
+def weights_without(
+    rows: TrainingRows, voxels: SubjectVoxels, place: np.ndarray, alpha: float
+) -> torch.Tensor:
+    """Weights of the pictures' targets for rows of training pictures, by regressions without the picture of each row.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+        One row a picture, in order of name.
+    voxels : SubjectVoxels
+        m of its trials, single or averaged.
+    place : int array, shape (m,)
+        The picture of each.
+    alpha : float
+        Penalty.
+
+    Returns
+    -------
+    float32 tensor, shape (m, N)
+        0 for the row's own picture.
+    """
+    those, row = np.unique(place, return_inverse=True)
+    of_pictures = next(rows.weights(rows.x[torch.as_tensor(those, device=rows.device)], [alpha]))
+    own = torch.arange(len(those), device=rows.device), torch.as_tensor(those, device=rows.device)
+    kept = of_pictures[own].clone()
+    of_pictures[own] = 0
+    of_pictures /= 1 - kept[:, None]
+    # A fit to what the others say of the picture is the fit without it.
+    out = next(rows.weights(rows.standardised(voxels), [alpha]))
+    own = torch.arange(len(place), device=rows.device), torch.as_tensor(place, device=rows.device)
+    kept = out[own].clone()
+    out[own] = 0
+    out += kept[:, None] * of_pictures[torch.as_tensor(row, device=rows.device)]
+    return out.float()
