@@ -13,7 +13,7 @@ from neurovl.evaluation.score_table import Table
 from neurovl.leaderboard.caption_board import score_gallery_captions
 from neurovl.leaderboard.fitting import MAIN, fit_system, system_place
 from neurovl.leaderboard.gallery_tables import Gallery, read_gallery, together
-from neurovl.leaderboard.ours import ENCODERS, TITLES, fit_ours, ours_in
+from neurovl.leaderboard.ours import CARDS, ENCODERS, fit_ours, ours_in
 from neurovl.leaderboard.outside import outside_galleries
 from neurovl.leaderboard.picture_board import score_gallery_pictures
 from neurovl.leaderboard.preparing import PLACE, training_pictures
@@ -99,14 +99,14 @@ def systems_table(run: Run, made: list[str]) -> pd.DataFrame:
     for name in made:
         facts = asdict(read_facts(run.folder / system_place(name)))
         about = json.loads((run.folder / system_place(name) / PROVENANCE).read_text())
-        card = None if name in ENCODERS else find(name).card
+        card = CARDS[name] if name in ENCODERS else find(name).card
         rows.append(
             {
                 "system": name,
-                "title": TITLES[name] if card is None else card.title,
-                "reference": "" if card is None else card.reference,
-                "lacking": "" if card is None else "; ".join(card.lacking),
-                "as_published": "" if card is None else card.as_published,
+                "title": card.title,
+                "reference": card.reference,
+                "lacking": "; ".join(card.lacking),
+                "as_published": card.as_published,
                 **facts,
                 "settings": json.dumps(facts["settings"]),
                 "peak_memory_gb": round((about["peak_memory_mb"] or np.nan) / 1024, 2),
