@@ -122,6 +122,8 @@ class FrozenParts:
     seed : int
     captioner : callable, optional
         Gives the language model that speaks of a picture's `patch_tokens`, see `leaderboard.preparing`.
+    captions : callable, optional
+        Gives the captions of a training picture, by its id.
     checkpoint : Path, optional
         Folder in which a training that was interrupted goes on.
     """
@@ -130,6 +132,7 @@ class FrozenParts:
     device: str = "cpu"
     seed: int = 0
     captioner: "Callable[[], BrainLLM] | None" = None
+    captions: Callable[[str], list[str]] | None = None
     checkpoint: Path | None = None
 
     def clip(self) -> "Clip":
