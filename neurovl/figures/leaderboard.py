@@ -11,7 +11,7 @@ from neurovl.figures.page_tables import Html
 from neurovl.figures.sortable import LESS, MORE, Cell, Column, Line, Sheet, sortable_table
 from neurovl.figures.systems import CAPTION_SCORES, PICTURE_SCORES
 from neurovl.figures.theme import name
-from neurovl.run.tables import COMPARE, RunTables
+from neurovl.run.tables import COMPARE
 
 OURS = "neurovl"
 AS_PUBLISHED = "as published"

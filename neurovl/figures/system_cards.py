@@ -79,7 +79,7 @@ def card_page(card: Card, row: dict | None = None) -> str:
     >>> "<td>the same</td><td>paper</td>" in card_page(card)
     True
     """
-    parts = [_paragraph("Published", card.reference), _paragraph("Code", card.code)]
+    parts = [_paragraph("Published", card.reference), _linked("Code", card.code)]
     if card.choices:
         lines = "".join(
             f'<tr><th scope="row">{html.escape(one.what)}</th><td>{html.escape(one.published or "not said")}</td>'
@@ -100,6 +100,13 @@ def card_page(card: Card, row: dict | None = None) -> str:
         said = ", ".join(f"{key} {value}" for key, value in settings.items())
         parts.append(_paragraph("Settings in this run", said))
     return "".join(parts)
+
+
+def _linked(title: str, address: str) -> str:
+    if not address.startswith("https://"):
+        return _paragraph(title, address)
+    said = html.escape(address, quote=True)
+    return f'<p><strong>{title}:</strong> <a href="{said}">{said}</a></p>'
 
 
 def _paragraph(title: str, text: str) -> str:
