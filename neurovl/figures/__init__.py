@@ -5,7 +5,7 @@ Imports `run` and the rooms below whose arrays it draws; computes nothing.
 """
 
 from neurovl.figures.brain_views import brain_view
-from neurovl.figures.cited_numbers import cited_numbers
+from neurovl.figures.cited_numbers import printed_numbers
 from neurovl.figures.control_plots import CONTROLS, control_curves, control_plot, novelty_plot
 from neurovl.figures.cortex import cortex
 from neurovl.figures.head_regions import (
@@ -85,7 +85,6 @@ __all__ = [
     "cards",
     "ceiling_histogram",
     "ceiling_map",
-    "cited_numbers",
     "claims",
     "contact_sheet",
     "control_curves",
@@ -109,6 +108,7 @@ __all__ = [
     "paper_table",
     "patches",
     "picture_wall",
+    "printed_numbers",
     "rank_plot",
     "real_brains",
     "region_importance",

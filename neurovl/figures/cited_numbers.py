@@ -15,7 +15,7 @@ from neurovl.settings.profile_files import load_profile
 _COLUMNS = "system row protocol subject score here ci_low ci_high n printed note"
 
 
-def cited_numbers(run: Run, task: str) -> Html:
+def printed_numbers(run: Run, task: str) -> Html:
     """Printed numbers of a task beside those of the comparison; one sentence where none of them may stand there.
 
     Parameters
@@ -63,7 +63,8 @@ def cited_table(board: pd.DataFrame, basis: Basis, task: str) -> pd.DataFrame:
             numbers = (row.value, row.ci_low, row.ci_high, row.n, None if why else peer.value)
             lines.append((*about, *numbers, "; ".join(why) or peer.source))
     table = pd.DataFrame(lines, columns=_COLUMNS.split())
-    return table.astype({"here": float, "ci_low": float, "ci_high": float, "printed": float})
+    kinds = dict.fromkeys(("here", "ci_low", "ci_high", "printed"), float) | {"n": "Int64"}
+    return table.astype(kinds)
 
 
 def differences(peer: tuple, pictures: int, basis: Basis) -> list[str]:
@@ -80,7 +81,7 @@ def differences(peer: tuple, pictures: int, basis: Basis) -> list[str]:
     if pd.isna(peer.images):
         said.append("its test pictures are others")
     elif not said and peer.images != pictures:
-        said.append(f"{pictures} test pictures, there {peer.images}")
+        said.append(f"{pictures:g} test pictures, there {peer.images}")
     if peer.subjects == "not said":
         said.append("whose brains is not said")
     if (

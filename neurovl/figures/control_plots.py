@@ -118,9 +118,10 @@ def control_curves(
     at = found.control.str.partition("=")[2].astype(float)
     found = found.assign(at=at)
     if varied == "noise":
-        found = pd.concat([_own(board, task, protocol).assign(at=0.0), found])
-    made = set(controls.system[controls.control.str.startswith(f"{varied}=")])
-    found = found[found.system.isin(made) & found.value.notna()]
+        own = _own(board, task, protocol).assign(at=0.0)
+        own = own[own.system.isin(found.system) & own.metric.isin(found.metric)]
+        found = pd.concat([own, found])
+    found = found[found.value.notna()]
     metrics = _ordered(found.metric)
     systems = ours_first(found.system)[::-1]
     columns = min(3, len(metrics))

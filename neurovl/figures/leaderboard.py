@@ -103,9 +103,10 @@ def leaderboard_table(board: pd.DataFrame, source: str = "", subject: str = "all
     """
     if not len(board):
         return None
-    rows = with_rows(board[board.subject == subject])
-    notes = list(dict.fromkeys(filter(None, board[board.subject == subject].note)))
-    sheets = {task: _sheet(part, notes) for task, part in rows.groupby("task", sort=False)}
+    board = board[board.subject == subject]
+    notes = list(dict.fromkeys(filter(None, board.note)))
+    rows = with_rows(board)
+    sheets = {task: _sheet(rows[rows.task == task], notes) for task in board.task.unique()}
     caption = (
         f"Scores with 95 % intervals and ranks with theirs; better, worse, tied and undecided are against {name(OURS)}, by the "
         "paired difference. Press the head of a column to sort, again to turn the order; what is missing comes last "
