@@ -350,7 +350,10 @@ def paper_value(system: str, task: str, protocol: str, metric: str) -> float | N
 
 
 def peer_results() -> "pd.DataFrame":
-    """What other systems print of scores that the paper lacks: system, task, protocol, metric, value, pool, images, subjects, source.
+    """What other systems print: system, task, protocol, metric, value, pool, images, subjects, source.
+
+    Systems carry the names of the comparison. Reconstruction and captions stand as the paper's tables print them, retrieval as
+    the system's own publication does. `pool` and `images` are missing where they are not known.
 
     Examples
     --------
@@ -360,4 +363,4 @@ def peer_results() -> "pd.DataFrame":
     """
     import pandas as pd
 
-    return pd.read_csv(PEER_FILE)
+    return pd.read_csv(PEER_FILE, dtype={"pool": "Int64", "images": "Int64"})

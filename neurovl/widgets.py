@@ -76,6 +76,25 @@ def figure_tag(figure: "Figure", alt: str) -> str:
     )
 
 
+def figure_switcher(
+    figures: "dict[str, Figure | None]", title: str, alt: str, caption: str = ""
+) -> Html | None:
+    """A `switcher` of those figures that are there; None where none is.
+
+    Parameters
+    ----------
+    figures : dict of str to matplotlib figure or None
+        By the label of the button.
+    title : str
+        What is chosen.
+    alt : str
+        What each shows, before its label.
+    caption : str
+    """
+    tags = {k: figure_tag(one, f"{alt}, {k}") for k, one in figures.items() if one is not None}
+    return switcher(tags, title, caption) if tags else None
+
+
 def picture_table(rows: dict[str, Sequence], below: Sequence[str] = (), size: int = 96) -> str:
     """HTML table of pictures, the name of each row at its left.
 

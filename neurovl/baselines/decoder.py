@@ -84,6 +84,8 @@ class Conditions:
         States in the place of the generator's text encoder's.
     prompts : list of str
         Words instead.
+    says_caption : bool
+        The prompt is the system's own caption; whoever has made the captions fills `prompts` in.
     start : array, shape (n, c, h, w)
         Latents to begin with.
     strength : float
@@ -95,19 +97,17 @@ class Conditions:
     kept_by : str
         Which sample is kept: '' the first, 'clip_image' that whose embedding is closest to the one predicted,
         'true picture' that which is closest to what was seen, which only a system `as_published` may do.
-    says_caption : bool
-        The prompts are the system's own captions, which the caller fills in.
     """
 
     image: np.ndarray | None = None
     text: np.ndarray | None = None
     prompts: list[str] | None = None
+    says_caption: bool = False
     start: np.ndarray | None = None
     strength: float = 1.0
     reading: str = "strength"
     samples: int = 1
     kept_by: str = ""
-    says_caption: bool = False
 
 
 @dataclass
@@ -122,6 +122,8 @@ class FrozenParts:
     seed : int
     captioner : callable, optional
         Gives the language model that speaks of a picture's `patch_tokens`, see `leaderboard.preparing`.
+    captions : callable, optional
+        Gives the captions of a training picture, by its id.
     checkpoint : Path, optional
         Folder in which a training that was interrupted goes on.
     """
@@ -130,6 +132,7 @@ class FrozenParts:
     device: str = "cpu"
     seed: int = 0
     captioner: "Callable[[], BrainLLM] | None" = None
+    captions: Callable[[str], list[str]] | None = None
     checkpoint: Path | None = None
 
     def clip(self) -> "Clip":

@@ -1,7 +1,7 @@
 """What pictures are turned into so that brains can be mapped to it: features by name, one row a picture."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,19 +63,45 @@ class PictureFeatures:
         MissingError
             The data have no such feature, as text features where there are no captions; or no such picture.
         """
+        return np.asarray(self._array(name)[self._rows(image_ids)], np.float32)
+
+    def blocks(
+        self, name: str, image_ids: Iterable[str], width: int
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """One feature of some pictures, flattened, in blocks of some of its values, so that little is in memory at once.
+
+        Yields
+        ------
+        slice, array of shape (n, width or less)
+            Which of the flattened values, and these, float32.
+
+        Raises
+        ------
+        MissingError
+            As `of` does.
+        """
+        array, rows = self._array(name), self._rows(image_ids)
+        flat = array.reshape(len(array), -1)
+        for start in range(0, flat.shape[1], width):
+            part = slice(start, min(start + width, flat.shape[1]))
+            yield part, np.asarray(flat[:, part][rows], np.float32)
+
+    def _array(self, name: str) -> np.ndarray:
         if name not in self.arrays:
             raise MissingError(
                 f"the pictures have no feature {name!r}, expected one of {', '.join(self.arrays)}; it may need captions or "
                 "pictures that the data lack: leave out the systems that learn it"
             )
+        return self.arrays[name]
+
+    def _rows(self, image_ids: Iterable[str]) -> list[int]:
         place = {image: row for row, image in enumerate(self.image_ids)}
         try:
-            rows = [place[str(image)] for image in image_ids]
+            return [place[str(image)] for image in image_ids]
         except KeyError as problem:
             raise MissingError(
                 f"picture {problem.args[0]} has no features, expected one of the {len(place)} pictures of the run"
             ) from None
-        return np.asarray(self.arrays[name][rows], np.float32)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of one picture's feature."""

@@ -8,6 +8,45 @@ import typer
 from neurovl.cli.options import RunDir, app, one_of, say
 from neurovl.results import PROTOCOLS
 
+Systems = Annotated[
+    str, typer.Option(help="Names between commas, linear, or all; ours are always among them.")
+]
+
+
+@app.command()
+def compare(
+    run: RunDir,
+    systems: Systems = "all",
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls",
+            help="Also what trains every system again: without two categories, and from some regions alone.",
+        ),
+    ] = False,
+) -> None:
+    """Set published systems beside ours under one protocol; leaderboard.csv. What is up to date is left alone."""
+    from neurovl.leaderboard.board import BOARD
+    from neurovl.pipeline import compare as compare_systems
+    from neurovl.run import open_run
+
+    opened = open_run(run)
+    names = compare_systems(opened, systems, controls)
+    say(f"compared {', '.join(names)}")
+    say(f"wrote {opened.folder / BOARD / 'leaderboard.csv'}")
+
+
+@app.command()
+def search(run: RunDir, systems: Systems = "all") -> None:
+    """Choose the hyperparameters of systems by one search with one budget, on pictures held out of training."""
+    from neurovl.leaderboard.searching import SEARCH
+    from neurovl.pipeline import search as search_systems
+    from neurovl.run import open_run
+
+    opened = open_run(run)
+    search_systems(opened, systems)
+    say(f"wrote {opened.folder / SEARCH / 'search.csv'}; neurovl compare uses what it chose")
+
 
 @app.command()
 def score(

@@ -161,9 +161,9 @@ def claims(
 def _beside_peers(
     images: pd.DataFrame, data: str, seed: int, resamples: int, as_published: bool
 ) -> list[Claim]:
-    """Scores of ours above the numbers that peers print; undecided where data, split or pool are others."""
+    """Retrieval of ours above the numbers that peers print; undecided where data, split or pool are others."""
     found = []
-    for peer in peer_results().itertuples():
+    for peer in peer_results().query("task == 'retrieval'").itertuples():
         ours = Scored("neurovl", peer.protocol, condition(pool=peer.pool))
         statistic = f"{peer.metric}: {ours} - {peer.value:g} ({peer.system})"
         about = ("brains and pictures find each other as MindEye prints it", data, statistic)

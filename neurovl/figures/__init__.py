@@ -5,6 +5,8 @@ Imports `run` and the rooms below whose arrays it draws; computes nothing.
 """
 
 from neurovl.figures.brain_views import brain_view
+from neurovl.figures.cited_numbers import printed_numbers
+from neurovl.figures.control_plots import CONTROLS, control_curves, control_plot, novelty_plot
 from neurovl.figures.cortex import cortex
 from neurovl.figures.head_regions import (
     importance_cortex,
@@ -24,6 +26,12 @@ from neurovl.figures.inputs import (
     splits,
     tokens,
 )
+from neurovl.figures.leaderboard import (
+    leaderboard_table,
+    not_compared,
+    share_of_ceiling,
+    systems_table,
+)
 from neurovl.figures.learning_curve import adaptation_curve
 from neurovl.figures.page_tables import (
     absent,
@@ -34,6 +42,13 @@ from neurovl.figures.page_tables import (
     show_table,
 )
 from neurovl.figures.paper_tables import paper_table
+from neurovl.figures.rank_plots import (
+    difference_plot,
+    picture_wall,
+    rank_plot,
+    search_plot,
+    search_table,
+)
 from neurovl.figures.reconstructions import (
     grid,
     painted_again,
@@ -41,6 +56,7 @@ from neurovl.figures.reconstructions import (
     similarity,
 )
 from neurovl.figures.slices import heat_slices, hottest_slice, roi_heat, truth_and_zeroing
+from neurovl.figures.system_cards import cards
 from neurovl.figures.systems import (
     CAPTION_SCORES,
     PICTURE_SCORES,
@@ -57,6 +73,7 @@ from neurovl.figures.systems import (
 
 __all__ = [
     "CAPTION_SCORES",
+    "CONTROLS",
     "PICTURE_SCORES",
     "SYSTEMS",
     "absent",
@@ -65,12 +82,16 @@ __all__ = [
     "beta_rows",
     "brain_view",
     "by_category",
+    "cards",
     "ceiling_histogram",
     "ceiling_map",
     "claims",
     "contact_sheet",
+    "control_curves",
+    "control_plot",
     "cortex",
     "cut",
+    "difference_plot",
     "example_dialogues",
     "grid",
     "heat_slices",
@@ -80,9 +101,15 @@ __all__ = [
     "importance_view",
     "in_order",
     "language_curve",
+    "leaderboard_table",
+    "not_compared",
+    "novelty_plot",
     "painted_again",
     "paper_table",
     "patches",
+    "picture_wall",
+    "printed_numbers",
+    "rank_plot",
     "real_brains",
     "region_importance",
     "resize",
@@ -90,12 +117,16 @@ __all__ = [
     "roi_heat",
     "run_beside",
     "scores",
+    "search_plot",
+    "search_table",
     "seen",
     "seen_and_made",
     "session",
+    "share_of_ceiling",
     "show_table",
     "similarity",
     "splits",
+    "systems_table",
     "tokens",
     "training_curves",
     "truth_and_zeroing",

@@ -55,9 +55,11 @@ def retrieval_beside_peers(run: Run) -> pd.DataFrame:
     ours = ours[(ours.subject == "all") & (ours.protocol == "average")]
     ours = ours[ours.metric.str.contains("_top")]
     different, rows = other_data(Basis.of(run)), []
+    printed = peer_results().query("task == 'retrieval'")
+    peers = list(printed.system.unique())
     for row in ours.itertuples():
-        beside = {name: (None, "") for name in peer_results().system.unique()}
-        for peer in peer_results().query("metric == @row.metric").itertuples():
+        beside = dict.fromkeys(peers, (None, ""))
+        for peer in printed.query("metric == @row.metric").itertuples():
             why = list(different)
             if not why and row.condition != condition(pool=peer.pool):
                 why.append(f"among {row.condition.removeprefix('pool=')}, there {peer.pool}")
@@ -79,7 +81,6 @@ def retrieval_beside_peers(run: Run) -> pd.DataFrame:
                 "note": "; ".join(filter(None, (note for _, note in beside.values()))),
             }
         )
-    peers = list(peer_results().system.unique())
     columns = ["metric", "pool", "neurovl", "ci_low", "ci_high", "n", "chance", *peers, "note"]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(peers, float))
 

@@ -5,6 +5,7 @@ Imports evaluation, run and what lies below.
 
 from neurovl.baselines.registry import chosen
 from neurovl.leaderboard.board import rank_systems
+from neurovl.leaderboard.controls import run_controls
 from neurovl.leaderboard.fitting import fit_system, lacking
 from neurovl.leaderboard.ours import ENCODERS, fit_ours, ours_in
 from neurovl.leaderboard.preparing import (
@@ -13,7 +14,9 @@ from neurovl.leaderboard.preparing import (
     prepare_voxels,
     train_captioner,
 )
+from neurovl.leaderboard.retraining import retrain_system
 from neurovl.leaderboard.sampling import sample_system
+from neurovl.leaderboard.searching import search_system, write_search
 from neurovl.run import Run
 
 __all__ = [
@@ -26,8 +29,12 @@ __all__ = [
     "prepare_features",
     "prepare_voxels",
     "rank_systems",
+    "retrain_system",
+    "run_controls",
     "sample_system",
+    "search_system",
     "train_captioner",
+    "write_search",
 ]
 
 

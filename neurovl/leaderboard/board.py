@@ -16,7 +16,7 @@ from neurovl.leaderboard.gallery_tables import Gallery, read_gallery, together
 from neurovl.leaderboard.ours import CARDS, ENCODERS, fit_ours, ours_in
 from neurovl.leaderboard.outside import outside_galleries
 from neurovl.leaderboard.picture_board import score_gallery_pictures
-from neurovl.leaderboard.preparing import PLACE, training_pictures
+from neurovl.leaderboard.preparing import PLACE, features_of, training_pictures
 from neurovl.leaderboard.ranks import standings, write_leaderboard
 from neurovl.leaderboard.sampling import sample_place, sample_system
 from neurovl.leaderboard.statements import read_facts, read_statement
@@ -75,21 +75,27 @@ def systems_made(run: Run) -> list[str]:
 
 
 def _score_embeddings(run: Run, table: Table, made: list[str]) -> None:
-    """Rows of tasks 'alignment' and 'retrieval' for the systems that predict embedding or latent, of every test picture."""
+    """Rows of tasks 'alignment' and 'retrieval' for the systems that predict embedding or latent, of every test picture.
+
+    A system with predictions for retrieval of their own, as MindEye's projector gives them, is asked by these.
+    """
     finder, permutations = Retrieval(table, run.targets), run.profile.evaluation.permutations
     for proto in PROTOCOLS:
         for subject in run.store.tested:
-            said, ids = {}, None
             for name in made:
-                one = read_statement(run.folder / system_place(name) / MAIN / proto / subject)
-                if "clip_image" not in one.said:
+                place = run.folder / system_place(name) / MAIN / proto / subject
+                if not place.with_suffix(".json").is_file():
                     continue
-                ids = one.image_ids
-                said[name] = {"clip": one.said["clip_image"], "vae": one.said.get("vae")}
-            if ids:
-                place = (proto, subject, ids)
-                table.add_embeddings(said, "alignment", *place, run.targets, permutations)
-                finder.add(said, *place)
+                one = read_statement(place)
+                parts = {"clip": one.said.get("clip_image"), "vae": one.said.get("vae")}
+                about = (proto, subject, one.image_ids)
+                table.add_embeddings({name: parts}, "alignment", *about, run.targets, permutations)
+                if "retrieval" in one.said:
+                    tokens = features_of(run).of("image_tokens", one.image_ids)
+                    own = {name: {"clip": one.said["retrieval"]}}
+                    finder.add(own, *about, true=tokens.reshape(len(tokens), -1))
+                elif parts["clip"] is not None:
+                    finder.add({name: parts}, *about)
     finder.finish()
 
 

@@ -121,8 +121,12 @@ def white_noise(voxels: SubjectVoxels, rng: np.random.Generator) -> np.ndarray:
 
 def mean_brain(train: SubjectVoxels) -> SubjectVoxels:
     """One row: the mean over the training pictures of their mean trial."""
-    mean = train.averaged().read().mean(0, keepdims=True)
-    return train.with_values(mean, np.array(["mean"]), np.zeros(1, int))
+    average = train.averaged()
+    trials = np.array(
+        [np.median(average.n_averaged)], int
+    )  # as what it stands for: a picture's average
+    mean = average.read().mean(0, keepdims=True)
+    return train.with_values(mean, np.array(["mean"]), np.zeros(1, int), trials)
 
 
 def fit_and_say(

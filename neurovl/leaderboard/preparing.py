@@ -133,7 +133,8 @@ def parts_of(run: Run) -> FrozenParts:
         run.profile.models,
         choose_device(run.profile.compute.device),
         run.profile.seed,
-        lambda: speaker_of(run),
+        (lambda: speaker_of(run)) if run.has_captions else None,
+        run.recordings.captions,
     )
 
 

@@ -1,6 +1,7 @@
 """Hyperparameters of every system by one search with one budget, on the tune pictures alone: RUN/leaderboard/search/NAME."""
 
 import itertools
+import json
 import logging
 import shutil
 import time
@@ -84,7 +85,8 @@ def search_system(run: Run, name: str) -> None:
         shutil.rmtree(s.dir / "checkpoint", ignore_errors=True)
         best = int(np.argmax([one["score"] for one in journal.records]))
         write_chosen(journal.records[best]["settings"], s.dir)
-        table = pd.DataFrame(journal.records).assign(system=name)
+        tried = [json.dumps(one["settings"]) for one in journal.records]
+        table = pd.DataFrame(journal.records).assign(system=name, settings=tried)
         table["trial"], table["chosen"] = range(len(table)), np.arange(len(table)) == best
         table.to_csv(s.dir / "search.csv", index=False)
         journal.path.unlink()

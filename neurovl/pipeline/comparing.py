@@ -1,57 +1,53 @@
-"""The stages of the comparison with published systems: what each needs, and which systems a profile compares."""
+"""Published systems set beside ours, and their hyperparameters chosen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from neurovl import leaderboard
+from neurovl.pipeline.compared_stages import compared_systems
+from neurovl.pipeline.making import make
 from neurovl.run import Run
 
-# In the order of `making.STAGES`: what takes longest first.
-COMPARED: dict[str, Callable] = {
-    "voxels": leaderboard.prepare_voxels,
-    "features": leaderboard.prepare_features,
-    "captioner": leaderboard.train_captioner,
-    "systems": leaderboard.fit,
-    "samples": leaderboard.sample_system,
-    "board": leaderboard.rank_systems,
-}
-OF_A_SYSTEM = ("systems", "samples")
 
+def search(run: Run, systems: str | Sequence[str] = "all") -> list[str]:
+    """Choose the hyperparameters of systems on the tune pictures, see `leaderboard.search_system`.
 
-def can_be_compared(run: Run, stage: str) -> bool:
-    """Whether a run's data allow a stage of the comparison."""
-    return leaderboard.can_compare(run) and (run.has_captions or stage != "captioner")
-
-
-def compared_systems(run: Run, systems: str | Sequence[str] | None = None) -> list[str]:
-    """Ours, and the systems asked for, by default those of `leaderboard.systems` of the profile.
-
-    Systems that need features which the data lack, such as words, are left out.
+    Returns
+    -------
+    list of str
+        The systems.
     """
-    asked = run.profile.leaderboard.systems if systems is None else systems
-    ours = leaderboard.ours_in(run)
-    if isinstance(asked, str):
-        asked = asked.split(",")
-    others = leaderboard.chosen([one for one in asked if one.strip() not in ours])
-    return [*ours, *(one for one in others if not leaderboard.lacking(run, one))]
+    names = compared_systems(run, systems)
+    make(run, *(f"search/{name}" for name in names))
+    leaderboard.write_search(run)
+    return names
 
 
-def require_system(run: Run, name: str) -> None:
-    """Refuse a name that is no system."""
-    if name not in leaderboard.ours_in(run):
-        leaderboard.chosen([name])
+def compare(run: Run, systems: str | Sequence[str] = "all", controls: bool = False) -> list[str]:
+    """Fit, paint, caption and score systems beside ours: RUN/leaderboard/board. What is up to date is left alone.
 
+    Parameters
+    ----------
+    run : Run
+    systems : str or sequence of str
+        Names, 'linear' or 'all'.
+    controls : bool
+        Also what needs more trainings: RUN/leaderboard/controls.
 
-def needs_of_compared(run: Run, stage: str, one: str = "") -> list[str]:
-    """The stages that one of the comparison reads directly, of one system or of all that the profile compares."""
-    words = ["captioner"] if run.has_captions else []
-    systems = [one] if one else compared_systems(run)
-    if stage == "systems":
-        ours = [name for name in systems if name in leaderboard.ours_in(run)]
-        found = [f"encoders/{leaderboard.ENCODERS[name]}" for name in ours]
-        found += ["llm"] if run.has_captions and "neurovl" in ours else []
-        return found + (["voxels", "features", *words] if len(ours) < len(systems) else [])
-    if stage == "samples":
-        return [*(f"systems/{name}" for name in systems), *words]
-    if stage == "board":
-        return ["features", *(f"samples/{name}" for name in systems)]
-    return ["features"] if stage == "captioner" else []
+    Returns
+    -------
+    list of str
+        The systems, ours first.
+
+    Examples
+    --------
+    >>> from neurovl.pipeline import compare
+    >>> compare(run, "brain-diffuser")
+    ['neurovl', 'brain-diffuser']
+    """
+    names = compared_systems(run, systems)
+    make(run, *(f"samples/{name}" for name in names))
+    leaderboard.rank_systems(run)
+    if controls:
+        make(run, *(f"retrained/{name}" for name in names))
+        leaderboard.run_controls(run, names)
+    return names

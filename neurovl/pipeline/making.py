@@ -8,7 +8,7 @@ from neurovl.encoder.targets import texts_of
 from neurovl.encoder.variants import ONE_EACH
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.language.llm_variants import language_variant
-from neurovl.pipeline.comparing import (
+from neurovl.pipeline.compared_stages import (
     COMPARED,
     OF_A_SYSTEM,
     can_be_compared,

@@ -24,6 +24,11 @@ IMAGINED = (
     "fetch it with `neurovl download nsd --tests imagery`, or simulate it with `neurovl simulate --tests imagery`, and run "
     "`neurovl evaluate --run RUN --on imagery`",
 )
+# By the name of a notebook that shows what a command of its own makes: the table without which there is nothing to show.
+COMPARED = {
+    "15_leaderboard": "leaderboard",
+    "16_controls": "controls",
+}
 # By the name of a notebook: the stage that it shows, and these two.
 PAGES = {
     "03_language": ("llm", *SPOKEN),
@@ -37,9 +42,12 @@ PAGES = {
 
 def lacking(name: str, run: Path) -> str:
     """Why a notebook has nothing to show of a run, and what would change that; empty where it has, or where that is not known."""
+    from neurovl.figures import not_compared
     from neurovl.pipeline import is_possible
-    from neurovl.run import open_run
+    from neurovl.run import RunTables, open_run
 
+    if name in COMPARED:
+        return not_compared(getattr(RunTables(run), COMPARED[name]))
     if name not in PAGES:
         return ""
     stage, needed, remedy = PAGES[name]

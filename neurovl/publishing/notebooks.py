@@ -42,6 +42,8 @@ NOTEBOOKS = (
     "12_new_subject",
     "13_paper_tables",
     "14_further_tests",
+    "15_leaderboard",
+    "16_controls",
 )
 
 _PACKAGE = Path(__file__).parents[1]
@@ -221,7 +223,8 @@ def _key(source: Path, values: dict, run: Path, why: str = "") -> str:
     about = book_checks.about(run)
     settled = {k: v for k, v in about.items() if k not in ("commit", "date", "device")}
     digest.update(json.dumps(settled, sort_keys=True).encode())
-    parts = sorted(_PACKAGE.rglob("*.py")) + sorted(run.rglob("provenance.json"))
+    own = (part for part in _PACKAGE.rglob("*") if part.suffix in (".py", ".js", ".html"))
+    parts = sorted(own) + sorted(run.rglob("provenance.json"))
     if source.stem in SHOWN_BESIDE:
         parts += sorted((run.parent / SHOWN_BESIDE[source.stem]).glob("results/provenance.json"))
     for part in parts:

@@ -11,8 +11,26 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from neurovl.errors import DataError
 from neurovl.results import read_claims, read_named, read_results, read_texts
 from neurovl.run.record import read_record
+
+COMPARE = "neurovl compare --run RUN --systems all"  # the command that makes the next tables
+_BOARD = (
+    "data system condition task protocol subject metric value ci_low ci_high n chance ceiling paper note difference "
+    "difference_low difference_high verdict rank rank_low rank_high normalised"
+)
+_SYSTEMS = (
+    "system condition title reference input n_models n_parameters train_seconds predict_seconds peak_memory_gb "
+    "trials_per_subject settings lacking note"
+)
+_SAMPLES = "system condition protocol subject image_id file"
+_CONTROLS = "system control task protocol subject metric value ci_low ci_high n chance note"
+_SEARCH = "system trial settings score seconds chosen"
+_WORDS = {
+    *("data", "system", "condition", "control", "task", "protocol", "subject", "metric", "note"),
+    *("verdict", "title", "reference", "input", "settings", "lacking", "image_id", "file"),
+}
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -89,6 +107,31 @@ class RunTables:
         return read_results(self.folder / name / "results.csv")
 
     @cached_property
+    def leaderboard(self) -> pd.DataFrame:
+        """leaderboard.csv: all systems under one protocol; like the next four without rows where none were compared."""
+        return self._compared("board/leaderboard.csv", _BOARD)
+
+    @cached_property
+    def compared_systems(self) -> pd.DataFrame:
+        """systems.csv: what each system is and costs."""
+        return self._compared("board/systems.csv", _SYSTEMS)
+
+    @cached_property
+    def compared_samples(self) -> pd.DataFrame:
+        """samples.csv: the first pictures of each system."""
+        return self._compared("board/samples/samples.csv", _SAMPLES)
+
+    @cached_property
+    def controls(self) -> pd.DataFrame:
+        """controls.csv: scores of the systems where something was taken from them."""
+        return self._compared("controls/controls.csv", _CONTROLS)
+
+    @cached_property
+    def search(self) -> pd.DataFrame:
+        """search.csv: what was tried for each system on the pictures held out for that, and what was chosen."""
+        return self._compared("search/search.csv", _SEARCH)
+
+    @cached_property
     def importance(self) -> pd.DataFrame:
         """regions.csv: what share each head reads of each region; no rows where the stage was not run."""
         file = self.folder / "importance" / "regions.csv"
@@ -146,10 +189,11 @@ class RunTables:
 
     def picture(self, file: str) -> "Image":
         """A reconstructed picture by its name in samples.csv."""
-        from PIL import Image
+        return _opened(self.folder / "reconstructions" / file)
 
-        with Image.open(self.folder / "reconstructions" / file) as image:
-            return image.convert("RGB")
+    def compared_picture(self, file: str) -> "Image":
+        """A picture of the comparison by its name in `compared_samples`."""
+        return _opened(self.folder / "leaderboard" / "board" / "samples" / file)
 
     def heat(self, subject: str, concept: str) -> "Nifti1Image":
         """A concept's heatmap as a nibabel image."""
@@ -168,6 +212,25 @@ class RunTables:
 
     def _text(self, file: str) -> pd.DataFrame:
         return read_texts(self.folder / file)
+
+    def _compared(self, file: str, columns: str) -> pd.DataFrame:
+        path, expected = self.folder / "leaderboard" / file, columns.split()
+        if not path.is_file():
+            return pd.DataFrame(columns=expected)
+        table = read_named(path, tuple(_WORDS & set(expected)))
+        if lacking := [column for column in expected if column not in table]:
+            raise DataError(
+                f"leaderboard/{file} has no column {', '.join(lacking)}, expected {', '.join(expected)}: it is of another "
+                f"version, make it again with {COMPARE}"
+            )
+        return table
+
+
+def _opened(path: Path) -> "Image":
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.convert("RGB")
 
 
 def _trained(weights: Path) -> int:
