@@ -22,7 +22,7 @@ DISTANCE = {
     "neurovl": (0.5, 1, ""),
     "takagi": (10.0, 4, "worse"),
     "brain-diffuser": (0.7, 2, "undecided"),
-    "toy": (0.9, 3, "worse"),
+    "toy": (2.0, 3, "worse"),
 }
 
 
