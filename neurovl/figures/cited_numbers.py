@@ -77,10 +77,11 @@ def differences(peer: tuple, pictures: int, basis: Basis) -> list[str]:
     pictures : int
     basis : Basis
     """
-    said = other_data(basis)
+    if said := other_data(basis):
+        return said
     if pd.isna(peer.images):
         said.append("its test pictures are others")
-    elif not said and peer.images != pictures:
+    elif peer.images != pictures:
         said.append(f"{pictures:g} test pictures, there {peer.images}")
     if peer.subjects == "not said":
         said.append("whose brains is not said")

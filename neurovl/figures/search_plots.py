@@ -1,5 +1,7 @@
 """What the search for settings tried and chose, from search.csv."""
 
+import json
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -52,4 +54,24 @@ def search_table(search: pd.DataFrame) -> pd.DataFrame:
     won = search[search.chosen.astype(bool)].set_index("system")
     table = won[["settings", "score"]].join(budget)
     table["best - worst"] = found.score.agg(np.ptp)
-    return table.reset_index()
+    return table.assign(settings=table.settings.map(in_words)).reset_index()
+
+
+def in_words(settings: str) -> str:
+    """Settings, as tables hold them, for a reader.
+
+    Examples
+    --------
+    >>> from neurovl.figures.search_plots import in_words
+    >>> in_words('{"alpha": 10000.0, "layers": [64, 32]}')
+    'alpha 10000, layers 64 32'
+    """
+    return ", ".join(f"{key} {_word(value)}" for key, value in json.loads(settings).items())
+
+
+def _word(value: object) -> str:
+    if isinstance(value, dict):
+        return f"({in_words(json.dumps(value))})"
+    if isinstance(value, list):
+        return " ".join(map(_word, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

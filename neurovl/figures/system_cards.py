@@ -4,7 +4,6 @@ A card comes from the system's own file (``neurovl.baselines.registry``); a syst
 """
 
 import html
-import json
 from collections.abc import Iterable
 
 import pandas as pd
@@ -13,6 +12,7 @@ from neurovl.baselines.decoder import Card
 from neurovl.baselines.registry import find, names
 from neurovl.figures.page_tables import Html
 from neurovl.figures.rank_plots import ours_first
+from neurovl.figures.search_plots import in_words
 from neurovl.figures.theme import name
 
 _STYLE = """
@@ -53,7 +53,9 @@ def cards(systems: pd.DataFrame, which: Iterable[str] | None = None) -> Html:
         pieces.append(
             f"<details{opened}><summary>{html.escape(title)}</summary>{card_page(card, row)}</details>"
         )
-    return Html(f'<div class="neurovl-cards"><style>{_STYLE}</style>{"".join(pieces)}</div>')
+    return Html(
+        f'<div class="neurovl-cards neurovl-own"><style>{_STYLE}</style>{"".join(pieces)}</div>'
+    )
 
 
 def _of(row: dict | None) -> Card:
@@ -96,9 +98,7 @@ def card_page(card: Card, row: dict | None = None) -> str:
     parts.append(_paragraph("The row as published", card.as_published))
     parts.append(_paragraph("Not here", "; ".join(card.lacking)))
     if row is not None and row["settings"]:
-        settings = json.loads(row["settings"])
-        said = ", ".join(f"{key} {value}" for key, value in settings.items())
-        parts.append(_paragraph("Settings in this run", said))
+        parts.append(_paragraph("Settings in this run", in_words(row["settings"])))
     return "".join(parts)
 
 
