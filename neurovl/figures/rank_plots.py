@@ -43,6 +43,17 @@ def rank_plot(
     -------
     Figure or None
         None where nothing is ranked.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> row = {"condition": "", "task": "caption", "protocol": "average", "subject": "all", "metric": "meteor"}
+    >>> row |= {"rank_low": 1, "rank_high": 2}
+    >>> ranked = (("neurovl", 1, ""), ("mine", 2, "worse"))
+    >>> board = pd.DataFrame([row | {"system": s, "rank": k, "verdict": v} for s, k, v in ranked])
+    >>> figure = neurovl.figures.rank_plot(board, "caption")
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['neurovl', 'mine']
     """
     rows = _of(board, task, protocol, row)
     rows = rows[rows["rank"].notna()]
