@@ -58,6 +58,8 @@ TASKS = (
 )
 PROTOCOLS = ("average", "single")
 ADAPTED = "method=lora"  # condition of what a language model says that was trained with adapters
+# Columns that say which number a row is.
+NUMBER = ["data", "system", "condition", "task", "protocol", "subject", "metric"]
 VERDICTS = ("holds", "fails", "undecided")
 _AT_MOST_ONE = (
     "two_way",
@@ -223,12 +225,13 @@ def verdict(ci_low: float | None, ci_high: float | None, above: float = 0.0) -> 
     return "holds" if ci_low > above else "fails" if ci_high < above else "undecided"
 
 
-def _write_table(records: Iterable, kind: type, path: Path | str, order: list[str]) -> Path:
+def write_table(records: Iterable, kind: type, path: Path | str, order: Sequence[str]) -> Path:
+    """Write records of a dataclass, such as `Row`; two with the same values of `order` are refused."""
     import pandas as pd
 
     columns = [field.name for field in fields(kind)]
     table = pd.DataFrame([asdict(record) for record in records], columns=columns)
-    table["n"] = table["n"].astype("Int64")
+    table = table.astype(dict.fromkeys(_whole(kind), "Int64"))
     double = table.duplicated(order)
     if double.any():
         first = ", ".join(filter(None, table.loc[double.idxmax(), order]))
@@ -239,35 +242,41 @@ def _write_table(records: Iterable, kind: type, path: Path | str, order: list[st
     return path
 
 
-def _read_table(kind: type, path: Path | str) -> "pd.DataFrame":
+def read_table(
+    kind: type, path: Path | str, again: str = "neurovl evaluate --run RUN or neurovl reproduce"
+) -> "pd.DataFrame":
+    """Read what `write_table` wrote, every row checked; `again` is the command that makes it."""
     import pandas as pd
 
     path = Path(path)
     if not path.exists():
-        raise MissingError(
-            f"{path.name} is not there, expected a table of results: neurovl evaluate"
-        )
+        raise MissingError(f"{path.name} is not there, expected a table of results: {again}")
     text = [field.name for field in fields(kind) if field.type is str]
     table = read_named(path, text)
     columns = [field.name for field in fields(kind)]
     if list(table.columns) != columns:
         raise DataError(
             f"{path.name} has columns {', '.join(table.columns)}, expected {', '.join(columns)}: "
-            "it is of another version, make it again with neurovl evaluate --run RUN or neurovl reproduce"
+            f"it is of another version, make it again with {again}"
         )
     numbers = [column for column in columns if column not in text]
     table[numbers] = table[numbers].apply(pd.to_numeric)
-    table["n"] = table["n"].astype("Int64")
+    whole = _whole(kind)
+    table = table.astype(dict.fromkeys(whole, "Int64"))
     for record in table.to_dict("records"):
-        kind(**record | {"n": None if pd.isna(record["n"]) else int(record["n"])})
+        counts = {c: None if pd.isna(record[c]) else int(record[c]) for c in whole}
+        kind(**record | counts)
     return table
+
+
+def _whole(kind: type) -> list[str]:
+    """Columns of whole numbers, some of which may be missing."""
+    return [field.name for field in fields(kind) if field.type == int | None]
 
 
 def write_results(rows: Iterable[Row], path: Path | str) -> Path:
     """Write ``results.csv`` in the order of `rows`; two rows for one number are refused."""
-    return _write_table(
-        rows, Row, path, ["data", "system", "condition", "task", "protocol", "subject", "metric"]
-    )
+    return write_table(rows, Row, path, NUMBER)
 
 
 def read_results(path: Path | str) -> "pd.DataFrame":
@@ -287,12 +296,12 @@ def read_results(path: Path | str) -> "pd.DataFrame":
       system        metric  value
     0  ridge  two_way_clip    0.9
     """
-    return _read_table(Row, path)
+    return read_table(Row, path)
 
 
 def write_claims(claims: Iterable[Claim], path: Path | str) -> Path:
     """Write ``claims.csv`` in the order of `claims`."""
-    return _write_table(claims, Claim, path, ["claim", "data", "statistic"])
+    return write_table(claims, Claim, path, ["claim", "data", "statistic"])
 
 
 def read_claims(path: Path | str) -> "pd.DataFrame":
@@ -305,7 +314,7 @@ def read_claims(path: Path | str) -> "pd.DataFrame":
     >>> read_claims(write_claims([claim], folder / "claims.csv")).verdict.tolist()
     ['holds']
     """
-    return _read_table(Claim, path)
+    return read_table(Claim, path)
 
 
 @functools.cache

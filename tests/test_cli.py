@@ -35,6 +35,7 @@ VERBS = [
     "regions",
     "betas",
     "export",
+    "score",
 ]
 
 

@@ -170,7 +170,9 @@ def read_trials(
     gone = usable.missing.ravel(order="F")[resizer.inputs]
     sets = [_restricted(recordings, subject, chosen) for chosen in choices]
     across = recordings.zscore == "subject"
-    moments = [all_moments(_measured(one), subject, resizer) if across else None for one in sets]
+    moments = [
+        all_moments(_measured(one), subject, resizer.inputs) if across else None for one in sets
+    ]
     voxels: list[list] = [[] for _ in sets]
     rows: list[list] = [[] for _ in sets]
     alone: list[list] = [[] for _ in sets]

@@ -84,6 +84,8 @@ class Conditions:
         States in the place of the generator's text encoder's.
     prompts : list of str
         Words instead.
+    says_caption : bool
+        The prompt is the system's own caption; whoever has made the captions fills `prompts` in.
     start : array, shape (n, c, h, w)
         Latents to begin with.
     strength : float
@@ -100,6 +102,7 @@ class Conditions:
     image: np.ndarray | None = None
     text: np.ndarray | None = None
     prompts: list[str] | None = None
+    says_caption: bool = False
     start: np.ndarray | None = None
     strength: float = 1.0
     reading: str = "strength"
@@ -119,6 +122,8 @@ class FrozenParts:
     seed : int
     captioner : callable, optional
         Gives the language model that speaks of a picture's `patch_tokens`, see `leaderboard.preparing`.
+    captions : callable, optional
+        Gives the captions of a training picture, by its id.
     checkpoint : Path, optional
         Folder in which a training that was interrupted goes on.
     """
@@ -127,6 +132,7 @@ class FrozenParts:
     device: str = "cpu"
     seed: int = 0
     captioner: "Callable[[], BrainLLM] | None" = None
+    captions: Callable[[str], list[str]] | None = None
     checkpoint: Path | None = None
 
     def clip(self) -> "Clip":
@@ -163,6 +169,8 @@ class Decoder(ABC):
         Hyperparameters that `neurovl search` chooses, and among what.
     needs : tuple of str
         Features without which it cannot be fitted.
+    published_refit : bool
+        Whether `fit` differs where it does as published; if not, the fitted one is asked again with `as_published` set.
     n_parameters : int
         Numbers that `fit` set, of all models together.
     n_models : int
@@ -179,6 +187,7 @@ class Decoder(ABC):
     defaults: ClassVar[dict[str, Any]] = {}
     search: ClassVar[dict[str, tuple]] = {}
     needs: ClassVar[tuple[str, ...]] = ("clip_image",)
+    published_refit: ClassVar[bool] = False
     n_parameters: int = 0
     n_models: int = 0
 

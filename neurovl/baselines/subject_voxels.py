@@ -28,6 +28,8 @@ class SubjectVoxels:
         Where the V voxels lie, in C order.
     rois : dict of str to bool array, shape (V,)
         Regions of the data set among the voxels; none where it has none.
+    n_averaged : array of int, shape (n,)
+        Trials whose mean each row is; 1 where nothing is said. `averaged` counts them.
 
     Examples
     --------
@@ -37,6 +39,8 @@ class SubjectVoxels:
     >>> voxels = SubjectVoxels("subj01", values, seen, np.array([0, 0, 1, 1]), mask, {})
     >>> voxels.averaged().read().tolist()
     [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]]
+    >>> voxels.averaged().n_averaged.tolist()
+    [2, 2]
     >>> voxels.first().image_ids.tolist()
     ['a', 'b']
     """
@@ -47,13 +51,20 @@ class SubjectVoxels:
     repeats: np.ndarray = field(repr=False)
     mask: np.ndarray = field(repr=False)
     rois: dict[str, np.ndarray] = field(repr=False)
+    n_averaged: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.n_averaged is None:
+            object.__setattr__(self, "n_averaged", np.ones(len(self), int))
         n, found = int(np.sum(self.mask)), np.shape(self.values)
-        if len(found) != 2 or found[1] != n or not found[0] == len(self) == len(self.repeats):
+        if (
+            len(found) != 2
+            or found[1] != n
+            or {found[0], len(self.repeats), len(self.n_averaged)} != {len(self)}
+        ):
             raise DataError(
-                f"the voxels of {self.subject} have shape {found} for {len(self)} pictures, {len(self.repeats)} repeats and "
-                f"a mask of {n} voxels, expected (n, {n}) and n of each"
+                f"the voxels of {self.subject} have shape {found} for {len(self)} pictures, {len(self.repeats)} repeats, "
+                f"{len(self.n_averaged)} numbers of trials and a mask of {n} voxels, expected (n, {n}) and n of each"
             )
 
     def __len__(self) -> int:
@@ -72,7 +83,9 @@ class SubjectVoxels:
     def take(self, rows: ArrayLike) -> "SubjectVoxels":
         """Some rows alone, by number or as a bool array."""
         rows = np.asarray(rows)
-        return self.with_values(self.values[rows], self.image_ids[rows], self.repeats[rows])
+        return self.with_values(
+            self.values[rows], self.image_ids[rows], self.repeats[rows], self.n_averaged[rows]
+        )
 
     def only(self, image_ids: Iterable[str]) -> "SubjectVoxels":
         """The trials of some pictures alone."""
@@ -83,6 +96,7 @@ class SubjectVoxels:
         values: np.ndarray,
         image_ids: np.ndarray | None = None,
         repeats: np.ndarray | None = None,
+        n_averaged: np.ndarray | None = None,
     ) -> "SubjectVoxels":
         """The same subject with other responses."""
         return replace(
@@ -90,6 +104,7 @@ class SubjectVoxels:
             values=values,
             image_ids=self.image_ids if image_ids is None else image_ids,
             repeats=self.repeats if repeats is None else repeats,
+            n_averaged=self.n_averaged if n_averaged is None else n_averaged,
         )
 
     def averaged(self) -> "SubjectVoxels":
@@ -100,7 +115,8 @@ class SubjectVoxels:
             part = slice(start, start + AT_A_TIME)
             np.add.at(sums, group[part], np.asarray(self.values[part], np.float32))
         means = sums / np.bincount(group)[:, None].astype(np.float32)
-        return self.with_values(means, pictures, np.zeros(len(pictures), int))
+        trials = np.bincount(group, weights=self.n_averaged).astype(int)
+        return self.with_values(means, pictures, np.zeros(len(pictures), int), trials)
 
     def first(self) -> "SubjectVoxels":
         """One row a picture, in order of name: its first repeat."""

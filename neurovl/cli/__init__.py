@@ -9,7 +9,18 @@ import logging
 import os
 import sys
 
-from neurovl.cli import adapt, betas, convert, convert_arrays, data, download, export, models, runs  # noqa: F401  (they register their verbs)
+from neurovl.cli import (  # noqa: F401  (they register their verbs)
+    adapt,
+    betas,
+    compare,
+    convert,
+    convert_arrays,
+    data,
+    download,
+    export,
+    models,
+    runs,
+)
 from neurovl.cli.options import app
 from neurovl.errors import ConfigError, NeurovlError
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from neurovl.cli.options import RunDir, app, say
+from neurovl.cli.options import RunDir, app, one_of, say
+from neurovl.results import PROTOCOLS
 
 export_app = typer.Typer(no_args_is_help=True, help="Hand a part of a run to others.")
 app.add_typer(export_app, name="export")
@@ -58,3 +59,21 @@ def export_maps(
 
     files = export(open_run(run, fold), out)
     say(f"wrote {len(files)} maps to {out}")
+
+
+@export_app.command("brainhub")
+def export_brainhub(
+    run: RunDir,
+    system: Annotated[str, typer.Option(help="Whose pictures and captions.")],
+    out: Annotated[Path, typer.Option(help="New folder; the pictures that were seen lie in it.")],
+    protocol: Annotated[str, typer.Option(help="average or single.")] = "average",
+) -> None:
+    """Pictures and captions of a system in BrainHub's layout, with the true ones, as its programs read them."""
+    one_of("--protocol", protocol, PROTOCOLS)
+    from neurovl.leaderboard.brainhub import export_brainhub as export
+    from neurovl.leaderboard.gallery_tables import gallery_with
+    from neurovl.run import open_run
+
+    opened = open_run(run)
+    made = export(opened.recordings, gallery_with(opened, system), system, out, protocol)
+    say(f"wrote {made}")

@@ -112,7 +112,7 @@ def make(
     from neurovl.training.devices import leads
 
     opened = open_run(run)
-    make_stage(opened, stage, fold)
+    make_stage(opened, stage, fold=fold)
     if leads():
         say(f"made {stage} in {opened.root}")
 
@@ -133,15 +133,16 @@ def reproduce(
     First what `neurovl doctor` looks at: models, licences, memory and disk, so that nothing is found missing after hours.
     """
     from neurovl.pipeline import make as make_stage
-    from neurovl.pipeline import profile_for, start_run, up_to_date
+    from neurovl.pipeline import profile_for, reproduced, start_run, up_to_date
     from neurovl.publishing.book import render
 
     name = profile_for(data, profile)
     out = out or Path("runs") / Path(name).stem
     run = start_run(out, name, data, seed, device)
-    if not force and not up_to_date(run, "results"):
+    last = reproduced(run)
+    if not force and not all(up_to_date(run, one) for one in last):
         _require_nothing_missing(run)
-    make_stage(run, "results")
+    make_stage(run, *last)
     say(f"wrote {render(out, n_jobs=run.profile.compute.at_a_time())}")
 
 

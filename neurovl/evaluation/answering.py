@@ -1,13 +1,13 @@
 """Captions, descriptions, dialogues and reasoning about the test pictures: RUN/captions/answers.csv."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shuffled
-from neurovl.evaluation.score_table import Table
+from neurovl.evaluation.score_table import Corpora, Table
 from neurovl.files import Journal
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import Dialogue, evaluation_set
@@ -155,20 +155,22 @@ def score_text(run: Run, table: Table) -> None:
     were not asked.
     """
     answers = read_answers(run.folder)
-    ids = answers.image_id.unique()
+    _score_open(answers, true_captions(run, answers.image_id.unique()), table)
+    _score_closed(answers, table)
+
+
+def true_captions(run: Run, ids: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """What captions of pictures are compared with, by task: people's, and the captioner's where the pictures were annotated."""
     references = {"caption": {i: run.recordings.captions(i) for i in ids}}
     annotated = run.annotations()
     if annotated:
         references["caption-blip2"] = {i: annotated[i]["captions"] for i in ids}
-    _score_open(answers, references, table)
-    _score_closed(answers, table)
+    return references
 
 
 def _score_open(
     answers: pd.DataFrame, references: dict[str, dict[str, list[str]]], table: Table
 ) -> None:
-    from neurovl.metrics import caption_corpora
-
     answers = answers[answers.type.isin(list(TEXT_TASKS)) & (answers.turn == 0)]
     answers = answers.assign(task=answers.type.map(TEXT_TASKS))
     keys = ["task", "system", "protocol", "subject"]
@@ -181,16 +183,12 @@ def _score_open(
             return [references[task][i] for i in part.image_id]
         return [[one] for one in part.truth]
 
-    scored = caption_corpora(
-        [(list(part.answer), true(part, key[0])) for key, part in parts.items()]
+    corpora = scored_corpora(
+        {
+            (system, task, proto, subject): (part.image_id, part.answer, true(part, task))
+            for (task, system, proto, subject), part in parts.items()
+        }
     )
-    corpora: dict[tuple, dict] = {}
-    for (task, system, proto, subject), part, scores in zip(
-        parts, parts.values(), scored, strict=True
-    ):
-        for metric, score in scores.items():
-            place = (system, task, proto, metric)
-            corpora.setdefault(place, {})[subject] = (part.image_id, score)
     for system in sorted({key[1] for key in parts if key[0] == "caption-blip2"}):
         place = table.place(system, "caption-blip2", "average", "all", "clip_s")
         table.rows.append(Row(**place, note=WITHOUT_REFERENCES))
@@ -199,6 +197,33 @@ def _score_open(
         blind = known if system in OF_MAIN else {}
         chance = {subject: score.value for subject, (_, score) in blind.items()}
         table.add_corpora(system, task, proto, metric, own, chance)
+
+
+# What was said: image ids, texts, and the true texts of each.
+Said = tuple[Sequence[str], Sequence[str], Sequence[Sequence[str]]]
+
+
+def scored_corpora(said: dict[tuple[str, ...], Said]) -> dict[tuple[str, ...], Corpora]:
+    """Score what was said about the pictures of several subjects, all in one go.
+
+    Parameters
+    ----------
+    said : dict of tuple to Said
+        The last part of a key is the subject.
+
+    Returns
+    -------
+    dict of tuple to Corpora
+        The last part of a key is the metric instead.
+    """
+    from neurovl.metrics import caption_corpora
+
+    scored = caption_corpora([(list(texts), true) for _, texts, true in said.values()])
+    corpora: dict[tuple[str, ...], Corpora] = {}
+    for (*place, subject), (ids, _, _), scores in zip(said, said.values(), scored, strict=True):
+        for metric, score in scores.items():
+            corpora.setdefault((*place, metric), {})[subject] = (ids, score)
+    return corpora
 
 
 def _score_closed(answers: pd.DataFrame, table: Table) -> None:

@@ -1,6 +1,7 @@
 """Scores of reconstructed pictures: pixels, networks, objects found, and how the table's rows follow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,94 +15,134 @@ from neurovl.evaluation.score_table import Table
 from neurovl.foundation.metric_networks import ClipFeatures, ImageNetwork
 from neurovl.foundation.scenenet import MetricNetwork
 from neurovl.metrics import protocol
+from neurovl.recordings import Recordings
 from neurovl.results import Row
 from neurovl.run import Run
-from neurovl.settings.sections import Profile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from PIL.Image import Image
 
-# (system, condition, protocol, subject) and the rows of samples.csv
-Groups = list[tuple[tuple[str, ...], pd.DataFrame]]
+KEYS = ["system", "condition", "protocol", "subject"]
+# The values of each metric (n,) and their mean by chance.
+Scores = dict[str, tuple[np.ndarray, float]]
+# Scores n pictures beside what was seen: takes the pictures, the n image ids, and an order (n,) in which nothing keeps its place.
+Judge = Callable[[list["Image"], list[str], np.ndarray], Scores]
 
 
 def score_pictures(run: Run, table: Table) -> None:
-    """PixCorr, SSIM, the scores of the metric networks and objects found, at every beta for the ablation; then CLIP-S.
+    """Scores of a run's own pictures, see `score_samples`, at every beta for the ablation; then CLIP-S."""
+    p, folder = run.profile, run.folder / "reconstructions"
+    about = (p.models.metric, p.compute.device, p.evaluation.permutations)
+    score_samples(table, run.recordings, folder, read_samples(run.folder), *about)
+    score_clip_s(run, table)
 
-    A network whose weights are not here leaves its cells empty, with the reason.
+
+def score_samples(
+    table: Table,
+    recordings: Recordings,
+    folder: Path,
+    samples: pd.DataFrame,
+    metric: str | Sequence[str],
+    device: str,
+    permutations: int,
+    more: Iterable[Judge] = (),
+) -> None:
+    """Add PixCorr, SSIM, the scores of the metric networks and objects found of pictures, task 'reconstruction'.
+
+    A network whose weights are not here leaves its cells empty, with the reason. Where there is a system
+    'true-embedding', its means are the ceilings.
+
+    Parameters
+    ----------
+    table : Table
+        Its seed draws the chance levels.
+    recordings : Recordings
+        Gives what was seen.
+    folder : Path
+        Where the files of `samples` lie.
+    samples : DataFrame
+        Columns system, condition, protocol, subject, image_id, file.
+    metric, device : str
+        The metric networks, see `foundation.metric.metric_family`.
+    permutations : int
+        For chance of two-way identification.
+    more : iterable of Judge
+        Further scores.
     """
-    from neurovl.foundation.metric import metric_family
+    groups = sorted(samples.groupby(KEYS, sort=False), key=lambda g: g[0][0] != "true-embedding")
+    seen = {i: recordings.image(i) for i in samples.image_id.unique()}
+    found: dict[tuple, Scores] = {key: {} for key, _ in groups}
+    missing: dict[str, str] = {}
+    networks = _networks(recordings, seen, metric, device, (table.seed, permutations), missing)
+    for judges in (_likeness(seen), networks, more):
+        for judge in judges:
+            for key, part in groups:
+                made = [_open(folder / file) for file in part.file]
+                order = derangement(len(part), table.seed)
+                found[key] |= judge(made, part.image_id.tolist(), order)
+    _fill(table, groups, found, missing)
+
+
+def _likeness(seen: dict) -> Iterator[Judge]:
     from neurovl.metrics import Likeness
 
-    samples = read_samples(run.folder)
-    keys = ["system", "condition", "protocol", "subject"]
-    groups = sorted(samples.groupby(keys, sort=False), key=lambda g: g[0][0] != "true-embedding")
-    seen = {i: run.recordings.image(i) for i in samples.image_id.unique()}
-    found: dict[tuple, dict] = {key: {} for key, _ in groups}
-    likeness = Likeness(seen.__getitem__)
-    for key, part in groups:
-        order = derangement(len(part), run.profile.seed)
-        found[key] |= likeness(_made(run, part), part.image_id.tolist(), order)
-    missing: dict[str, str] = {}
-    for member in metric_family(run.profile.models.metric, run.profile.compute.device):
+    yield Likeness(seen.__getitem__)
+
+
+def _networks(
+    recordings: Recordings,
+    seen: dict,
+    metric: str | Sequence[str],
+    device: str,
+    drawn: tuple[int, int],
+    missing: dict[str, str],
+) -> Iterator[Judge]:
+    """A judge for each network, loaded when it is its turn; in `missing` the reason for each score that there is none of."""
+    from neurovl.foundation.metric import metric_family
+
+    for member in metric_family(metric, device):
         try:
             network = member.load()
         except (MissingError, DataError) as problem:
             missing |= dict.fromkeys(member.scores, str(problem))
             continue
-        _score_by(network, member.scores, run, groups, seen, found)
-    _fill(table, groups, found, missing)
-    score_clip_s(run, table)
+        yield _network_judge(network, member.scores, recordings, seen, *drawn)
 
 
-def _score_by(
+def _network_judge(
     network: ImageNetwork | ClipFeatures | MetricNetwork,
     scores: Sequence[str],
-    run: Run,
-    groups: Groups,
+    recordings: Recordings,
     seen: dict,
-    found: dict,
-) -> None:
-    """Add one network's scores of every group, (values, chance) by metric."""
+    seed: int,
+    permutations: int,
+) -> Judge:
     features = network.features(list(seen.values()))
     row = {i: k for k, i in enumerate(seen)}
-    held = {i: [o["category"] for o in run.recordings.objects(i)] for i in seen}
-    for key, part in groups:
-        made, ids = _made(run, part), part.image_id.tolist()
-        order = derangement(len(ids), run.profile.seed)
-        own = network.features(made)
+    held = {i: [o["category"] for o in recordings.objects(i)] for i in seen}
+
+    def judge(made: list["Image"], ids: list[str], order: np.ndarray) -> Scores:
+        found, own = {}, network.features(made)
         for score in scores:
-            kind = next(k for k in COMPARISONS if score.startswith(f"{k}_"))
+            kind = next(k for k in ("two_way", "distance") if score.startswith(f"{k}_"))
             feature = score.removeprefix(f"{kind}_")
             a, b = own[feature], features[feature][[row[i] for i in ids]]
-            found[key][score] = COMPARISONS[kind](a, b, order, run.profile)
+            if kind == "two_way":
+                chance = protocol.two_way_chance(a, b, seed, permutations).value
+                found[score] = protocol.two_way(a, b), chance
+            else:
+                blind = protocol.correlation_distance(a[order], b).mean()
+                found[score] = protocol.correlation_distance(a, b), blind
         if hasattr(network, "contents"):
             there = [held[i] for i in ids]
             blind = _found(network, [made[k] for k in order], there).mean()
-            found[key]["objects_found"] = _found(network, made, there), blind
+            found["objects_found"] = _found(network, made, there), blind
+        return found
+
+    return judge
 
 
-def _two_way(
-    made: np.ndarray, true: np.ndarray, order: np.ndarray, profile: Profile
-) -> tuple[np.ndarray, float]:
-    permutations = profile.evaluation.permutations
-    chance = protocol.two_way_chance(made, true, profile.seed, permutations).value
-    return protocol.two_way(made, true), chance
-
-
-def _distance(
-    made: np.ndarray, true: np.ndarray, order: np.ndarray, profile: Profile
-) -> tuple[np.ndarray, float]:
-    blind = protocol.correlation_distance(made[order], true).mean()
-    return protocol.correlation_distance(made, true), blind
-
-
-COMPARISONS = {"two_way": _two_way, "distance": _distance}
-
-
-def _fill(table: Table, groups: Groups, found: dict, missing: dict) -> None:
+def _fill(table: Table, groups: list, found: dict[tuple, Scores], missing: dict[str, str]) -> None:
     """Rows of the table; those of true embeddings come first and give the ceiling."""
     ceiling: dict[str, float] = {}
     empty: dict[tuple, None] = {}
@@ -129,11 +170,7 @@ def _fill(table: Table, groups: Groups, found: dict, missing: dict) -> None:
             table.rows.append(Row(**place, note=reason))
 
 
-def _made(run: Run, part: pd.DataFrame) -> list:
-    return [_open(run.folder / "reconstructions" / file) for file in part.file]
-
-
-def _open(path: "Path") -> "Image":
+def _open(path: Path) -> "Image":
     from PIL import Image
 
     with Image.open(path) as image:

@@ -26,7 +26,13 @@ class Retrieval:
         self._ranks: dict[tuple, dict] = defaultdict(dict)
 
     def add(
-        self, said: dict[str, dict], proto: str, subject: str, ids: list[str], varied: str = ""
+        self,
+        said: dict[str, dict],
+        proto: str,
+        subject: str,
+        ids: list[str],
+        varied: str = "",
+        true: np.ndarray | None = None,
     ) -> None:
         """Rows of one subject, for each system.
 
@@ -36,10 +42,13 @@ class Retrieval:
             As for `Table.add_embeddings`; of each system its 'clip' is used, (n, E).
         varied : str
             Condition besides the size of the pool.
+        true : array, shape (n, E), optional
+            What the brains are compared with; by default the pictures' CLIP embeddings.
         """
         if len(ids) < 2:
             return
-        true = self.targets.clip[self.targets.rows(ids)].flatten(1).numpy()
+        if true is None:
+            true = self.targets.clip[self.targets.rows(ids)].flatten(1).numpy()
         pool = min(POOL, len(ids))
         for system, parts in said.items():
             brains = np.asarray(parts["clip"]).reshape(len(ids), -1)

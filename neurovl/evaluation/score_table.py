@@ -14,6 +14,8 @@ PER_IMAGE = [*PLACE, "image_id", "value"]
 
 # Scores of resampled corpora, (k,), from how often each picture was drawn, (k, n_images).
 Resampled = Callable[[np.ndarray], np.ndarray]
+# Of each subject the pictures that something was said about, and the score of what was said.
+Corpora = dict[str, tuple[Sequence[str], CaptionScore]]
 
 
 class Table:
@@ -100,8 +102,9 @@ class Table:
         task: str,
         proto: str,
         metric: str,
-        corpora: dict[str, tuple[Sequence[str], CaptionScore]],
+        corpora: Corpora,
         chance: dict[str, float | None],
+        condition: str = "",
     ) -> None:
         """A text score of each subject's corpus, and for 'all' the mean over subjects, resampled by picture.
 
@@ -116,16 +119,16 @@ class Table:
         """
         for _, score in corpora.values():
             if score.value is None:
-                place = self.place(system, task, proto, "all", metric)
+                place = self.place(system, task, proto, "all", metric, condition)
                 self.rows.append(Row(**place, note=score.reason))
                 return
         for subject, (images, score) in corpora.items():
-            place = self.place(system, task, proto, subject, metric)
+            place = self.place(system, task, proto, subject, metric, condition)
             self.keep(place | {"metric": f"{metric}_sentence"}, images, score.per_image)
             self._corpus_row(place, {subject: (images, score.resampled)}, chance.get(subject))
         known = _mean([chance.get(subject) for subject in corpora])
         parts = {subject: (ids, score.resampled) for subject, (ids, score) in corpora.items()}
-        self._corpus_row(self.place(system, task, proto, "all", metric), parts, known)
+        self._corpus_row(self.place(system, task, proto, "all", metric, condition), parts, known)
 
     def add_medians(
         self,
@@ -158,19 +161,8 @@ class Table:
         chance: float | None,
         ceiling: float | None = None,
     ) -> None:
-        images = pd.Index(sorted({i for ids, _ in corpora.values() for i in ids}))
-        parts = [(images.get_indexer(ids), resampled) for ids, resampled in corpora.values()]
-
-        def mean_over_subjects(drawn: np.ndarray) -> np.ndarray:
-            scores = np.full((len(parts), len(drawn)), np.nan)
-            for own, (columns, resampled) in zip(scores, parts, strict=True):
-                some = drawn[:, columns].any(axis=1)  # pictures of this subject
-                own[some] = resampled(drawn[np.ix_(some, columns)])
-            return np.nanmean(scores, axis=0)
-
-        interval = protocol.bootstrap_corpus(
-            mean_over_subjects, len(images), self.seed, self.resamples
-        )
+        images, mean = mean_over_subjects(corpora)
+        interval = protocol.bootstrap_corpus(mean, len(images), self.seed, self.resamples)
         self._append(place, interval, len(images), chance, ceiling)
 
     def _row(
@@ -218,6 +210,23 @@ class Table:
     def frame(self) -> pd.DataFrame:
         """All per-image scores."""
         return pd.concat(self.images, ignore_index=True)
+
+
+def mean_over_subjects(
+    corpora: dict[str, tuple[Sequence[str], Resampled]],
+) -> tuple[list[str], Resampled]:
+    """The mean over subjects of scores of their corpora, and the pictures, in order of name, that it resamples."""
+    images = pd.Index(sorted({i for ids, _ in corpora.values() for i in ids}))
+    parts = [(images.get_indexer(ids), resampled) for ids, resampled in corpora.values()]
+
+    def mean(drawn: np.ndarray) -> np.ndarray:
+        scores = np.full((len(parts), len(drawn)), np.nan)
+        for own, (columns, resampled) in zip(scores, parts, strict=True):
+            some = drawn[:, columns].any(axis=1)  # pictures of this subject
+            own[some] = resampled(drawn[np.ix_(some, columns)])
+        return np.nanmean(scores, axis=0)
+
+    return images.tolist(), mean
 
 
 def resampled_median(values: np.ndarray) -> Resampled:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from neurovl.errors import MissingError
+from neurovl.errors import ConfigError, MissingError
 from neurovl.foundation.source import (
     alternatives,
     cached_snapshot,
@@ -64,6 +64,53 @@ class Clip:
             )
             out.append(self.model.encode_image(pixels.to(self.device)).float().cpu())
         return torch.cat(out) if out else torch.zeros(0, self.width)
+
+    @torch.no_grad()
+    def image_tokens(
+        self, images: "Sequence[Image.Image]", batch_size: int = 128
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of the image tower, a vision transformer.
+
+        Parameters
+        ----------
+        images : list of PIL.Image
+
+        Returns
+        -------
+        float32 tensor, shape (n_images, 1 + P, width)
+            All tokens of the last layer, normed and projected as the first is; the first is the embedding.
+        float32 tensor, shape (n_images, P, W)
+            The patch tokens of the penultimate layer.
+
+        Raises
+        ------
+        ConfigError
+            The image tower is no vision transformer.
+        """
+        tower = self.model.visual
+        if not hasattr(tower, "forward_intermediates") or not hasattr(tower, "ln_post"):
+            raise ConfigError(
+                f"CLIP's image tower is a {type(tower).__name__}, expected a vision transformer, whose tokens decoders learn: "
+                "name another CLIP in the profile"
+            )
+        final = tower.transformer.layers
+        last, before = [], []
+        for i in range(0, len(images), batch_size):
+            pixels = torch.stack(
+                [self.preprocess(im.convert("RGB")) for im in images[i : i + batch_size]]
+            )
+            out = tower.forward_intermediates(
+                pixels.to(self.device),
+                indices=[final - 2, final - 1],
+                output_fmt="NLC",
+                output_extra_tokens=True,
+                intermediates_only=True,
+            )
+            penultimate, tokens = out["image_intermediates"]
+            tokens = torch.cat([out["image_intermediates_prefix"][1], tokens], 1)
+            last.append((tower.ln_post(tokens) @ tower.proj).float().cpu())
+            before.append(penultimate.float().cpu())
+        return torch.cat(last), torch.cat(before)
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str], batch_size: int = 256) -> torch.Tensor:

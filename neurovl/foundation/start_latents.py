@@ -1,6 +1,7 @@
 """Sampling from unCLIP with a start latent: the two readings of the noise strength beta (paper section 3.3, Eq. 4)."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +60,44 @@ def sample(
     -------
     list of PIL.Image
     """
+    shape = (pipeline.unet.config.in_channels, *2 * (pipeline.unet.config.sample_size,))
+    with begun(pipeline, latents, beta, reading, steps, shape, range(len(prompts))) as start:
+        return pipeline(
+            prompt=list(prompts),
+            image_embeds=embeds.to(pipeline.device),
+            latents=start.to(pipeline.device),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=torch.Generator().manual_seed(0),  # of the CPU: the same on any device
+        ).images
+
+
+@contextlib.contextmanager
+def begun(
+    pipeline: "StableUnCLIPImg2ImgPipeline",
+    latents: torch.Tensor | None,
+    beta: float,
+    reading: str,
+    steps: int,
+    shape: Sequence[int],
+    seeds: Iterable[int],
+) -> Iterator[torch.Tensor]:
+    """What sampling starts from, float32 (n, channels, height, width), with the pipeline's scheduler set for it meanwhile.
+
+    Parameters
+    ----------
+    pipeline, latents, beta, reading, steps
+        See `sample`.
+    shape : sequence of int
+        (channels, height, width).
+    seeds : iterable of int
+        One a picture.
+
+    Raises
+    ------
+    ConfigError
+        There is no such reading, or no latent for a beta below 1.
+    """
     if reading not in READINGS:
         raise ConfigError(
             f"the reading of beta is {reading!r}, expected mix or strength; choose one"
@@ -67,25 +106,16 @@ def sample(
         raise ConfigError(
             f"beta is {beta}, expected 1 where no latent is given, and 0 to 1 with one; choose another"
         )
-    scheduler, place = pipeline.scheduler, pipeline.device
-    config = pipeline.unet.config
-    shape = (config.in_channels, config.sample_size, config.sample_size)
-    start = start_latents(latents, beta, shape, range(len(prompts)))
+    seeds, scheduler = list(seeds), pipeline.scheduler
+    if reading == "mix" or latents is None:
+        yield start_latents(latents, beta, shape, seeds)
+        return
     try:
-        if reading == "strength" and latents is not None:
-            pipeline.scheduler = _last_steps(scheduler, beta)
-            pipeline.scheduler.set_timesteps(steps)
-            first = pipeline.scheduler.timesteps[:1]
-            noise = start_latents(None, 1.0, shape, range(len(prompts)))
-            start = scheduler.add_noise(latents, noise, first) if len(first) else latents
-        return pipeline(
-            prompt=list(prompts),
-            image_embeds=embeds.to(place),
-            latents=start.to(place),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=torch.Generator().manual_seed(0),  # of the CPU: the same on any device
-        ).images
+        pipeline.scheduler = _last_steps(scheduler, beta)
+        pipeline.scheduler.set_timesteps(steps)
+        first = pipeline.scheduler.timesteps[:1]
+        noise = start_latents(None, 1.0, shape, seeds)
+        yield scheduler.add_noise(latents, noise, first) if len(first) else latents
     finally:
         pipeline.scheduler = scheduler
 

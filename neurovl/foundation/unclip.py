@@ -37,3 +37,30 @@ def load_unclip(
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device_for(device, f"unCLIP {alternatives(spec)[0]}"))
+
+
+@torch.no_grad()
+def text_states(
+    pipeline: "StableUnCLIPImg2ImgPipeline", texts: Sequence[str], batch_size: int = 256
+) -> torch.Tensor:
+    """States of the generator's text encoder, as its UNet attends to them, float32 tensor, shape (n_texts, T, D).
+
+    Parameters
+    ----------
+    pipeline : diffusers.StableUnCLIPImg2ImgPipeline
+    texts : sequence of str
+        What is longer than the text encoder reads is cut.
+
+    Examples
+    --------
+    >>> from neurovl.foundation.unclip import load_unclip, text_states
+    >>> text_states(load_unclip("tiny", device="cpu"), ["a dog", "a house"]).shape
+    torch.Size([2, 40, 48])
+    """
+    out = []
+    for i in range(0, len(texts), batch_size):
+        states, _ = pipeline.encode_prompt(
+            list(texts[i : i + batch_size]), pipeline.device, 1, do_classifier_free_guidance=False
+        )
+        out.append(states.float().cpu())
+    return torch.cat(out)

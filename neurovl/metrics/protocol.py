@@ -270,12 +270,22 @@ def bootstrap_corpus(
     value = float(statistic(np.ones((1, n_images)))[0])
     if n_images < 2:
         return Interval(value, float("nan"), float("nan"))
+    draws = [statistic(drawn) for drawn in resamples(n_images, seed, n)]
+    tail = (1 - level) / 2
+    return Interval(value, *map(float, np.quantile(np.concatenate(draws), [tail, 1 - tail])))
+
+
+def resamples(n_images: int, seed: int, n: int = 2000) -> Iterator[np.ndarray]:
+    """How often each image is in each of `n` resamples, some at a time, (k, n_images); the same for a seed.
+
+    Examples
+    --------
+    >>> [drawn.shape for drawn in neurovl.metrics.protocol.resamples(5, seed=0, n=150)]
+    [(100, 5), (50, 5)]
+    """
     rng = np.random.default_rng(seed)
-    draws = []
     for start in range(0, n, DRAWS):
         rows = rng.integers(n_images, size=(min(DRAWS, n - start), n_images))
         drawn = np.zeros(rows.shape)
         np.add.at(drawn, (np.arange(len(rows))[:, None], rows), 1)
-        draws.append(statistic(drawn))
-    tail = (1 - level) / 2
-    return Interval(value, *map(float, np.quantile(np.concatenate(draws), [tail, 1 - tail])))
+        yield drawn

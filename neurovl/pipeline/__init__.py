@@ -1,5 +1,6 @@
 """A run's stages in order: begun, made, skipped while nothing that they rest on changed. Imports evaluation and below."""
 
+from neurovl.pipeline.comparing import compare, search
 from neurovl.pipeline.making import (
     STAGES,
     ensure,
@@ -7,6 +8,7 @@ from neurovl.pipeline.making import (
     make,
     needs,
     reproduce,
+    reproduced,
     stages_of,
     up_to_date,
 )
@@ -23,6 +25,7 @@ from neurovl.pipeline.training import (
 __all__ = [
     "STAGES",
     "annotate_pictures",
+    "compare",
     "embed_targets",
     "ensure",
     "is_possible",
@@ -31,6 +34,8 @@ __all__ = [
     "preprocess",
     "profile_for",
     "reproduce",
+    "reproduced",
+    "search",
     "simulate_for",
     "stages_of",
     "start",

@@ -8,6 +8,14 @@ from neurovl.encoder.targets import texts_of
 from neurovl.encoder.variants import ONE_EACH
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.language.llm_variants import language_variant
+from neurovl.pipeline.compared_stages import (
+    COMPARED,
+    OF_A_SYSTEM,
+    can_be_compared,
+    compared_systems,
+    needs_of_compared,
+    require_system,
+)
 from neurovl.pipeline.scheduling import Task, side_by_side
 from neurovl.pipeline.starting import profile_for, start
 from neurovl.pipeline.together import SHARED, in_own_process, launch, processes_for
@@ -36,6 +44,7 @@ STAGES: dict[str, Callable] = {
     "adaptation": evaluation.curve_of_profile,
     "imagery": evaluation.evaluate_imagery,
     "synthetic": evaluation.evaluate_synthetic,
+    **COMPARED,
     "results": evaluation.score,
 }
 
@@ -50,6 +59,8 @@ def is_possible(run: Run, stage: str) -> bool:
         return run.has_captions
     if stage in FURTHER:
         return stage in evaluation.available_sets(run)
+    if stage in COMPARED:
+        return can_be_compared(run, stage)
     return stage != "localization" or bool(evaluation.concepts(run))
 
 
@@ -67,7 +78,9 @@ def needs(run: Run, name: str) -> list[str]:
 
     stage, _, one = name.partition("/")
     if stage == "results":
-        return [one for one in stages_of(run) if one != "results"]
+        return [one for one in stages_of(run) if one not in ("results", *COMPARED)]
+    if stage in COMPARED:
+        return needs_of_compared(run, stage, one)
     direct = {
         "encoders": ["tokens", "targets"],
         "llm": encoders("main"),
@@ -87,16 +100,17 @@ def _others(run: Run) -> list[str]:
     return [name for name in run.profile.language.variants if name != "main"]
 
 
-def make(run: Run, name: str, fold: int | None = None) -> None:
-    """Make a stage of every fold, and those that it reads; what is up to date is left alone.
+def make(run: Run, *wanted: str, fold: int | None = None) -> None:
+    """Make stages of every fold, and those that they read; what is up to date is left alone.
 
     Stages that do not read one another are made side by side, see `pipeline.scheduling`; language models are trained and
     pictures painted by all GPUs together, see `pipeline.together`.
 
     Parameters
     ----------
-    name : str
-        One of `STAGES`, or one encoder such as 'encoders/main', or one language model such as 'llms/flat'.
+    *wanted : str
+        Of `STAGES`, or one encoder such as 'encoders/main', one language model such as 'llms/flat', or what one system of
+        the comparison takes, such as 'samples/mindeye'.
     fold : int, optional
         Of this fold alone, in each of several processes.
 
@@ -111,11 +125,13 @@ def make(run: Run, name: str, fold: int | None = None) -> None:
     >>> (run.folder / "encoders" / "main" / "config.json").is_file()
     True
     """
-    _require_stage(run, name)
+    for name in wanted:
+        _require_stage(run, name)
     if several():
-        _share(run, name, fold)
+        for name in wanted:
+            _share(run, name, fold)
         return
-    names = _in_order(run, name)
+    names = list(dict.fromkeys(one for name in wanted for one in _in_order(run, name)))
     if "targets" in names:
         _require_something_to_learn(run)
     for first in ("tokens", "targets"):  # they tell which encoders there are, and use all cores
@@ -178,6 +194,8 @@ def make_one(run: Run, name: str) -> None:
         train_encoder(run, variant)
     elif stage == "llms":
         train_language(run, variant)
+    elif stage in OF_A_SYSTEM:
+        STAGES[stage](run, variant)
     else:
         STAGES[stage](run)
 
@@ -230,8 +248,9 @@ def _tasks(run: Run, names: list[str]) -> list[Task]:
             elif stage == "encoders":
                 variants = fold.variants_of(variant) if variant else fold.variants()
                 found += [(k, f"encoders/{one}") for one in variants]
-            elif stage == "llms":
-                found += [(k, f"llms/{one}") for one in ([variant] if variant else _others(run))]
+            elif stage in ("llms", *OF_A_SYSTEM):
+                every = _others if stage == "llms" else compared_systems
+                found += [(k, f"{stage}/{one}") for one in ([variant] if variant else every(run))]
             else:
                 found.append((k, name))
     return list(dict.fromkeys(found))
@@ -305,8 +324,13 @@ def reproduce(
     ['data', 'system', 'condition']
     """
     run = start(data, out, load_profile(profile_for(data, profile), seed=seed, device=device))
-    make(run, "results")
+    make(run, *reproduced(run))
     return run
+
+
+def reproduced(run: Run) -> list[str]:
+    """The stages that `neurovl reproduce` ends with: the results, and the comparison where the data allow it."""
+    return ["results", *(one for one in ("board",) if is_possible(run, one))]
 
 
 def _make_alone(run: Run, name: str) -> None:
@@ -324,11 +348,13 @@ def _in_order(run: Run, name: str) -> list[str]:
 
 def _require_stage(run: Run, name: str) -> None:
     stage, _, variant = name.partition("/")
-    if stage not in STAGES or (variant and stage not in ("encoders", "llms")):
+    if stage not in STAGES or (variant and stage not in ("encoders", "llms", *OF_A_SYSTEM)):
         raise ConfigError(
             f"there is no stage {name!r}, expected one of {', '.join(STAGES)}, or one encoder such as encoders/main, or one "
             "language model such as llms/flat: choose one of them"
         )
+    if variant and stage in OF_A_SYSTEM:
+        require_system(run, variant)
     if variant and stage == "llms" and variant not in _others(run):
         raise ConfigError(
             f"there is no language model {variant!r} beside the main one, expected one of "
@@ -338,6 +364,7 @@ def _require_stage(run: Run, name: str) -> None:
         lacking = {"localization": "pictures with objects"} | {
             one: f"the session of NSD-{one} of every subject" for one in FURTHER
         }
+        lacking |= dict.fromkeys(COMPARED, "pictures and one partition of them")
         raise ConfigError(
             f"stage {stage} cannot be made of {run.recordings.name}, expected "
             f"{lacking.get(stage, 'pictures with captions')}: make another of {', '.join(stages_of(run))}"

@@ -1,7 +1,7 @@
 """Pictures from brains: a start latent with noise strength beta, and unCLIP conditions (paper section 3.3, Eq. 4)."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +9,8 @@ import torch
 
 from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.errors import ConfigError, DataError
-from neurovl.foundation.start_latents import start_latents
+from neurovl.foundation.start_latents import begun
+from neurovl.foundation.unclip import text_states
 from neurovl.foundation.vae import pictures_at_once
 from neurovl.training.batch_sizes import in_batches
 from neurovl.training.devices import choose_precision
@@ -144,8 +145,76 @@ class Reconstructor:
             raise ConfigError(
                 f"beta is {beta}, but this encoder predicts no VAE latent, so beta must be 1; use another encoder"
             )
-        start = start_latents(z.vae, beta, self.latent_shape, seeds)
-        return self._sample(self.scaled(z.clip), start, prompts, seeds)
+        return self._sample(z.clip, {"prompt": prompts}, z.vae, beta, "mix", seeds)
+
+    @torch.no_grad()
+    def conditioned(
+        self,
+        seeds: Sequence[int],
+        *,
+        image: torch.Tensor | None = None,
+        text: torch.Tensor | Sequence[str] | None = None,
+        start: torch.Tensor | None = None,
+        strength: float = 1.0,
+        reading: str = "strength",
+        batch_size: int = BATCH,
+    ) -> list:
+        """Pictures from whatever of the conditions a decoder says; what is None is dropped, as it was in the unCLIP's training.
+
+        Parameters
+        ----------
+        seeds : sequence of int
+            One a picture.
+        image : tensor, shape (n, E), optional
+            CLIP image embeddings, brought to `clip_norm`.
+        text : tensor, shape (n, T, D), or sequence of str, optional
+            States in the place of the text encoder's, or words.
+        start : tensor, shape (n, channels, height, width), optional
+            Latents to begin with; without them from noise.
+        strength : float
+            Noise strength from 0 to 1 of `start`.
+        reading : {'strength', 'mix'}
+            See `foundation.start_latents.sample`.
+        batch_size : int
+            As for `batch`.
+
+        Returns
+        -------
+        list of PIL.Image
+        """
+        processor, n = self.pipeline.image_processor, len(seeds)
+        words = [""] * n if text is None else text
+        unsaid = torch.zeros(n, self.pipeline.image_normalizer.config.embedding_dim)
+
+        def paint(part: slice) -> "list[Image.Image]":
+            said = words[part]
+            given = {"prompt": list(said)}
+            if torch.is_tensor(said):
+                empty = text_states(self.pipeline, [""]).expand_as(said)
+                place = self.pipeline.device
+                given = {"prompt_embeds": said.to(place), "negative_prompt_embeds": empty.to(place)}
+            dropped = self._without_image() if image is None else contextlib.nullcontext()
+            begin = None if start is None else start[part]
+            beta = 1.0 if start is None else strength
+            with dropped:
+                embeds = (unsaid if image is None else image)[part]
+                pixels = self._sample(embeds, given, begin, beta, reading, seeds[part])
+            return processor.numpy_to_pil(processor.pt_to_numpy(pixels))
+
+        return in_batches(n, batch_size, paint, "pictures")
+
+    @contextlib.contextmanager
+    def _without_image(self) -> Iterator[None]:
+        """The UNet with an image condition of zeros, by which it learned to do without one."""
+
+        def drop(module: torch.nn.Module, args: tuple, known: dict) -> tuple[tuple, dict]:
+            return args, known | {"class_labels": torch.zeros_like(known["class_labels"])}
+
+        hook = self.pipeline.unet.register_forward_pre_hook(drop, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -163,14 +232,25 @@ class Reconstructor:
         return torch.nn.functional.normalize(clip, dim=-1) * self.clip_norm
 
     def _sample(
-        self, clip: torch.Tensor, latents: torch.Tensor, prompts: list[str], seeds: list[int]
+        self,
+        clip: torch.Tensor,
+        words: dict,
+        start: torch.Tensor | None,
+        beta: float,
+        reading: str,
+        seeds: Sequence[int],
     ) -> torch.Tensor:
         place = self.pipeline.device
         half = choose_precision(self.precision, place.type) == "bf16"
-        with torch.autocast(place.type, torch.bfloat16) if half else contextlib.nullcontext():
+        precision = torch.autocast(place.type, torch.bfloat16) if half else contextlib.nullcontext()
+        shape = self.latent_shape
+        with (
+            begun(self.pipeline, start, beta, reading, self.steps, shape, seeds) as latents,
+            precision,
+        ):
             latents = self.pipeline(
-                prompt=prompts,
-                image_embeds=clip.to(place),
+                **words,
+                image_embeds=self.scaled(clip).to(place),
                 latents=latents.to(place),
                 num_inference_steps=self.steps,
                 guidance_scale=self.guidance,

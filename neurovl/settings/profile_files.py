@@ -15,6 +15,7 @@ from neurovl.settings.sections import (
     EncoderShape,
     Evaluation,
     Language,
+    Leaderboard,
     Localization,
     Lora,
     Models,
@@ -40,6 +41,7 @@ _SECTIONS = {
     "localization": Localization,
     "evaluation": Evaluation,
     "adaptation": Adaptation,
+    "leaderboard": Leaderboard,
 }
 
 

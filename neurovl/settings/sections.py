@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from neurovl.errors import ConfigError
 from neurovl.settings.language import Language, Lora
+from neurovl.settings.leaderboard import Leaderboard
 from neurovl.settings.refusals import PRECISIONS, require, require_one_of
 
 TAKEN = frozenset(  # names that results.csv gives to systems, which no further language model may have
@@ -301,6 +302,7 @@ class Profile:
     localization: Localization = field(default_factory=Localization)
     evaluation: Evaluation = field(default_factory=Evaluation)
     adaptation: Adaptation = field(default_factory=Adaptation)
+    leaderboard: Leaderboard = field(default_factory=Leaderboard)
 
     def __post_init__(self) -> None:
         for name in self.language.variants:

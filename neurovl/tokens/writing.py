@@ -109,7 +109,9 @@ def write_store(
         gone = usable[subject].missing.ravel(order="F")[resizer.inputs]
         trials = recordings.subject_trials(subject)
         moments = (
-            all_moments(recordings, subject, resizer) if recordings.zscore == "subject" else None
+            all_moments(recordings, subject, resizer.inputs)
+            if recordings.zscore == "subject"
+            else None
         )
         place = folder / subject
         place.mkdir(exist_ok=True)
@@ -329,11 +331,11 @@ def _moments(values: np.ndarray, is_train: np.ndarray) -> Moments:
     return mean, sd
 
 
-def all_moments(recordings: Recordings, subject: str, resizer: Resizer) -> Moments:
-    """Mean and standard deviation over the training trials of all sessions, one session in memory at a time."""
+def all_moments(recordings: Recordings, subject: str, voxels: np.ndarray) -> Moments:
+    """Mean and standard deviation of voxels over the training trials of all sessions, one session in memory at a time."""
     n, total, square = 0, 0.0, 0.0
     for session, own in recordings.subject_trials(subject).groupby("session", sort=False):
-        values = recordings.session_voxels(subject, session, resizer.inputs)
+        values = recordings.session_voxels(subject, session, voxels)
         chosen = values[(own.split == "train").to_numpy()].astype(np.float64)
         n, total, square = n + len(chosen), total + chosen.sum(0), square + (chosen**2).sum(0)
     if not n:

@@ -1,5 +1,7 @@
 """Which pictures are watched instead of trained on."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -41,3 +43,17 @@ def split_pictures(
     held = np.random.default_rng([seed, 23]).permutation(pictures)[:n]
     watched = trials.image_id.isin(held)
     return trials[~watched], trials[watched]
+
+
+def tune_pictures(training: Iterable[str]) -> list[str]:
+    """The fixed tenth of the training pictures on which settings, searches and methods are chosen; no seed changes it.
+
+    Examples
+    --------
+    >>> from neurovl.training.validation import tune_pictures
+    >>> len(tune_pictures(str(k) for k in range(400)))
+    40
+    """
+    pictures = np.unique(list(training))
+    order = np.random.default_rng(10).permutation(pictures)
+    return sorted(order[: max(1, len(pictures) // 10)].tolist())

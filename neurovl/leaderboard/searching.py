@@ -1,0 +1,149 @@
+"""Hyperparameters of every system by one search with one budget, on the tune pictures alone: RUN/leaderboard/search/NAME."""
+
+import itertools
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neurovl.baselines.decoder import Decoder, Predictions
+from neurovl.baselines.picture_features import PictureFeatures
+from neurovl.baselines.registry import find
+from neurovl.baselines.subject_voxels import SubjectVoxels
+from neurovl.files import Journal
+from neurovl.leaderboard.fitting import system_code
+from neurovl.leaderboard.found_settings import search_place, write_chosen
+from neurovl.leaderboard.ours import Ours, ours_in, stored_voxels
+from neurovl.leaderboard.preparing import (
+    CAPTIONER,
+    FEATURES,
+    PLACE,
+    VOXELS,
+    features_of,
+    parts_of,
+    training_pictures,
+    voxels_of,
+)
+from neurovl.metrics import two_way
+from neurovl.run import Run
+from neurovl.training.validation import tune_pictures
+
+logger = logging.getLogger(__name__)
+
+SEARCH = f"{PLACE}/search"
+# Predictions that are compared with features of their name.
+JUDGED = ("clip_image", "clip_text", "image_tokens", "patch_tokens", "text_states", "vae")
+
+
+def search_system(run: Run, name: str) -> None:
+    """Try `leaderboard.budget` settings of a system and keep the best: search.csv and chosen.json.
+
+    Every setting is fitted to the training trials without those of the tune pictures, of the first `search_subjects` subjects,
+    and scored on the averages of the tune pictures: the mean two-way identification over all features that the system
+    predicts. The first setting tried is the profile's; the others are drawn from the system's `search`. No test trial is read.
+    """
+    own, ours = run.profile.leaderboard, name in ours_in(run)
+    before = own.settings.get(name, {})
+    kind = Ours if ours else find(name)
+    settings = {
+        "budget": own.budget,
+        "subjects": own.search_subjects,
+        "settings": before,
+        "code": system_code(kind),
+    }
+    inputs = ["tokens", "targets"] if ours else [VOXELS, FEATURES]
+    inputs += [CAPTIONER] if run.has_captions and not ours else []
+    with run.stage(search_place(name), search_system, settings, tuple(inputs)) as s:
+        if s.done:
+            return
+        train = stored_voxels(run, "train") if ours else voxels_of(run, "train")
+        train = {k: train[k] for k in list(train)[: own.search_subjects]}
+        held = set(tune_pictures(training_pictures(run)))
+        seen, tuned = split_by_picture(train, held)
+        features, parts = features_of(run), parts_of(run)
+        journal = Journal(s.dir / "tried.jsonl")
+
+        def make(tried: dict) -> Decoder:
+            every = {**before, **tried}
+            return Ours(run, name, **every) if ours else kind(**every)
+
+        space = make({}).search
+        wanted = candidates(space, own.budget, run.profile.seed)
+        for k, tried in enumerate(wanted[len(journal.records) :], len(journal.records)):
+            start, place = time.perf_counter(), s.dir / "checkpoint" / str(k)
+            decoder = make(tried).fit(seen, features, replace(parts, checkpoint=place))
+            score = judge(decoder, tuned, features)
+            seconds = time.perf_counter() - start
+            logger.info("%s: %s scores %.4f (%.0f s)", name, tried or "as it is", score, seconds)
+            journal.add([{"settings": tried, "score": score, "seconds": seconds}])
+        shutil.rmtree(s.dir / "checkpoint", ignore_errors=True)
+        best = int(np.argmax([one["score"] for one in journal.records]))
+        write_chosen(journal.records[best]["settings"], s.dir)
+        tried = [json.dumps(one["settings"]) for one in journal.records]
+        table = pd.DataFrame(journal.records).assign(system=name, settings=tried)
+        table["trial"], table["chosen"] = range(len(table)), np.arange(len(table)) == best
+        table.to_csv(s.dir / "search.csv", index=False)
+        journal.path.unlink()
+
+
+def candidates(space: Mapping[str, tuple], budget: int, seed: int) -> list[dict[str, Any]]:
+    """At most `budget` settings: as it is, then others drawn without repetition from all combinations.
+
+    Examples
+    --------
+    >>> from neurovl.leaderboard.searching import candidates
+    >>> found = candidates({"alpha": (1, 10), "strength": (0.6, 0.8)}, budget=3, seed=0)
+    >>> found[0], len(found)
+    ({}, 3)
+    """
+    every = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    order = np.random.default_rng([seed, 43]).permutation(len(every)) if space else []
+    return [{}, *(every[k] for k in order)][:budget]
+
+
+def split_by_picture(
+    voxels: Mapping[str, SubjectVoxels], held: set[str]
+) -> tuple[dict[str, SubjectVoxels], dict[str, SubjectVoxels]]:
+    """Trials of other pictures than `held`, and those of `held`, of each subject that has both."""
+    rest, kept = {}, {}
+    for subject, one in voxels.items():
+        inside = np.isin(one.image_ids, list(held))
+        if inside.any() and not inside.all():
+            rest[subject], kept[subject] = one.take(~inside), one.take(inside)
+    return rest, kept
+
+
+def judge(decoder: Decoder, tuned: Mapping[str, SubjectVoxels], features: PictureFeatures) -> float:
+    """Mean two-way identification, over subjects and predicted features, of the averages of some pictures."""
+    found = []
+    for voxels in tuned.values():
+        average = voxels.averaged()
+        found += identification(decoder.predict(average), average.image_ids, features).values()
+    return float(np.mean(found))
+
+
+def identification(
+    said: Predictions, image_ids: np.ndarray, features: PictureFeatures
+) -> dict[str, float]:
+    """Two-way identification of each predicted feature, the mean over pictures."""
+    found = {}
+    for feature in JUDGED:
+        if feature in said:
+            true = features.of(feature, image_ids).reshape(len(image_ids), -1)
+            found[feature] = float(two_way(said[feature].reshape(len(image_ids), -1), true).mean())
+    return found
+
+
+def write_search(run: Run) -> None:
+    """RUN/leaderboard/search/search.csv: every setting that was tried for any system."""
+    files = sorted((run.folder / SEARCH).glob("*/search.csv"))
+    if files:
+        table = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+        columns = ["system", "trial", "settings", "score", "seconds", "chosen"]
+        table[columns].to_csv(run.folder / SEARCH / "search.csv", index=False)
