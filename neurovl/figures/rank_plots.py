@@ -12,9 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neurovl.figures.leaderboard import MAIN, OURS, better, with_rows
+from neurovl.figures.leaderboard import better, with_rows
 from neurovl.figures.sortable import LESS
 from neurovl.figures.theme import INK, WIDTH, finish, name, theme, wrap
+from neurovl.leaderboard.fitting import MAIN
+from neurovl.leaderboard.ranks import NO_DECODERS, OURS
 
 MARKS = {  # of a system against ours
     "better": ("#009E73", "^"),
@@ -91,7 +93,7 @@ def difference_plot(
         None where there is no other system.
     """
     rows = _of(board, task, protocol, row)
-    rows = rows[rows.difference.notna() & (rows.system != OURS)]
+    rows = rows[rows.difference.notna() & ~rows.system.isin([OURS, *NO_DECODERS])]
     if not len(rows):
         return None
     with theme():

@@ -1,6 +1,7 @@
 """Cards of the compared systems: who published them, what is done here as published and what otherwise, and what is missing.
 
-A card comes from the system's own file (``neurovl.baselines.registry``); a system without one, such as ours, from systems.csv.
+A card comes from the system's own file (``neurovl.baselines.registry``), ours from ``neurovl.leaderboard.ours``; that of a system whose
+package is not here, from systems.csv.
 """
 
 import html
@@ -14,6 +15,7 @@ from neurovl.figures.page_tables import Html
 from neurovl.figures.rank_plots import ours_first
 from neurovl.figures.search_plots import in_words
 from neurovl.figures.theme import name
+from neurovl.leaderboard.ours import CARDS
 
 _STYLE = """
 .neurovl-cards {margin: 1rem 0; font-size: .9rem}
@@ -43,11 +45,11 @@ def cards(systems: pd.DataFrame, which: Iterable[str] | None = None) -> Html:
     Html
     """
     which = ours_first(which or systems.system) or names()
-    rows = {(one["system"], one["condition"]): one for one in systems.to_dict("records")}
+    rows = {one["system"]: one for one in systems.to_dict("records")}
     pieces = []
     for number, system in enumerate(which):
-        row = rows.get((system, ""))
-        card = find(system).card if system in names() else _of(row)
+        row = rows.get(system)
+        card = CARDS.get(system) or (find(system).card if system in names() else _of(row))
         opened = " open" if number == 0 else ""
         title = f"{name(system)}: {card.title}" if card.title else name(system)
         pieces.append(
@@ -59,9 +61,10 @@ def cards(systems: pd.DataFrame, which: Iterable[str] | None = None) -> Html:
 
 
 def _of(row: dict | None) -> Card:
-    row = row or {"title": "", "reference": "", "lacking": ""}
-    lacking = (row["lacking"],) if row["lacking"] else ()
-    return Card(row["title"], row["reference"], "", (), lacking=lacking)
+    if row is None:
+        return Card("", "", "", ())
+    lacking = tuple(filter(None, row["lacking"].split("; ")))
+    return Card(row["title"], row["reference"], "", (), row["as_published"], lacking)
 
 
 def card_page(card: Card, row: dict | None = None) -> str:
