@@ -21,9 +21,10 @@ from neurovl.baselines import registry
 from neurovl.baselines.decoder import Card, Choice, Decoder
 from neurovl.errors import DataError
 from neurovl.evaluation.beside_paper import Basis
+from neurovl.figures.board_tables import better
 from neurovl.figures.cited_numbers import cited_table
-from neurovl.figures.leaderboard import better
 from neurovl.figures.sortable import LESS, MORE
+from neurovl.figures.system_cards import card_page
 from neurovl.leaderboard.controls import COLUMNS as CONTROL_COLUMNS
 from neurovl.leaderboard.ours import CARDS
 from neurovl.leaderboard.ranks import COMPARED, Standing
@@ -34,7 +35,10 @@ from neurovl.results import paper_results, peer_results
 from neurovl.settings.profile_files import load_profile
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-PAGES = ("15_leaderboard", "16_controls")
+COMMANDS = {
+    "15_leaderboard": "`neurovl compare --run RUN --systems all`",
+    "16_controls": "`neurovl compare --run RUN --systems all --controls`",
+}
 
 
 @pytest.fixture(scope="module")
@@ -410,6 +414,14 @@ def test_a_card_shows_every_choice_and_what_is_missing(tables, monkeypatch):
     assert 'href="https://example.org/toy"' in made and "alpha 100" in made
 
 
+def test_every_system_of_the_package_has_a_card_that_can_be_shown():
+    for name in registry.BUILT_IN:
+        card = registry.find(name).card
+        made = Elements(card_page(card))
+        assert made.open == [] and sum(tag == "tr" for tag, _ in made.seen) == 1 + len(card.choices)
+        assert len(card.choices) >= 4, name
+
+
 # printed numbers
 
 
@@ -495,20 +507,20 @@ def sentences(shown: list) -> list[str]:
     return [one.data for one in shown if one is not None]
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_without_a_comparison_says_which_command_makes_it(name, without):
     page = execute(name, without.folder)
     cells = nbformat.read(page, as_version=4).cells
-    assert len(cells) == 1 and "`neurovl compare --run RUN --systems all`" in cells[0].source
+    assert len(cells) == 1 and COMMANDS[name] in cells[0].source
     title = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells[0].source
     assert cells[0].source.startswith(title.splitlines()[0])
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_notebook_itself_runs_without_a_comparison(name, without, monkeypatch):
     run = SimpleNamespace(tables=without, recordings=None)
     first, *others = sentences(told(name, run, monkeypatch))
-    assert "`neurovl compare --run RUN --systems all`" in first
+    assert COMMANDS[name] in first
     assert [one for one in others if "<img" in one or "<table" in one] == []
 
 

@@ -4,6 +4,12 @@ Each returns a closed figure with a transparent background. Nothing is computed 
 Imports `run` and the rooms below whose arrays it draws; computes nothing.
 """
 
+from neurovl.figures.board_tables import (
+    leaderboard_table,
+    not_compared,
+    share_of_ceiling,
+    systems_table,
+)
 from neurovl.figures.brain_views import brain_view
 from neurovl.figures.cited_numbers import printed_numbers
 from neurovl.figures.control_plots import CONTROLS, control_curves, control_plot, novelty_plot
@@ -25,12 +31,6 @@ from neurovl.figures.inputs import (
     session,
     splits,
     tokens,
-)
-from neurovl.figures.leaderboard import (
-    leaderboard_table,
-    not_compared,
-    share_of_ceiling,
-    systems_table,
 )
 from neurovl.figures.learning_curve import adaptation_curve
 from neurovl.figures.page_tables import (

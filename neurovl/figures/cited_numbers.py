@@ -5,7 +5,7 @@ import html
 import pandas as pd
 
 from neurovl.evaluation.beside_paper import NETWORK_SCORES, Basis, other_data
-from neurovl.figures.leaderboard import with_rows
+from neurovl.figures.board_tables import with_rows
 from neurovl.figures.page_tables import Html, show_table
 from neurovl.figures.theme import name
 from neurovl.leaderboard.fitting import AS_PUBLISHED

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neurovl.figures.leaderboard import TITLES, better, with_rows
+from neurovl.figures.board_tables import TITLES, better, with_rows
 from neurovl.figures.rank_plots import ours_first, panels
 from neurovl.figures.sortable import LESS
 from neurovl.figures.theme import CYCLE, INK, WIDTH, finish, name, theme, wrap

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neurovl.figures.leaderboard import better, with_rows
+from neurovl.figures.board_tables import better, with_rows
 from neurovl.figures.sortable import LESS
 from neurovl.figures.theme import INK, WIDTH, finish, name, theme, wrap
 from neurovl.leaderboard.fitting import MAIN

@@ -37,7 +37,7 @@ def better(metric: str) -> str:
 
     Examples
     --------
-    >>> from neurovl.figures.leaderboard import better
+    >>> from neurovl.figures.board_tables import better
     >>> better("distance_swav"), better("pixcorr")
     ('less is better ↓', 'more is better ↑')
     """
@@ -45,12 +45,13 @@ def better(metric: str) -> str:
 
 
 def not_compared(table: pd.DataFrame) -> str:
-    """The sentence in the place of what a table without rows would show; empty where it has some."""
+    """The sentence in the place of what leaderboard.csv or controls.csv would show without rows; empty where it has some."""
     if len(table):
         return ""
+    what, more = ("controls", " --controls") if "control" in table else ("comparison", "")
     return (
-        "Nothing is shown here: this run has no comparison of the systems yet. To fill this page, run "
-        f"`{COMPARE}`."
+        f"Nothing is shown here: this run has no {what} of the systems yet. To fill this page, run "
+        f"`{COMPARE}{more}`."
     )
 
 
@@ -95,7 +96,7 @@ def leaderboard_table(board: pd.DataFrame, source: str = "", subject: str = "all
     Examples
     --------
     >>> import pandas as pd
-    >>> from neurovl.figures.leaderboard import leaderboard_table
+    >>> from neurovl.figures.board_tables import leaderboard_table
     >>> leaderboard_table(pd.DataFrame(columns=["subject"])) is None
     True
     """
