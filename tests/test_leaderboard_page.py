@@ -114,6 +114,15 @@ def test_the_table_is_well_formed_and_has_a_row_for_each_system_row_and_protocol
     assert html.escape(LEAK) in made and "the toy was not painted" in made
 
 
+def test_a_note_of_every_row_stands_once(tables):
+    board = tables.leaderboard
+    noted = ("split shared1000; " + board.note).str.removesuffix("; ")
+    rows = board.assign(note=noted.where(board.value.notna(), board.note))
+    made = figures.leaderboard_table(rows, "mine").data
+    assert made.count("split shared1000") == 1 and "(mine; split shared1000)" in made
+    assert made.count(html.escape(LEAK)) == 1 and made.count("note 1") == 1
+
+
 def test_best_and_tied_are_said_in_words(tables):
     made = figures.leaderboard_table(tables.leaderboard, tables.source).data
     assert made.count(", best") == 2  # of each score of pictures one

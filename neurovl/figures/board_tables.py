@@ -103,15 +103,25 @@ def leaderboard_table(board: pd.DataFrame, source: str = "", subject: str = "all
     if not len(board):
         return None
     board = board[board.subject == subject]
+    said = board.note.map(_pieces)
+    scored = [set(own) for own in said[board.value.notna()]] or [set()]
+    everywhere = sorted(set.intersection(*scored))
+    board = board.assign(
+        note=said.map(lambda own: "; ".join(one for one in own if one not in everywhere))
+    )
     notes = list(dict.fromkeys(filter(None, board.note)))
     rows = with_rows(board)
     sheets = {task: _sheet(rows[rows.task == task], notes) for task in board.task.unique()}
     caption = (
         f"Scores with 95 % intervals and ranks with theirs; better, worse, tied and undecided are against {name(OURS)}, by the "
         "paired difference. Press the head of a column to sort, again to turn the order; what is missing comes last "
-        f"({source})."
+        f"({'; '.join([source, *everywhere])})."
     )
     return sortable_table(sheets, caption, "task", {"protocol": "average", "row": MAIN}, notes)
+
+
+def _pieces(note: str) -> list[str]:
+    return [one for one in note.split("; ") if one]
 
 
 def _sheet(rows: pd.DataFrame, notes: list[str]) -> Sheet:
