@@ -26,6 +26,7 @@ from neurovl.baselines.subject_voxels import SubjectVoxels
 from neurovl.errors import DataError
 from neurovl.training.devices import choose_device
 from neurovl.training.loop import Part, fit
+
 AT_A_TIME = 256  # rows predicted together
 
 
@@ -153,7 +154,12 @@ class Dream(Decoder):
         ),
         as_published="latents are rescaled by mean and deviation of the predicted test rows; the main row takes those of "
         "held-out training pictures, so that no row depends on another",
-        lacking=("depth: a condition of the generator", "T2I-Adapter", "VDVAE", "Stable Diffusion with a CLIP vector"),
+        lacking=(
+            "depth: a condition of the generator",
+            "T2I-Adapter",
+            "VDVAE",
+            "Stable Diffusion with a CLIP vector",
+        ),
     )
     defaults: ClassVar[dict[str, Any]] = {
         "width": 4096,
@@ -257,6 +263,4 @@ class Dream(Decoder):
         shape, cells = latent.shape[2:], self.settings["cells"]
         few = functional.adaptive_avg_pool2d(latent, [min(cells, n) for n in shape])
         start = functional.interpolate(few, shape, mode="nearest").numpy()
-        return Conditions(
-            image=said["clip_image"], start=start, strength=self.settings["strength"]
-        )
+        return Conditions(image=said["clip_image"], start=start, strength=self.settings["strength"])

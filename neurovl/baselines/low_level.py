@@ -13,7 +13,9 @@ from neurovl.baselines.repeat_batches import RepeatBatches, one_cycle, seeded
 from neurovl.baselines.residual_mlp import ResidualMLP
 from neurovl.training.loop import Part, fit
 
-LATENT_SCALE = 0.18215  # of Stable Diffusion 1's latents: the loss counts them as they were before it
+LATENT_SCALE = (
+    0.18215  # of Stable Diffusion 1's latents: the loss counts them as they were before it
+)
 
 
 class LatentMLP(nn.Module):

@@ -132,7 +132,9 @@ class MindEye(Decoder):
                 "as published: of 16 the one whose embedding is closest to the one predicted; main row: none",
             ),
             Choice(
-                "last or best weights", "the last; a best on the test pictures is not used", "the last"
+                "last or best weights",
+                "the last; a best on the test pictures is not used",
+                "the last",
             ),
             Choice("number of models", "two a subject"),
         ),
@@ -196,9 +198,7 @@ class MindEye(Decoder):
         self.n_parameters = sum(p.numel() for net in nets for p in net.parameters())
         return self
 
-    def _fit_tokens(
-        self, batches: RepeatBatches, parts: FrozenParts, folder: Any
-    ) -> MindEyeModel:
+    def _fit_tokens(self, batches: RepeatBatches, parts: FrozenParts, folder: Any) -> MindEyeModel:
         one = self.settings
         shape = batches.targets.shape("image_tokens")
         model = seeded(parts.seed, MindEyeModel, batches.voxels.n_voxels, shape, one)
