@@ -17,10 +17,11 @@ from neurovl.baselines.contrastive import Mixture, bimixco_loss, mixco, softclip
 from neurovl.baselines.decoder import FrozenParts
 from neurovl.baselines.diffusion_prior import DiffusionPrior, cosine_schedule
 from neurovl.baselines.dream import Dream
-from neurovl.baselines.mindbridge import MindBridge, pooled, reading_loss
+from neurovl.baselines.mindbridge import MindBridge
 from neurovl.baselines.mindeye import MindEye
 from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.repeat_batches import RepeatBatches
+from neurovl.baselines.subject_bridge import pooled, reading_loss
 from neurovl.errors import DataError
 from neurovl.training.loop import WHOLE, Schedule
 from neurovl.training.state import TrainingState
