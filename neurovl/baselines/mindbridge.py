@@ -140,7 +140,7 @@ class MindBridge(Decoder):
         self.model = seeded(parts.seed, BridgeModel, list(voxels), shapes, self.settings)
         pictures = sorted({str(image) for own in voxels.values() for image in own.image_ids})
         self.lengths = {
-            name: _mean_length(targets.of(name, pictures)) for name in ("clip_image", "text_states")
+            name: _mean_length(targets, name, pictures) for name in ("clip_image", "text_states")
         }
         self.trained_on = list(voxels)
         self.n_parameters = self._train(voxels, targets, parts, "epochs")
@@ -263,8 +263,12 @@ class MindBridge(Decoder):
         )
 
 
-def _mean_length(values: np.ndarray) -> float:
-    return float(np.linalg.norm(values.reshape(len(values), -1), axis=1).mean())
+def _mean_length(targets: PictureFeatures, name: str, pictures: list[str]) -> float:
+    lengths = []
+    for start in range(0, len(pictures), AT_A_TIME):
+        some = targets.of(name, pictures[start : start + AT_A_TIME])
+        lengths.append(np.linalg.norm(some.reshape(len(some), -1), axis=1))
+    return float(np.concatenate(lengths).mean())
 
 
 def _bridge(subjects: list[str], others: list[str]) -> tuple[str, str]:
