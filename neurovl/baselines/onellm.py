@@ -11,6 +11,7 @@ from neurovl.baselines.decoder import Card, Choice, Decoder, FrozenParts, Predic
 from neurovl.baselines.network_fitting import n_numbers, on, outputs, seeded, train
 from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.subject_voxels import SubjectVoxels
+from neurovl.baselines.token_moments import token_moments
 from neurovl.encoder.vit3d import Block
 from neurovl.errors import DataError, MissingError
 
@@ -216,10 +217,10 @@ class OneLLM(Decoder):
         brain_llm: "BrainLLM",
     ) -> FmriBranch:
         talks = _talks(own, parts)
-        tokens = targets.of("patch_tokens", own.image_ids)
-        mean, spread = tokens.mean((0, 1)), tokens.std((0, 1))
-        del tokens
-        network = seeded(parts.seed, lambda: self._branch(own.n_voxels, mean, spread, parts))
+        known = token_moments(targets, own.image_ids)
+        network = seeded(
+            parts.seed, lambda: self._branch(own.n_voxels, known.mean, known.spread, parts)
+        )
 
         def loss(model: nn.Module, rows: np.ndarray, step: int) -> Tensor:
             rng = np.random.default_rng([parts.seed, step])
