@@ -31,6 +31,8 @@ def token_moments(targets: PictureFeatures, pictures: Sequence[str]) -> Moments:
 
     Examples
     --------
+    >>> from neurovl.baselines.picture_features import PictureFeatures
+    >>> from neurovl.baselines.token_moments import token_moments
     >>> tokens = np.array([[[1.0], [3.0]], [[5.0], [7.0]]])
     >>> found = token_moments(PictureFeatures(["a", "b"], {"patch_tokens": tokens}), ["a", "b"])
     >>> found.pooled.tolist(), found.mean.tolist(), (found.spread**2).round(3).tolist()

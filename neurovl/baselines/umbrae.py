@@ -209,7 +209,10 @@ class Umbrae(Decoder):
             tokenizers = [self._tokenizer(own) for own in voxels.values()]
             return BrainX(tokenizers, Perceiver(n_patches, known.mean, **sizes))
 
-        self._train(list(voxels.values()), seeded(parts.seed, make), settings, targets, parts)
+        place = "+".join(voxels)
+        self._train(
+            list(voxels.values()), seeded(parts.seed, make), settings, targets, parts, place
+        )
         return self
 
     def fit_new_subject(
@@ -229,7 +232,7 @@ class Umbrae(Decoder):
         new = type(self)(self.as_published, **self.settings)
         new._embedding = self._embedding
         network = seeded(parts.seed, lambda: BrainX([self._tokenizer(voxels)], perceiver))
-        new._train([voxels], network, settings, targets, parts)
+        new._train([voxels], network, settings, targets, parts, f"new {voxels.subject}")
         return new
 
     def _tokenizer(self, own: SubjectVoxels) -> Tokenizer:
@@ -242,6 +245,7 @@ class Umbrae(Decoder):
         settings: Mapping,
         targets: PictureFeatures,
         parts: FrozenParts,
+        place: str,
     ) -> None:
         """Train on two random subjects a step, each with a batch of its own."""
 
@@ -262,7 +266,7 @@ class Umbrae(Decoder):
             parts.device,
         )
         n_rows = round(np.mean([len(own) for own in every]))
-        train(network, loss, n_rows, settings, parts, ("+".join(self._subjects),))
+        train(network, loss, n_rows, settings, parts, (place,))
         self.n_models, self.n_parameters = 1, n_numbers(network)
 
     def predict(self, voxels: SubjectVoxels) -> Predictions:
