@@ -130,7 +130,7 @@ class Umbrae(Decoder):
             Choice(
                 "input",
                 "z-scored voxels of nsdgeneral; one of the three repeats a picture and epoch in training",
-                "the subject's own mask; every trial once an epoch",
+                "the subject's own mask; every trial by itself",
             ),
             Choice(
                 "map",
