@@ -42,19 +42,15 @@ from neurovl.figures.page_tables import (
     show_table,
 )
 from neurovl.figures.paper_tables import paper_table
-from neurovl.figures.rank_plots import (
-    difference_plot,
-    picture_wall,
-    rank_plot,
-    search_plot,
-    search_table,
-)
+from neurovl.figures.rank_plots import difference_plot, rank_plot
 from neurovl.figures.reconstructions import (
     grid,
     painted_again,
+    picture_wall,
     seen_and_made,
     similarity,
 )
+from neurovl.figures.search_plots import search_plot, search_table
 from neurovl.figures.slices import heat_slices, hottest_slice, roi_heat, truth_and_zeroing
 from neurovl.figures.system_cards import cards
 from neurovl.figures.systems import (
