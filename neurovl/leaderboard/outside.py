@@ -4,10 +4,8 @@ They lie in RUN/leaderboard/outside/NAME: a gallery as that of any system, and i
 """
 
 import hashlib
-import logging
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,21 +14,23 @@ from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.evaluation.answering import true_captions
 from neurovl.evaluation.embeddings import chosen_images
 from neurovl.evaluation.score_table import Table
-from neurovl.leaderboard.brainhub import image_at, read_captions, read_order, subject_of
+from neurovl.leaderboard.brainhub import read_order
 from neurovl.leaderboard.caption_board import score_gallery_captions
 from neurovl.leaderboard.gallery_tables import Gallery, read_gallery, write_gallery
+from neurovl.leaderboard.handed_in import (
+    only_scored,
+    read_caption_files,
+    read_pictures,
+    require_picture,
+)
 from neurovl.leaderboard.ours import ENCODERS
 from neurovl.leaderboard.picture_board import score_gallery_pictures
 from neurovl.leaderboard.preparing import PLACE, training_pictures
 from neurovl.leaderboard.ranks import NO_DECODERS
-from neurovl.results import Row, read_named, write_results
+from neurovl.results import Row, write_results
 from neurovl.run import Run
 
-log = logging.getLogger(__name__)
-
 OUTSIDE = f"{PLACE}/outside"
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-SHOWN = 5  # names that an error lists
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def score_outside(
         The system's name in tables.
     pictures : Path, optional
         Folder of one folder a subject (``subj01``, or ``sub01`` as BrainHub writes), with one picture a test picture, named by
-        its image id. A picture of any size and of the endings `ENDINGS`.
+        its image id, of any size, as .png, .jpg or .webp.
     captions : Path, optional
         A table .csv with the columns subject, image_id, caption; or BrainHub's JSON, see `brainhub.read_captions`.
     protocol : str
@@ -138,15 +138,15 @@ def take_in(
     numbers = (
         None if order is None else read_order(order, {i for ids in tested.values() for i in ids})
     )
-    made = {} if pictures is None else _pictures(pictures, subjects, numbers)
-    said = {} if captions is None else _captions(captions, subjects, numbers)
+    made = {} if pictures is None else read_pictures(pictures, subjects, numbers)
+    said = {} if captions is None else read_caption_files(captions, subjects, numbers)
     n, seed = run.profile.leaderboard.images, run.profile.seed
     scored = {subject: chosen_images(ids, n, seed) for subject, ids in tested.items()}
-    _only_scored(made, str(pictures), tested, scored)
-    _only_scored(said, str(captions), tested, scored)
+    only_scored(made, str(pictures), tested, scored)
+    only_scored(said, str(captions), tested, scored)
     for files in made.values():
         for file in files.values():
-            _require_picture(file)
+            require_picture(file)
     folder = run.folder / OUTSIDE / name
     samples, texts = _before(folder, protocol)
     place = {"system": name, "condition": "", "protocol": protocol}
@@ -186,117 +186,3 @@ def _before(folder: Path, protocol: str) -> tuple[list[dict], list[dict]]:
             "take the folder away"
         )
     return before.samples.to_dict("records"), before.captions.to_dict("records")
-
-
-def _pictures(
-    folder: Path, subjects: list[str], numbers: Sequence[str] | None
-) -> dict[str, dict[str, Path]]:
-    """The file of each picture, by subject and image id."""
-    if not folder.is_dir():
-        raise MissingError(f"{folder} is no folder, expected one with a folder for each subject")
-    found: dict[str, dict[str, Path]] = {}
-    for own in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-        files = _files(own) if own.is_dir() else []
-        if own.is_file() and own.suffix.lower() in ENDINGS:
-            raise DataError(
-                f"{folder} has the picture {own.name}, expected folders of subjects ({', '.join(subjects)}): put the pictures "
-                "of each subject into one"
-            )
-        if not files or (own.name == "images" and numbers is not None):
-            continue  # BrainHub's images/ is what was seen
-        subject = subject_of(own.name, subjects, str(folder))
-        if subject in found:
-            raise DataError(f"{folder} has two folders of {subject}, expected one: take one away")
-        found[subject] = {}
-        for file in files:
-            image_id = image_at(file.stem, numbers, str(own))
-            if image_id in found[subject]:
-                raise DataError(
-                    f"{own} has picture {image_id} twice, expected one file of it: take one away"
-                )
-            found[subject][image_id] = file
-    if not found:
-        raise MissingError(
-            f"{folder} has no folder with pictures ({', '.join(ENDINGS)}), expected one for each subject ({', '.join(subjects)})"
-        )
-    return found
-
-
-def _files(folder: Path) -> list[Path]:
-    there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [path for path in there if path.suffix.lower() in ENDINGS]
-
-
-def _captions(
-    path: Path, subjects: list[str], numbers: Sequence[str] | None
-) -> dict[str, dict[str, str]]:
-    """The caption of each picture, by subject and image id."""
-    if not path.exists():
-        raise MissingError(f"{path} is not there, expected captions: a .csv, or BrainHub's JSON")
-    if path.suffix != ".csv":
-        found = read_captions(path, subjects, numbers)
-        if not found:
-            raise MissingError(
-                f"{path} has no captions, expected sub01_decoded_caption.json or sub01/fmricap.json"
-            )
-        return found
-    table = read_named(path, ("subject", "image_id", "caption"))
-    lacking = {"subject", "image_id", "caption"} - set(table.columns)
-    if lacking:
-        raise DataError(
-            f"{path} has columns {', '.join(table.columns)}, expected subject, image_id and caption: name them so"
-        )
-    found = {}
-    for row in table.itertuples():
-        own = found.setdefault(subject_of(row.subject, subjects, str(path)), {})
-        image_id = image_at(row.image_id, numbers, str(path))
-        if image_id in own:
-            raise DataError(
-                f"{path} has two captions of picture {image_id} for {row.subject}, expected one: take one away"
-            )
-        own[image_id] = row.caption
-    return found
-
-
-def _only_scored(
-    made: dict[str, dict], where: str, tested: dict[str, list[str]], scored: dict[str, list[str]]
-) -> None:
-    """Leave out what the run does not score; refuse what is no test picture, and what lacks one."""
-    for subject, own in made.items():
-        unknown = sorted(set(own) - set(tested[subject]))
-        if unknown:
-            raise DataError(
-                f"{where} has {_some(unknown)} for {subject}, expected its test pictures alone ({_some(tested[subject])}): name "
-                "each by its image id, or say with --order which image id each number has"
-            )
-        missing = [i for i in scored[subject] if i not in own]
-        if missing:
-            raise MissingError(
-                f"{where} lacks {_some(missing)} for {subject}, expected every picture that the leaderboard scores: add "
-                f"{len(missing)}"
-            )
-        more = set(own) - set(scored[subject])
-        for image_id in more:
-            del own[image_id]
-        if more:
-            log.info(
-                "%s: %d further test pictures are left out: the leaderboard scores %d",
-                subject,
-                len(more),
-                len(own),
-            )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def _require_picture(file: Path) -> None:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            image.load()
-    except OSError as problem:
-        raise DataError(f"{file} cannot be read as a picture ({problem}): save it again") from None
