@@ -19,8 +19,8 @@ from neurovl.foundation.unclip import load_unclip, text_states
 from neurovl.leaderboard.board import BOARD, systems_made
 from neurovl.leaderboard.controls import CONTROLS
 from neurovl.leaderboard.fitting import AS_PUBLISHED, MAIN, questions, system_place
+from neurovl.leaderboard.generating import sample_place
 from neurovl.leaderboard.ours import Ours, resized_noise, stored_voxels
-from neurovl.leaderboard.preparing import FEATURES, VOXELS, voxels_of
 from neurovl.leaderboard.ranks import read_leaderboard
 from neurovl.leaderboard.retraining import (
     held_out_categories,
@@ -28,8 +28,8 @@ from neurovl.leaderboard.retraining import (
     pictures_with,
     read_again,
 )
-from neurovl.leaderboard.sampling import sample_place
 from neurovl.leaderboard.searching import SEARCH, candidates, split_by_picture
+from neurovl.leaderboard.shared_inputs import FEATURES, VOXELS, voxels_of
 from neurovl.leaderboard.statements import Statement, read_facts, read_statement
 from neurovl.pipeline import compare, search, up_to_date
 from neurovl.reconstruction.reconstructor import Reconstructor

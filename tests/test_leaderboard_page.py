@@ -26,9 +26,9 @@ from neurovl.figures.cited_numbers import cited_table
 from neurovl.figures.sortable import LESS, MORE
 from neurovl.figures.system_cards import card_page
 from neurovl.leaderboard.controls import COLUMNS as CONTROL_COLUMNS
+from neurovl.leaderboard.generating import SAMPLE_COLUMNS
 from neurovl.leaderboard.ours import CARDS
 from neurovl.leaderboard.ranks import COMPARED, Standing
-from neurovl.leaderboard.sampling import SAMPLE_COLUMNS
 from neurovl.leaderboard.statements import Facts
 from neurovl.publishing.notebooks import execute
 from neurovl.results import paper_results, peer_results
