@@ -19,8 +19,8 @@ from neurovl.foundation.unclip import load_unclip, text_states
 from neurovl.leaderboard.board import BOARD, systems_made
 from neurovl.leaderboard.controls import CONTROLS
 from neurovl.leaderboard.fitting import AS_PUBLISHED, MAIN, questions, system_place
+from neurovl.leaderboard.generating import sample_place
 from neurovl.leaderboard.ours import Ours, resized_noise, stored_voxels
-from neurovl.leaderboard.preparing import FEATURES, VOXELS, voxels_of
 from neurovl.leaderboard.ranks import read_leaderboard
 from neurovl.leaderboard.retraining import (
     held_out_categories,
@@ -28,8 +28,8 @@ from neurovl.leaderboard.retraining import (
     pictures_with,
     read_again,
 )
-from neurovl.leaderboard.sampling import sample_place
 from neurovl.leaderboard.searching import SEARCH, candidates, split_by_picture
+from neurovl.leaderboard.shared_inputs import FEATURES, VOXELS, voxels_of
 from neurovl.leaderboard.statements import Statement, read_facts, read_statement
 from neurovl.pipeline import compare, search, up_to_date
 from neurovl.reconstruction.reconstructor import Reconstructor
@@ -271,13 +271,11 @@ def test_ours_trained_again_on_the_same_trials_is_the_run_s_encoder(run):
 
 def test_what_a_system_does_not_say_is_dropped(run):
     """The same picture whatever embedding is given where it is dropped; another one where it is not."""
-    draw = Reconstructor.from_pretrained("tiny", device="cpu", steps=2, precision="no")
-    image = load_clip("tiny", "cpu").embed_texts(["a dog"])
-    start = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    said, seeds = {"start": start, "strength": 0.6}, [3]
+    draw = Reconstructor.from_pretrained("tiny", device="cpu", steps=6, precision="no")
+    image, said, seeds = run.targets.clip[:1], {}, [3]
     without = np.asarray(draw.conditioned(seeds, **said)[0], int)
     with_image = np.asarray(draw.conditioned(seeds, image=image, **said)[0], int)
-    assert np.abs(without - with_image).mean() > 1
+    assert np.abs(without - with_image).mean() > 5
     np.testing.assert_array_equal(without, np.asarray(draw.conditioned(seeds, **said)[0]))
     words = ["a red bus on a street"]
     states = text_states(draw.pipeline, words)
@@ -290,7 +288,8 @@ def test_a_latent_at_strength_0_comes_back(run):
     draw = Reconstructor.from_pretrained("tiny", device="cpu", steps=4, precision="no")
     start = run.targets.vae[:1]
     made = draw.conditioned([0], start=start, strength=0.0)[0]
-    true = draw._decode(start)
+    with torch.no_grad():
+        true = draw._decode(start)
     np.testing.assert_allclose(
         np.asarray(made) / 255, true[0].permute(1, 2, 0).numpy(), atol=1 / 255
     )

@@ -3,6 +3,7 @@
 import ast
 import html
 import json
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,15 +21,24 @@ from neurovl.baselines import registry
 from neurovl.baselines.decoder import Card, Choice, Decoder
 from neurovl.errors import DataError
 from neurovl.evaluation.beside_paper import Basis
+from neurovl.figures.board_tables import better
 from neurovl.figures.cited_numbers import cited_table
-from neurovl.figures.leaderboard import better
 from neurovl.figures.sortable import LESS, MORE
+from neurovl.figures.system_cards import card_page
+from neurovl.leaderboard.controls import COLUMNS as CONTROL_COLUMNS
+from neurovl.leaderboard.generating import SAMPLE_COLUMNS
+from neurovl.leaderboard.ours import CARDS
+from neurovl.leaderboard.ranks import COMPARED, Standing
+from neurovl.leaderboard.statements import Facts
 from neurovl.publishing.notebooks import execute
 from neurovl.results import paper_results, peer_results
 from neurovl.settings.profile_files import load_profile
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-PAGES = ("15_leaderboard", "16_controls")
+COMMANDS = {
+    "15_leaderboard": "`neurovl compare --run RUN --systems all`",
+    "16_controls": "`neurovl compare --run RUN --systems all --controls`",
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +60,15 @@ def test_a_run_without_a_comparison_has_tables_without_rows(without):
         assert len(table) == 0 and "system" in table.columns
 
 
+def test_the_tables_have_the_columns_that_the_comparison_writes(without):
+    assert set(without.leaderboard.columns) == {one.name for one in fields(Standing)}
+    assert list(without.controls.columns) == CONTROL_COLUMNS
+    assert list(without.compared_samples.columns) == SAMPLE_COLUMNS
+    assert {one.name for one in fields(Facts)} < set(without.compared_systems.columns)
+
+
 def test_what_is_a_name_is_read_as_text(tables):
-    assert tables.leaderboard.verdict.isin(["", "worse", "tied", "undecided"]).all()
+    assert tables.leaderboard.verdict.isin(["", *COMPARED]).all()
     assert tables.compared_samples.image_id.tolist() == ["0", "1", "0", "1", "2"]
     assert tables.leaderboard.value.dtype == float
 
@@ -90,11 +107,20 @@ def test_the_table_is_well_formed_and_has_a_row_for_each_system_row_and_protocol
     names = [about["data-name"] for tag, about in parsed.seen if tag == "table"]
     assert names == ["reconstruction", "caption", "retrieval"]
     kinds = [json.loads(a["data-kinds"]) for t, a in parsed.seen if "data-kinds" in a]
-    pictures = [one for one in kinds if "row" in one]
-    assert len(pictures) == 4 + 2 + 1 + 2 + 1  # average, single, as published; words; retrieval
+    rows = [one for one in kinds if "row" in one]
+    assert len(rows) == 5 + 2 + 1 + 2 + 1  # average, single, as published; words; retrieval
     assert {"protocol": "average", "row": "as published"} in kinds
     assert "sentence" not in made and "picture, first of 100" in made
     assert html.escape(LEAK) in made and "the toy was not painted" in made
+
+
+def test_a_note_of_every_row_stands_once(tables):
+    board = tables.leaderboard
+    noted = ("split shared1000; " + board.note).str.removesuffix("; ")
+    rows = board.assign(note=noted.where(board.value.notna(), board.note))
+    made = figures.leaderboard_table(rows, "mine").data
+    assert made.count("split shared1000") == 1 and "(mine; split shared1000)" in made
+    assert made.count(html.escape(LEAK)) == 1 and made.count("note 1") == 1
 
 
 def test_best_and_tied_are_said_in_words(tables):
@@ -168,7 +194,7 @@ def test_a_press_on_a_head_sorts_and_missing_values_stay_last(page, tab):
     sorts = f"{HEADS}.map(one => one.getAttribute('aria-sort')).filter(Boolean)"
     assert tab.run(sorts) == ["ascending"]
     tab.click(head("distance, SwAV"))
-    assert shown(tab) == ordered(DISTANCE, down=False)  # 10 comes after 0.9: numbers, not text
+    assert shown(tab) == ordered(DISTANCE, down=False)  # 10 comes after 2: numbers, not text
     tab.click(head("system"))
     assert shown(tab) == sorted(SSIM)
     assert tab.failed == [] and tab.complaints == []
@@ -191,6 +217,9 @@ def test_the_keyboard_sorts_and_filters(page, tab):
 
 def test_filters_of_protocol_row_and_task(page, tab):
     tab.open((page / "page.html").as_uri())
+    feet = "document.querySelectorAll('figure:first-of-type table:not([hidden]) tfoot tr:not([hidden]) span:first-child')"
+    names = f"[...{feet}].filter(e => e.closest('th')).map(e => e.textContent)"
+    assert tab.run(names) == ["true embedding", "chance of ours", "ceiling of ours"]  # not ranked
     choose(tab, "protocol", "single")
     assert shown(tab) == ["neurovl", "takagi"]
     choose(tab, "protocol", "average")
@@ -201,10 +230,7 @@ def test_filters_of_protocol_row_and_task(page, tab):
     assert len(shown(tab)) == 7
     choose(tab, "table", "caption")
     assert shown(tab) == ["neurovl", "toy"]
-    feet = (
-        "[...document.querySelectorAll('figure:first-of-type table:not([hidden]) tfoot th span')]"
-    )
-    assert tab.run(f"{feet}.map(one => one.textContent)") == ["chance of ours", "ceiling of ours"]
+    assert tab.run(names) == ["chance of ours", "ceiling of ours"]
 
 
 def test_a_narrow_screen_scrolls_the_table_and_not_the_page(page, tab):
@@ -320,7 +346,7 @@ def test_what_the_search_chose_is_ringed(tables):
     assert np.asarray(rings).tolist() == [[0.6, 0], [0.6, 1]]
     table = figures.search_table(tables.search).set_index("system")
     assert table.trials.tolist() == [3, 3] and table.seconds.tolist() == [6, 6]
-    assert json.loads(table.settings["takagi"]) == {"alpha": 10}
+    assert table.settings["takagi"] == "alpha 10"
     assert table["best - worst"].tolist() == pytest.approx([0.2, 0.2])
 
 
@@ -378,9 +404,12 @@ def test_a_card_shows_every_choice_and_what_is_missing(tables, monkeypatch):
     group = [SimpleNamespace(name="toy", load=lambda: Toy)]
     monkeypatch.setattr(registry, "entry_points", lambda group: globals_of(group))
     globals_of = {registry.GROUP: group}.get
-    made = figures.cards(tables.compared_systems, ["neurovl", "toy"]).data
+    systems = tables.compared_systems
+    strange = systems.tail(1).assign(system="strange", title="Gone", lacking="a; b")
+    made = figures.cards(pd.concat([systems, strange]), ["neurovl", "toy", "strange"]).data
     assert Elements(made.replace("<br>", "")).open == []
-    assert made.count("<details") == 2 and "The neurovl system" in made
+    assert made.count("<details") == 3 and "strange: Gone" in made
+    assert html.escape(CARDS["neurovl"].choices[-1].here) in made
     assert "A toy &lt;b&gt;" in made and "<b>" not in made
     for cells in (
         ("map", "a large network", "a small one", "paper"),
@@ -392,6 +421,14 @@ def test_a_card_shows_every_choice_and_what_is_missing(tables, monkeypatch):
         assert row in made
     assert "statistics of the test pictures" in made and "its generator" in made
     assert 'href="https://example.org/toy"' in made and "alpha 100" in made
+
+
+def test_every_system_of_the_package_has_a_card_that_can_be_shown():
+    for name in registry.BUILT_IN:
+        card = registry.find(name).card
+        made = Elements(card_page(card))
+        assert made.open == [] and sum(tag == "tr" for tag, _ in made.seen) == 1 + len(card.choices)
+        assert len(card.choices) >= 4, name
 
 
 # printed numbers
@@ -479,20 +516,20 @@ def sentences(shown: list) -> list[str]:
     return [one.data for one in shown if one is not None]
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_without_a_comparison_says_which_command_makes_it(name, without):
     page = execute(name, without.folder)
     cells = nbformat.read(page, as_version=4).cells
-    assert len(cells) == 1 and "`neurovl compare --run RUN --systems all`" in cells[0].source
+    assert len(cells) == 1 and COMMANDS[name] in cells[0].source
     title = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells[0].source
     assert cells[0].source.startswith(title.splitlines()[0])
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_notebook_itself_runs_without_a_comparison(name, without, monkeypatch):
     run = SimpleNamespace(tables=without, recordings=None)
     first, *others = sentences(told(name, run, monkeypatch))
-    assert "`neurovl compare --run RUN --systems all`" in first
+    assert COMMANDS[name] in first
     assert [one for one in others if "<img" in one or "<table" in one] == []
 
 

@@ -206,6 +206,12 @@ def test_rescaling_is_the_arithmetic_of_its_formula():
         expected = y.mean(0) + (plain - y.mean(0)) * y.std(0) / np.sqrt(variance[k])
         said = system.predict(rows)["patch_tokens"].reshape(len(rows), -1)
         np.testing.assert_allclose(said, expected, rtol=1e-3, atol=1e-3)
+        many = rows.with_values(rows.values, n_averaged=np.full(len(rows), 100 * k))
+        beyond = system.predict(many)["patch_tokens"].reshape(len(rows), -1)
+        shrunk = np.sqrt(variance[k] / variance[3])
+        np.testing.assert_allclose(
+            beyond - y.mean(0), (said - y.mean(0)) * shrunk, rtol=1e-3, atol=1e-3
+        )
     assert np.all(variance[1] > 1.02 * variance[3])
 
 
@@ -313,6 +319,8 @@ def test_as_published_has_mean_and_deviation_of_the_training_targets_on_the_test
         y = brains.features.of(feature, np.unique(brains.train["subj02"].image_ids))
         np.testing.assert_allclose(said.mean(0), y.mean(0), rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(said.std(0), y.std(0), rtol=1e-3)
+        twice = systems[name, True].predict(rows.take([0, 0]))[feature]
+        np.testing.assert_allclose(twice, [y.mean(0)] * 2, rtol=1e-3, atol=1e-3)
     with pytest.raises(DataError, match="1 row of voxels"):
         systems[name, True].predict(rows.take([0]))
 

@@ -59,7 +59,7 @@ def test_without_its_package_it_is_named_as_missing():
 
 def test_it_decodes_toy_brains_and_shuffled_ones_not(installed, brains):
     decoder = registry.find("nearest-brains")().fit(brains.train, brains.features, FrozenParts())
-    for subject, test in brains.test.items():
+    for test in brains.test.values():
         mean = test.averaged()
         said = decoder.predict(mean)
         for what in ("clip_image", "vae"):

@@ -39,7 +39,7 @@ class ToyBrains:
             arrays[name] = made.reshape(n, *shape).astype(np.float32)
         self.features = PictureFeatures(ids, arrays)
         self.train, self.test = {}, {}
-        for k, subject in enumerate(("subj01", "subj02")):
+        for subject in ("subj01", "subj02"):
             mask = rng.random(GRID) < 0.4
             early = np.arange(int(mask.sum())) % 2 == 0
             rois = {"early": early, "ventral": ~early, "lateral": ~early, "parietal": ~early}

@@ -44,7 +44,7 @@ class BrainCap(RescaledRidges):
             ),
             Choice(
                 "generator",
-                "captions: GIT, 25 words at most; pictures: Stable Diffusion 1.5 with ControlNet (depth .7, ip2p .2, shuffle "
+                "captions: GIT, 25 tokens at most; pictures: Stable Diffusion 1.5 with ControlNet (depth .7, ip2p .2, shuffle "
                 ".5), guidance 9, 30 steps, or 2.1 from the decoded picture at strength .6, both under the caption",
                 "captions: the frozen language model; pictures: the decoded latent as the start at strength .6, under the "
                 "caption",

@@ -91,7 +91,7 @@ def bimixco_loss(
 
     References
     ----------
-    Scotti et al. 2023 (MindEye), equation 1.
+    Scotti et al. 2023 (MindEye).
     """
     with torch.autocast(said.device.type, enabled=False):
         logits = _unit(said) @ _unit(true).T / temperature
@@ -119,7 +119,7 @@ def softclip_loss(said: torch.Tensor, true: torch.Tensor, temperature: float) ->
 
     References
     ----------
-    Scotti et al. 2023 (MindEye), equation 2.
+    Scotti et al. 2023 (MindEye).
     """
     with torch.autocast(said.device.type, enabled=False):
         true = _unit(true)

@@ -121,7 +121,7 @@ class FrozenParts:
     device : str
     seed : int
     captioner : callable, optional
-        Gives the language model that speaks of a picture's `patch_tokens`, see `leaderboard.preparing`.
+        Gives the language model that speaks of a picture's `patch_tokens`, see `leaderboard.shared_inputs`.
     captions : callable, optional
         Gives the captions of a training picture, by its id.
     checkpoint : Path, optional

@@ -216,7 +216,6 @@ class Gu(Decoder):
     search: ClassVar[dict] = {
         "lr": (3e-4, 1e-3, 3e-3, 1e-2),
         "weight_decay": (1e-2, 1e-1),
-        "strength": (0.6, 0.8, 0.9),
     }
     needs = ("clip_image", "vae")
 

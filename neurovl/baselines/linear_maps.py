@@ -137,8 +137,6 @@ class TrainingRows:
         mean = gram.mean(0)
         cross -= cross.mean(1, keepdim=True) + mean - mean.mean()
         gram = gram - mean - mean[:, None] + mean.mean()
-        # Centred rows add up to 0, so that any constant may be added; it keeps the matrix from being singular.
-        gram += gram.trace() / len(gram) ** 2
         return Solver(gram, cross)
 
     def _primal_form(self, x: torch.Tensor, kept: torch.Tensor) -> "Solver":

@@ -129,7 +129,7 @@ class MindReader(Decoder):
                 "decay 1e-5, 40 epochs, batch 128",
                 "the second part alone, by AdamW with warm-up and cosine",
             ),
-            Choice("weights kept", "those of the smallest loss on the test part", "the last"),
+            Choice("weights kept", "those of the smallest loss on pictures held out", "the last"),
             Choice(
                 "generator",
                 "StyleGAN2 of LAFITE under both vectors, trained end to end with the mapper",

@@ -1,14 +1,12 @@
 """MindBridge (Wang et al. 2024): one model for all subjects, with an embedder and a builder for each; new subjects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from neurovl.baselines.contrastive import softclip_loss
 from neurovl.baselines.decoder import (
     Card,
     Choice,
@@ -19,7 +17,7 @@ from neurovl.baselines.decoder import (
 )
 from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.repeat_batches import RepeatBatches, one_cycle, seeded
-from neurovl.baselines.residual_mlp import Residual, ResidualBlocks, layer
+from neurovl.baselines.subject_bridge import BridgeModel, pooled, reading_loss
 from neurovl.baselines.subject_voxels import SubjectVoxels
 from neurovl.errors import DataError
 from neurovl.training.devices import choose_device
@@ -27,121 +25,6 @@ from neurovl.training.loop import Part, fit
 
 AT_A_TIME = 256  # rows predicted together
 TARGETS = ("image_tokens", "text_states")
-# By subject: pooled voxels and, by name, what is to be learned.
-Batch = dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]]
-
-
-def pooled(voxels: torch.Tensor, length: int) -> torch.Tensor:
-    r"""Voxels of any subject at one length, by their order alone: tensor (n, V) to (n, L).
-
-    .. math:: p_k = \max_{\lfloor k V / L \rfloor \le v < \lceil (k + 1) V / L \rceil} x_v
-
-    References
-    ----------
-    Wang et al. 2024 (MindBridge), section 3.2.
-
-    Examples
-    --------
-    >>> from neurovl.baselines.mindbridge import pooled
-    >>> pooled(torch.tensor([[1.0, 5.0, 2.0, 3.0]]), 2).tolist()
-    [[5.0, 3.0]]
-    """
-    return functional.adaptive_max_pool1d(voxels, length)
-
-
-def _adapter(width: int, narrow: int) -> nn.Module:
-    return Residual(nn.Sequential(nn.Linear(width, narrow), nn.ReLU(), nn.Linear(narrow, width)))
-
-
-class BridgeModel(nn.Module):
-    """Embedders and builders of the subjects, and what they share.
-
-    Parameters
-    ----------
-    subjects : sequence of str
-    shapes : dict of str to tuple
-        Of `TARGETS`, for one picture.
-    settings : dict
-        MindBridge's.
-    """
-
-    def __init__(
-        self,
-        subjects: Sequence[str],
-        shapes: dict[str, tuple[int, ...]],
-        settings: Mapping[str, Any],
-    ) -> None:
-        super().__init__()
-        width, self.shapes, self.settings = settings["width"], shapes, settings
-        self.embedders, self.builders = nn.ModuleDict(), nn.ModuleDict()
-        self.translator = ResidualBlocks(width, settings["blocks"], settings["block_dropout"])
-        self.heads = nn.ModuleDict(
-            {name: nn.Linear(width, int(np.prod(shape))) for name, shape in shapes.items()}
-        )
-        for subject in subjects:
-            self.add(subject)
-
-    def add(self, subject: str) -> None:
-        """Give a subject an embedder and a builder, new ones where it has some."""
-        length, width, narrow, dropout = (
-            self.settings[name] for name in ("length", "width", "adapter", "dropout")
-        )
-        self.embedders[subject] = nn.Sequential(
-            _adapter(length, narrow), layer(length, width, dropout)
-        )
-        self.builders[subject] = nn.Sequential(layer(width, length, 0.0), _adapter(length, narrow))
-
-    def read(self, embedded: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Targets (n, ...) by name from what an embedder gives, (n, width)."""
-        shared = self.translator(embedded)
-        return {name: self.heads[name](shared).unflatten(1, s) for name, s in self.shapes.items()}
-
-    def forward(
-        self, voxels: dict[str, torch.Tensor], bridge: tuple[str, str]
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-        """What is read of all rows, in order of subjects; squared errors of rebuilt voxels, and of the cycle.
-
-        Parameters
-        ----------
-        voxels : dict of str to tensor, shape (n, L)
-        bridge : tuple of str
-            From which subject to which other the cycle goes; the first is among `voxels`.
-        """
-        embedded = {subject: self.embedders[subject](x) for subject, x in voxels.items()}
-        rebuilt = [
-            functional.mse_loss(self.builders[subject](embedded[subject]).float(), x)
-            for subject, x in voxels.items()
-        ]
-        begin, other = bridge
-        returned = self.embedders[other](self.builders[other](embedded[begin]))
-        cycle = functional.mse_loss(returned.float(), embedded[begin].float())
-        said = self.read(torch.cat(list(embedded.values())))
-        return said, torch.stack(rebuilt).mean(), cycle
-
-
-def reading_loss(
-    said: dict[str, torch.Tensor], true: dict[str, torch.Tensor], temperature: float, weight: float
-) -> torch.Tensor:
-    r"""Sum over the targets of a contrast and a squared error of directions.
-
-    .. math:: L = \sum_t L_\mathrm{SoftCLIP}(\hat y_t, y_t)
-        + \frac{w}{n D_t} \left\| \frac{\hat y_t}{\|\hat y_t\|} - \frac{y_t}{\|y_t\|} \right\|^2
-
-    Parameters
-    ----------
-    said, true : dict of str to tensor, shape (n, ...)
-        Flattened to (n, D_t).
-    temperature, weight : float
-
-    References
-    ----------
-    Wang et al. 2024 (MindBridge), equations 2 to 4.
-    """
-    losses = []
-    for name, one in said.items():
-        a, b = (functional.normalize(v.float().flatten(1), dim=1) for v in (one, true[name]))
-        losses += [softclip_loss(a, b, temperature), weight * functional.mse_loss(a, b)]
-    return torch.stack(losses).sum()
 
 
 class MindBridge(Decoder):
@@ -257,7 +140,7 @@ class MindBridge(Decoder):
         self.model = seeded(parts.seed, BridgeModel, list(voxels), shapes, self.settings)
         pictures = sorted({str(image) for own in voxels.values() for image in own.image_ids})
         self.lengths = {
-            name: _mean_length(targets.of(name, pictures)) for name in ("clip_image", "text_states")
+            name: _mean_length(targets, name, pictures) for name in ("clip_image", "text_states")
         }
         self.trained_on = list(voxels)
         self.n_parameters = self._train(voxels, targets, parts, "epochs")
@@ -380,8 +263,12 @@ class MindBridge(Decoder):
         )
 
 
-def _mean_length(values: np.ndarray) -> float:
-    return float(np.linalg.norm(values.reshape(len(values), -1), axis=1).mean())
+def _mean_length(targets: PictureFeatures, name: str, pictures: list[str]) -> float:
+    lengths = []
+    for start in range(0, len(pictures), AT_A_TIME):
+        some = targets.of(name, pictures[start : start + AT_A_TIME])
+        lengths.append(np.linalg.norm(some.reshape(len(some), -1), axis=1))
+    return float(np.concatenate(lengths).mean())
 
 
 def _bridge(subjects: list[str], others: list[str]) -> tuple[str, str]:

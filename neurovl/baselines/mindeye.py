@@ -93,6 +93,13 @@ class MindEye(Decoder):
                 "learned places instead of rotary ones in the prior; sizes are settings",
             ),
             Choice(
+                "prior in short trainings",
+                "it sees all rows of a batch and predicts tokens anew",
+                "the same by default; settings can add the condition to what it predicts, token by token (prior_skip), as "
+                "attention needs many steps to find which belong together, and train it on a share of the rows (prior_share)",
+                "chosen",
+            ),
+            Choice(
                 "loss",
                 "BiMixCo (temperature .006) for a third of the epochs, then SoftCLIP (.004 to .0075), + 30 "
                 "times the prior's squared error",

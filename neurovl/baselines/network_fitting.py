@@ -114,6 +114,7 @@ def directions(embeddings: np.ndarray) -> np.ndarray:
 
     Examples
     --------
+    >>> from neurovl.baselines.network_fitting import directions
     >>> directions(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
     """
@@ -126,6 +127,7 @@ def mean_length(embeddings: np.ndarray) -> float:
 
     Examples
     --------
+    >>> from neurovl.baselines.network_fitting import mean_length
     >>> mean_length(np.array([[3.0, 4.0], [0.0, 1.0]]))
     3.0
     """

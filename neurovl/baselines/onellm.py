@@ -11,6 +11,7 @@ from neurovl.baselines.decoder import Card, Choice, Decoder, FrozenParts, Predic
 from neurovl.baselines.network_fitting import n_numbers, on, outputs, seeded, train
 from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.subject_voxels import SubjectVoxels
+from neurovl.baselines.token_moments import token_moments
 from neurovl.encoder.vit3d import Block
 from neurovl.errors import DataError, MissingError
 
@@ -202,8 +203,11 @@ class OneLLM(Decoder):
         """
         self._networks, self._device = {}, parts.device
         brain_llm = _language_model(parts)
+        frozen = ClipTrunk(parts.clip().model.visual) if self.settings["frozen_clip"] else None
         for subject, trials in voxels.items():
-            self._networks[subject] = self._fit_one(trials.averaged(), targets, parts, brain_llm)
+            self._networks[subject] = self._fit_one(
+                trials.averaged(), targets, parts, brain_llm, frozen
+            )
         self.n_models = len(self._networks)
         self.n_parameters = sum(n_numbers(network) for network in self._networks.values())
         return self
@@ -214,12 +218,13 @@ class OneLLM(Decoder):
         targets: PictureFeatures,
         parts: FrozenParts,
         brain_llm: "BrainLLM",
+        frozen: ClipTrunk | None,
     ) -> FmriBranch:
         talks = _talks(own, parts)
-        tokens = targets.of("patch_tokens", own.image_ids)
-        mean, spread = tokens.mean((0, 1)), tokens.std((0, 1))
-        del tokens
-        network = seeded(parts.seed, lambda: self._branch(own.n_voxels, mean, spread, parts))
+        known = token_moments(targets, own.image_ids)
+        network = seeded(
+            parts.seed, lambda: self._branch(own.n_voxels, known.mean, known.spread, frozen)
+        )
 
         def loss(model: nn.Module, rows: np.ndarray, step: int) -> Tensor:
             rng = np.random.default_rng([parts.seed, step])
@@ -230,17 +235,13 @@ class OneLLM(Decoder):
         return network
 
     def _branch(
-        self, n_voxels: int, mean: np.ndarray, spread: np.ndarray, parts: FrozenParts
+        self, n_voxels: int, mean: np.ndarray, spread: np.ndarray, frozen: ClipTrunk | None
     ) -> FmriBranch:
         sizes = self.settings
-        if sizes["frozen_clip"]:
-            trunk = ClipTrunk(parts.clip().model.visual)
-        else:
-            trunk = OwnTrunk(sizes["width"], sizes["heads"], sizes["blocks"])
         return FmriBranch(
             n_voxels,
             sizes["tokens"],
-            trunk,
+            frozen or OwnTrunk(sizes["width"], sizes["heads"], sizes["blocks"]),
             sizes["queries"],
             sizes["experts"],
             sizes["expert_blocks"],
@@ -278,7 +279,7 @@ def _talks(own: SubjectVoxels, parts: FrozenParts) -> list[list]:
     """For each row its picture's captions, each as an answer to the same question."""
     from neurovl.language.dialogues import PROMPTS, Dialogue
 
-    said = [[] if parts.captions is None else parts.captions(image) for image in own.image_ids]
+    said = [[] if parts.captions is None else parts.captions(str(image)) for image in own.image_ids]
     if bare := [image for image, those in zip(own.image_ids, said, strict=True) if not those]:
         raise MissingError(
             f"{len(bare)} training pictures of {own.subject} have no caption (first: {bare[0]}), expected one at least: leave "

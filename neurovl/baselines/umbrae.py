@@ -14,6 +14,7 @@ from neurovl.baselines.network_fitting import n_numbers, on, outputs, seeded, tr
 from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.ridge import RidgeDecoder
 from neurovl.baselines.subject_voxels import SubjectVoxels
+from neurovl.baselines.token_moments import token_moments
 from neurovl.training.loop import batch_rows
 
 
@@ -76,23 +77,25 @@ class Perceiver(nn.Module):
 
     Parameters
     ----------
+    n_patches : int
+        P.
+    mean : array, shape (W,)
+        The training pictures' mean patch token, at which the output begins.
     width, layers, heads, head_width : int
         D, and the sizes of the layers.
-    mean : array, shape (P, W)
-        The training pictures' mean patch tokens; the output begins at their mean over places.
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, head_width: int, mean: np.ndarray
+        self, n_patches: int, mean: np.ndarray, width: int, layers: int, heads: int, head_width: int
     ) -> None:
         super().__init__()
         self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.latents = nn.Parameter(torch.randn(len(mean), width))
+        self.latents = nn.Parameter(torch.randn(n_patches, width))
         self.modality = nn.Parameter(torch.randn(width))
         self.layers = nn.ModuleList(Reading(width, heads, head_width) for _ in range(layers))
-        self.out = nn.Linear(width, mean.shape[1])
+        self.out = nn.Linear(width, len(mean))
         with torch.no_grad():
-            self.out.bias.copy_(torch.as_tensor(mean.mean(0)))
+            self.out.bias.copy_(torch.as_tensor(mean))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T, D) to (B, P, W)."""
@@ -127,7 +130,7 @@ class Umbrae(Decoder):
             Choice(
                 "input",
                 "z-scored voxels of nsdgeneral; one of the three repeats a picture and epoch in training",
-                "the subject's own mask; every trial once an epoch",
+                "the subject's own mask; every trial by itself",
             ),
             Choice(
                 "map",
@@ -196,15 +199,20 @@ class Umbrae(Decoder):
         """See `Decoder.fit`."""
         settings = self.settings
         pictures = sorted({image for own in voxels.values() for image in own.image_ids})
-        mean = np.mean([targets.of("patch_tokens", [image])[0] for image in pictures], 0)
-        self._read_embedding(pictures, targets)
+        known, n_patches = token_moments(targets, pictures), targets.shape("patch_tokens")[0]
+        self._embedding = RidgeDecoder().fit(
+            known.pooled, targets.of("clip_image", pictures), pictures
+        )
         sizes = {key: settings[key] for key in ("width", "layers", "heads", "head_width")}
 
         def make() -> BrainX:
             tokenizers = [self._tokenizer(own) for own in voxels.values()]
-            return BrainX(tokenizers, Perceiver(**sizes, mean=mean))
+            return BrainX(tokenizers, Perceiver(n_patches, known.mean, **sizes))
 
-        self._train(list(voxels.values()), seeded(parts.seed, make), settings, targets, parts)
+        place = "+".join(voxels)
+        self._train(
+            list(voxels.values()), seeded(parts.seed, make), settings, targets, parts, place
+        )
         return self
 
     def fit_new_subject(
@@ -224,7 +232,7 @@ class Umbrae(Decoder):
         new = type(self)(self.as_published, **self.settings)
         new._embedding = self._embedding
         network = seeded(parts.seed, lambda: BrainX([self._tokenizer(voxels)], perceiver))
-        new._train([voxels], network, settings, targets, parts)
+        new._train([voxels], network, settings, targets, parts, f"new {voxels.subject}")
         return new
 
     def _tokenizer(self, own: SubjectVoxels) -> Tokenizer:
@@ -237,6 +245,7 @@ class Umbrae(Decoder):
         settings: Mapping,
         targets: PictureFeatures,
         parts: FrozenParts,
+        place: str,
     ) -> None:
         """Train on two random subjects a step, each with a batch of its own."""
 
@@ -257,13 +266,8 @@ class Umbrae(Decoder):
             parts.device,
         )
         n_rows = round(np.mean([len(own) for own in every]))
-        train(network, loss, n_rows, settings, parts, ("+".join(self._subjects),))
+        train(network, loss, n_rows, settings, parts, (place,))
         self.n_models, self.n_parameters = 1, n_numbers(network)
-
-    def _read_embedding(self, pictures: Sequence[str], targets: PictureFeatures) -> None:
-        tokens = np.stack([targets.of("patch_tokens", [image])[0].mean(0) for image in pictures])
-        embeddings = targets.of("clip_image", pictures)
-        self._embedding = RidgeDecoder().fit(tokens, embeddings, pictures)
 
     def predict(self, voxels: SubjectVoxels) -> Predictions:
         """See `Decoder.predict`: `patch_tokens`, and `clip_image` read from them."""

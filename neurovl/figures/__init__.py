@@ -4,6 +4,12 @@ Each returns a closed figure with a transparent background. Nothing is computed 
 Imports `run` and the rooms below whose arrays it draws; computes nothing.
 """
 
+from neurovl.figures.board_tables import (
+    leaderboard_table,
+    not_compared,
+    share_of_ceiling,
+    systems_table,
+)
 from neurovl.figures.brain_views import brain_view
 from neurovl.figures.cited_numbers import printed_numbers
 from neurovl.figures.control_plots import CONTROLS, control_curves, control_plot, novelty_plot
@@ -26,12 +32,6 @@ from neurovl.figures.inputs import (
     splits,
     tokens,
 )
-from neurovl.figures.leaderboard import (
-    leaderboard_table,
-    not_compared,
-    share_of_ceiling,
-    systems_table,
-)
 from neurovl.figures.learning_curve import adaptation_curve
 from neurovl.figures.page_tables import (
     absent,
@@ -42,19 +42,15 @@ from neurovl.figures.page_tables import (
     show_table,
 )
 from neurovl.figures.paper_tables import paper_table
-from neurovl.figures.rank_plots import (
-    difference_plot,
-    picture_wall,
-    rank_plot,
-    search_plot,
-    search_table,
-)
+from neurovl.figures.rank_plots import difference_plot, rank_plot
 from neurovl.figures.reconstructions import (
     grid,
     painted_again,
+    picture_wall,
     seen_and_made,
     similarity,
 )
+from neurovl.figures.search_plots import search_plot, search_table
 from neurovl.figures.slices import heat_slices, hottest_slice, roi_heat, truth_and_zeroing
 from neurovl.figures.system_cards import cards
 from neurovl.figures.systems import (

@@ -5,9 +5,10 @@ import html
 import pandas as pd
 
 from neurovl.evaluation.beside_paper import NETWORK_SCORES, Basis, other_data
-from neurovl.figures.leaderboard import AS_PUBLISHED, with_rows
+from neurovl.figures.board_tables import with_rows
 from neurovl.figures.page_tables import Html, show_table
 from neurovl.figures.theme import name
+from neurovl.leaderboard.fitting import AS_PUBLISHED
 from neurovl.results import peer_results
 from neurovl.run import Run
 from neurovl.settings.profile_files import load_profile
@@ -77,10 +78,11 @@ def differences(peer: tuple, pictures: int, basis: Basis) -> list[str]:
     pictures : int
     basis : Basis
     """
-    said = other_data(basis)
+    if said := other_data(basis):
+        return said
     if pd.isna(peer.images):
         said.append("its test pictures are others")
-    elif not said and peer.images != pictures:
+    elif peer.images != pictures:
         said.append(f"{pictures:g} test pictures, there {peer.images}")
     if peer.subjects == "not said":
         said.append("whose brains is not said")

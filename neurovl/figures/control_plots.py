@@ -8,16 +8,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neurovl.figures.leaderboard import MAIN, OURS, TITLES, better, with_rows
+from neurovl.figures.board_tables import TITLES, better, with_rows
 from neurovl.figures.rank_plots import ours_first, panels
 from neurovl.figures.sortable import LESS
 from neurovl.figures.theme import CYCLE, INK, WIDTH, finish, name, theme, wrap
+from neurovl.leaderboard.controls import MEAN, NEAREST, PERMUTED, SEEN
+from neurovl.leaderboard.fitting import MAIN
+from neurovl.leaderboard.ranks import OURS, SENTENCE
+from neurovl.leaderboard.retraining import HELD_OUT
 
 CONTROLS = {  # and what each is
-    "permuted": "test brains shuffled among the pictures",
-    "mean brain": "the mean training brain for every picture",
-    "nearest training picture": "the training picture nearest to what is predicted",
-    "held-out categories": "pictures of categories that no brain was trained on",
+    PERMUTED: "test brains shuffled among the pictures",
+    MEAN: "the mean training brain for every picture",
+    NEAREST: "the training picture nearest to what is predicted",
+    HELD_OUT: "categories that no brain was trained on",
+    SEEN: "the same test pictures, trained on all",
     "only=early": "early areas alone",
     "only=higher": "higher areas alone",
 }
@@ -203,7 +208,7 @@ def novelty_plot(
 
 def _of(controls: pd.DataFrame, task: str, protocol: str) -> pd.DataFrame:
     rows = controls[(controls.task == task) & (controls.protocol == protocol)]
-    return rows[(rows.subject == "all") & ~rows.metric.str.endswith("_sentence")]
+    return rows[(rows.subject == "all") & ~rows.metric.str.endswith(SENTENCE)]
 
 
 def _own(board: pd.DataFrame, task: str, protocol: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Figures of the leaderboard: ranks with their intervals, differences to ours, pictures side by side, what the search tried.
+"""Figures of the leaderboard: ranks with their intervals, and differences to ours.
 
 Every number comes from the tables. Verdicts have a mark beside their colour.
 """
@@ -6,20 +6,17 @@ Every number comes from the tables. Verdicts have a mark beside their colour.
 from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neurovl.figures.inputs import seen
-from neurovl.figures.leaderboard import MAIN, OURS, better, with_rows
-from neurovl.figures.reconstructions import grid
+from neurovl.figures.board_tables import better, with_rows
 from neurovl.figures.sortable import LESS
-from neurovl.figures.theme import INK, WIDTH, colour, finish, name, theme, wrap
-from neurovl.recordings import Recordings
-from neurovl.run import RunTables
+from neurovl.figures.theme import INK, WIDTH, finish, name, theme, wrap
+from neurovl.leaderboard.fitting import MAIN
+from neurovl.leaderboard.ranks import NO_DECODERS, OURS
 
 MARKS = {  # of a system against ours
     "better": ("#009E73", "^"),
@@ -48,6 +45,17 @@ def rank_plot(
     -------
     Figure or None
         None where nothing is ranked.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> row = {"condition": "", "task": "caption", "protocol": "average", "subject": "all", "metric": "meteor"}
+    >>> row |= {"rank_low": 1, "rank_high": 2}
+    >>> ranked = (("neurovl", 1, ""), ("mine", 2, "worse"))
+    >>> board = pd.DataFrame([row | {"system": s, "rank": k, "verdict": v} for s, k, v in ranked])
+    >>> figure = neurovl.figures.rank_plot(board, "caption")
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['neurovl', 'mine']
     """
     rows = _of(board, task, protocol, row)
     rows = rows[rows["rank"].notna()]
@@ -85,7 +93,7 @@ def difference_plot(
         None where there is no other system.
     """
     rows = _of(board, task, protocol, row)
-    rows = rows[rows.difference.notna() & (rows.system != OURS)]
+    rows = rows[rows.difference.notna() & ~rows.system.isin([OURS, *NO_DECODERS])]
     if not len(rows):
         return None
     with theme():
@@ -173,89 +181,3 @@ def _key(figure: Figure, rows: pd.DataFrame) -> None:
         if verdict in there
     ]
     figure.legend(handles=entries, loc="outside upper center", ncols=5, title="against ours")
-
-
-def picture_wall(
-    tables: RunTables,
-    recordings: Recordings,
-    subject: str = "",
-    n: int = 8,
-    condition: str = "",
-    protocol: str = "average",
-) -> Figure | None:
-    """What each system painted of the same pictures, below those that were seen.
-
-    Parameters
-    ----------
-    tables : RunTables
-    recordings : Recordings
-    subject : str
-        The first by default.
-    n : int
-        Pictures, the first of the list.
-    condition : str
-        '' for main rows, 'as published' for the others.
-    protocol : str
-
-    Returns
-    -------
-    Figure or None
-        None where nothing was painted.
-    """
-    samples = tables.compared_samples
-    own = samples[(samples.condition == condition) & (samples.protocol == protocol)]
-    if not len(own):
-        return None
-    subject = subject or own.subject.iloc[0]
-    own = own[own.subject == subject]
-    files = own.drop_duplicates(["system", "image_id"])
-    files = files.set_index(["system", "image_id"]).file.unstack("image_id", sort=False)
-    ids = list(files.columns[files.notna().all()])[:n]
-    rows = {"seen": seen(recordings, ids)}
-    for system in ours_first(files.index):
-        rows[name(system)] = [tables.compared_picture(files.loc[system, one]) for one in ids]
-    return grid(rows, None, f"{tables.source} · {subject}")
-
-
-def search_plot(search: pd.DataFrame, source: str = "") -> Figure | None:
-    """The score of every trial of each system's search on the pictures held out of training; what was chosen is ringed.
-
-    Parameters
-    ----------
-    search : DataFrame
-        search.csv.
-    source : str
-    """
-    known = search[search.score.notna()]
-    if not len(known):
-        return None
-    order = ours_first(known.system)
-    with theme():
-        figure, axis = plt.subplots(figsize=(WIDTH, 0.9 + 0.3 * len(order)), layout="constrained")
-        seaborn.stripplot(
-            known, x="score", y="system", order=order, color=INK, size=6, jitter=False, ax=axis
-        )
-        won = known[known.chosen.astype(bool)]
-        places = [order.index(one) for one in won.system]
-        shades = [colour(one) for one in won.system]
-        axis.scatter(won.score, places, s=130, facecolors="none", edgecolors=shades, linewidths=2)
-        axis.set_yticks(range(len(order)), [name(one) for one in order])
-        axis.set(xlabel="score on the pictures held out of training", ylabel="")
-        entries = [
-            Line2D([], [], color=INK, marker="o", ls="", label="tried"),
-            Line2D([], [], color=INK, marker="o", ms=11, mfc="none", ls="", label="chosen"),
-        ]
-        figure.legend(handles=entries, loc="outside upper center", ncols=2)
-        return finish(figure, source)
-
-
-def search_table(search: pd.DataFrame) -> pd.DataFrame:
-    """What the search chose for each system, and what that cost."""
-    if not len(search):
-        return pd.DataFrame()
-    found = search.groupby("system", sort=False)
-    budget = found.agg(trials=("trial", "size"), seconds=("seconds", "sum"))
-    won = search[search.chosen.astype(bool)].set_index("system")
-    table = won[["settings", "score"]].join(budget)
-    table["best - worst"] = found.score.agg(np.ptp)
-    return table.reset_index()

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from neurovl.evaluation.erasing import commonest_thing
 from neurovl.figures.inputs import seen
-from neurovl.figures.theme import WIDTH, bare, finish, theme, wrap
+from neurovl.figures.rank_plots import ours_first
+from neurovl.figures.theme import WIDTH, bare, finish, name, theme, wrap
 from neurovl.recordings import Recordings
 from neurovl.run import Run, RunTables
 
@@ -127,3 +128,45 @@ def painted_again(run: Run, n: int = 6) -> Figure:
         rows[label] = [tables.picture(files[i]) for i in ids]
     things = [str(commonest_thing(run, i)) for i in ids]
     return grid(rows, things, f"{tables.source} · {subject}")
+
+
+def picture_wall(
+    tables: RunTables,
+    recordings: Recordings,
+    subject: str = "",
+    n: int = 8,
+    condition: str = "",
+    protocol: str = "average",
+) -> Figure | None:
+    """What each system painted of the same pictures, below those that were seen.
+
+    Parameters
+    ----------
+    tables : RunTables
+    recordings : Recordings
+    subject : str
+        The first by default.
+    n : int
+        Pictures, the first of the list.
+    condition : str
+        '' for main rows, 'as published' for the others.
+    protocol : str
+
+    Returns
+    -------
+    Figure or None
+        None where nothing was painted.
+    """
+    samples = tables.compared_samples
+    own = samples[(samples.condition == condition) & (samples.protocol == protocol)]
+    if not len(own):
+        return None
+    subject = subject or own.subject.iloc[0]
+    own = own[own.subject == subject]
+    files = own.drop_duplicates(["system", "image_id"])
+    files = files.set_index(["system", "image_id"]).file.unstack("image_id", sort=False)
+    ids = list(files.columns[files.notna().all()])[:n]
+    rows = {"seen": seen(recordings, ids)}
+    for system in ours_first(files.index):
+        rows[name(system)] = [tables.compared_picture(files.loc[system, one]) for one in ids]
+    return grid(rows, None, f"{tables.source} · {subject}")

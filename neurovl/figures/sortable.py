@@ -19,7 +19,7 @@ _STYLE = """
 #{id} .choices {{display: flex; flex-wrap: wrap; gap: .4rem 1rem; padding: .3rem 0}}
 #{id} .choices select {{font: inherit; color: inherit; background: var(--pst-color-background, Canvas);
   border: 1px solid #7a7f8a; border-radius: 6px; padding: .15rem .4rem}}
-#{id} .scrolled {{overflow: auto; max-height: 36rem}}
+#{id} .scrolled {{overflow: auto; max-height: 46rem}}
 #{id} table {{border-collapse: separate; border-spacing: 0; margin: 0; width: auto}}
 #{id} table[hidden], #{id} tr[hidden] {{display: none}}
 #{id} caption {{text-align: left; font-weight: 600; padding: .3rem 0; color: inherit; caption-side: top}}
@@ -118,7 +118,7 @@ def sortable_table(
     below = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     below = f'<ol aria-label="notes">{below}</ol>' if notes else ""
     return Html(
-        f'<figure id="{name}" data-start="{_attribute(json.dumps(start))}" data-tables="{_attribute(title)}">'
+        f'<figure id="{name}" class="neurovl-own" data-start="{_attribute(json.dumps(start))}" data-tables="{_attribute(title)}">'
         f"<style>{_STYLE.format(id=name)}</style><figcaption>{html.escape(caption)}</figcaption>"
         f'<div class="choices"></div>'
         f'<div class="scrolled" tabindex="0" role="region" aria-label="{_attribute(title)}">{tables}</div>'

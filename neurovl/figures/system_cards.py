@@ -1,10 +1,10 @@
 """Cards of the compared systems: who published them, what is done here as published and what otherwise, and what is missing.
 
-A card comes from the system's own file (``neurovl.baselines.registry``); a system without one, such as ours, from systems.csv.
+A card comes from the system's own file (``neurovl.baselines.registry``), ours from ``neurovl.leaderboard.ours``; that of a system whose
+package is not here, from systems.csv.
 """
 
 import html
-import json
 from collections.abc import Iterable
 
 import pandas as pd
@@ -13,7 +13,9 @@ from neurovl.baselines.decoder import Card
 from neurovl.baselines.registry import find, names
 from neurovl.figures.page_tables import Html
 from neurovl.figures.rank_plots import ours_first
+from neurovl.figures.search_plots import in_words
 from neurovl.figures.theme import name
+from neurovl.leaderboard.ours import CARDS
 
 _STYLE = """
 .neurovl-cards {margin: 1rem 0; font-size: .9rem}
@@ -43,23 +45,26 @@ def cards(systems: pd.DataFrame, which: Iterable[str] | None = None) -> Html:
     Html
     """
     which = ours_first(which or systems.system) or names()
-    rows = {(one["system"], one["condition"]): one for one in systems.to_dict("records")}
+    rows = {one["system"]: one for one in systems.to_dict("records")}
     pieces = []
     for number, system in enumerate(which):
-        row = rows.get((system, ""))
-        card = find(system).card if system in names() else _of(row)
+        row = rows.get(system)
+        card = CARDS.get(system) or (find(system).card if system in names() else _of(row))
         opened = " open" if number == 0 else ""
         title = f"{name(system)}: {card.title}" if card.title else name(system)
         pieces.append(
             f"<details{opened}><summary>{html.escape(title)}</summary>{card_page(card, row)}</details>"
         )
-    return Html(f'<div class="neurovl-cards"><style>{_STYLE}</style>{"".join(pieces)}</div>')
+    return Html(
+        f'<div class="neurovl-cards neurovl-own"><style>{_STYLE}</style>{"".join(pieces)}</div>'
+    )
 
 
 def _of(row: dict | None) -> Card:
-    row = row or {"title": "", "reference": "", "lacking": ""}
-    lacking = (row["lacking"],) if row["lacking"] else ()
-    return Card(row["title"], row["reference"], "", (), lacking=lacking)
+    if row is None:
+        return Card("", "", "", ())
+    lacking = tuple(filter(None, row["lacking"].split("; ")))
+    return Card(row["title"], row["reference"], "", (), row["as_published"], lacking)
 
 
 def card_page(card: Card, row: dict | None = None) -> str:
@@ -96,9 +101,7 @@ def card_page(card: Card, row: dict | None = None) -> str:
     parts.append(_paragraph("The row as published", card.as_published))
     parts.append(_paragraph("Not here", "; ".join(card.lacking)))
     if row is not None and row["settings"]:
-        settings = json.loads(row["settings"])
-        said = ", ".join(f"{key} {value}" for key, value in settings.items())
-        parts.append(_paragraph("Settings in this run", said))
+        parts.append(_paragraph("Settings in this run", in_words(row["settings"])))
     return "".join(parts)
 
 

@@ -7,16 +7,16 @@ from neurovl.baselines.registry import chosen
 from neurovl.leaderboard.board import rank_systems
 from neurovl.leaderboard.controls import run_controls
 from neurovl.leaderboard.fitting import fit_system, lacking
+from neurovl.leaderboard.generating import sample_system
 from neurovl.leaderboard.ours import ENCODERS, fit_ours, ours_in
-from neurovl.leaderboard.preparing import (
+from neurovl.leaderboard.retraining import retrain_system
+from neurovl.leaderboard.searching import search_system, write_search
+from neurovl.leaderboard.shared_inputs import (
     can_compare,
     prepare_features,
     prepare_voxels,
     train_captioner,
 )
-from neurovl.leaderboard.retraining import retrain_system
-from neurovl.leaderboard.sampling import sample_system
-from neurovl.leaderboard.searching import search_system, write_search
 from neurovl.run import Run
 
 __all__ = [

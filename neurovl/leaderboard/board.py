@@ -13,12 +13,12 @@ from neurovl.evaluation.score_table import Table
 from neurovl.leaderboard.caption_board import score_gallery_captions
 from neurovl.leaderboard.fitting import MAIN, fit_system, system_place
 from neurovl.leaderboard.gallery_tables import Gallery, read_gallery, together
+from neurovl.leaderboard.generating import sample_place, sample_system
 from neurovl.leaderboard.ours import CARDS, ENCODERS, fit_ours, ours_in
 from neurovl.leaderboard.outside import outside_galleries
 from neurovl.leaderboard.picture_board import score_gallery_pictures
-from neurovl.leaderboard.preparing import PLACE, features_of, training_pictures
 from neurovl.leaderboard.ranks import standings, write_leaderboard
-from neurovl.leaderboard.sampling import sample_place, sample_system
+from neurovl.leaderboard.shared_inputs import PLACE, features_of, training_pictures
 from neurovl.leaderboard.statements import read_facts, read_statement
 from neurovl.results import PROTOCOLS, write_texts
 from neurovl.run import Run

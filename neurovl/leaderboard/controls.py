@@ -14,14 +14,8 @@ from neurovl.evaluation.embeddings import derangement
 from neurovl.evaluation.score_table import Table
 from neurovl.leaderboard.fitting import MAIN, system_place
 from neurovl.leaderboard.gallery_tables import read_gallery, write_gallery
+from neurovl.leaderboard.generating import paint, sample_place
 from neurovl.leaderboard.picture_board import score_gallery_pictures
-from neurovl.leaderboard.preparing import (
-    FEATURES,
-    PLACE,
-    features_of,
-    rows_for,
-    training_pictures,
-)
 from neurovl.leaderboard.retraining import (
     HELD_OUT,
     REGIONS,
@@ -30,7 +24,13 @@ from neurovl.leaderboard.retraining import (
     read_again,
     retrained_place,
 )
-from neurovl.leaderboard.sampling import paint, sample_place
+from neurovl.leaderboard.shared_inputs import (
+    FEATURES,
+    PLACE,
+    features_of,
+    rows_for,
+    training_pictures,
+)
 from neurovl.leaderboard.statements import Statement, read_statement
 from neurovl.metrics import two_way
 from neurovl.metrics.protocol import resamples

@@ -16,7 +16,7 @@ from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.registry import find
 from neurovl.baselines.subject_voxels import SubjectVoxels
 from neurovl.leaderboard.found_settings import searched_settings
-from neurovl.leaderboard.preparing import (
+from neurovl.leaderboard.shared_inputs import (
     CAPTIONER,
     FEATURES,
     PLACE,

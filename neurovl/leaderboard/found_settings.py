@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from neurovl.leaderboard.preparing import PLACE
+from neurovl.leaderboard.shared_inputs import PLACE
 from neurovl.run import Run
 
 CHOSEN = "chosen.json"

@@ -25,8 +25,8 @@ from neurovl.leaderboard.handed_in import (
 )
 from neurovl.leaderboard.ours import ENCODERS
 from neurovl.leaderboard.picture_board import score_gallery_pictures
-from neurovl.leaderboard.preparing import PLACE, training_pictures
 from neurovl.leaderboard.ranks import NO_DECODERS
+from neurovl.leaderboard.shared_inputs import PLACE, training_pictures
 from neurovl.results import Row, write_results
 from neurovl.run import Run
 

@@ -14,7 +14,14 @@ from neurovl.baselines.subject_voxels import SubjectVoxels
 from neurovl.errors import DataError
 from neurovl.leaderboard.fitting import chosen_settings, system_code
 from neurovl.leaderboard.ours import Ours, ours_in, stored_voxels
-from neurovl.leaderboard.preparing import FEATURES, PLACE, VOXELS, features_of, parts_of, voxels_of
+from neurovl.leaderboard.shared_inputs import (
+    FEATURES,
+    PLACE,
+    VOXELS,
+    features_of,
+    parts_of,
+    voxels_of,
+)
 from neurovl.leaderboard.statements import Statement, read_statement
 from neurovl.run import Run
 

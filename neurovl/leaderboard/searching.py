@@ -20,7 +20,7 @@ from neurovl.files import Journal
 from neurovl.leaderboard.fitting import system_code
 from neurovl.leaderboard.found_settings import search_place, write_chosen
 from neurovl.leaderboard.ours import Ours, ours_in, stored_voxels
-from neurovl.leaderboard.preparing import (
+from neurovl.leaderboard.shared_inputs import (
     CAPTIONER,
     FEATURES,
     PLACE,

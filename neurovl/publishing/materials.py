@@ -24,11 +24,12 @@ IMAGINED = (
     "fetch it with `neurovl download nsd --tests imagery`, or simulate it with `neurovl simulate --tests imagery`, and run "
     "`neurovl evaluate --run RUN --on imagery`",
 )
+PAIRED = (
+    "one partition of pictures into training and test, which systems are compared on",
+    _ADD.format("the folder stimuli, and one split,"),
+)
 # By the name of a notebook that shows what a command of its own makes: the table without which there is nothing to show.
-COMPARED = {
-    "15_leaderboard": "leaderboard",
-    "16_controls": "controls",
-}
+COMPARED = {"15_leaderboard": "leaderboard", "16_controls": "controls"}
 # By the name of a notebook: the stage that it shows, and these two.
 PAGES = {
     "03_language": ("llm", *SPOKEN),
@@ -37,6 +38,7 @@ PAGES = {
     "06_concept_localization": ("localization", *LOCATED),
     "08_explore": ("llm", *SPOKEN),
     "14_further_tests": ("imagery", *IMAGINED),
+    **dict.fromkeys(COMPARED, ("board", *PAIRED)),
 }
 
 
@@ -46,17 +48,18 @@ def lacking(name: str, run: Path) -> str:
     from neurovl.pipeline import is_possible
     from neurovl.run import RunTables, open_run
 
-    if name in COMPARED:
-        return not_compared(getattr(RunTables(run), COMPARED[name]))
     if name not in PAGES:
+        return ""
+    why = not_compared(getattr(RunTables(run), COMPARED[name])) if name in COMPARED else ""
+    if name in COMPARED and not why:
         return ""
     stage, needed, remedy = PAGES[name]
     try:
         opened = open_run(run)
         if is_possible(opened, stage):
-            return ""
+            return why
     except NeurovlError:
-        return ""
+        return why
     return f"Nothing is shown here: {opened.recordings.name} comes without {needed}. To fill this page, {remedy}."
 
 

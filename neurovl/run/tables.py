@@ -21,15 +21,15 @@ _BOARD = (
     "difference_low difference_high verdict rank rank_low rank_high normalised"
 )
 _SYSTEMS = (
-    "system condition title reference input n_models n_parameters train_seconds predict_seconds peak_memory_gb "
-    "trials_per_subject settings lacking note"
+    "system title reference lacking as_published n_models n_parameters train_seconds predict_seconds trials_per_subject "
+    "settings peak_memory_gb"
 )
 _SAMPLES = "system condition protocol subject image_id file"
 _CONTROLS = "system control task protocol subject metric value ci_low ci_high n chance note"
 _SEARCH = "system trial settings score seconds chosen"
 _WORDS = {
     *("data", "system", "condition", "control", "task", "protocol", "subject", "metric", "note"),
-    *("verdict", "title", "reference", "input", "settings", "lacking", "image_id", "file"),
+    *("verdict", "title", "reference", "as_published", "settings", "lacking", "image_id", "file"),
 }
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class RunTables:
     @cached_property
     def compared_samples(self) -> pd.DataFrame:
         """samples.csv: the first pictures of each system."""
-        return self._compared("board/samples/samples.csv", _SAMPLES)
+        return self._compared("board/samples.csv", _SAMPLES)
 
     @cached_property
     def controls(self) -> pd.DataFrame:
@@ -193,7 +193,7 @@ class RunTables:
 
     def compared_picture(self, file: str) -> "Image":
         """A picture of the comparison by its name in `compared_samples`."""
-        return _opened(self.folder / "leaderboard" / "board" / "samples" / file)
+        return _opened(self.folder / "leaderboard" / "board" / file)
 
     def heat(self, subject: str, concept: str) -> "Nifti1Image":
         """A concept's heatmap as a nibabel image."""

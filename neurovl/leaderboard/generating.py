@@ -11,7 +11,7 @@ from neurovl.errors import ConfigError
 from neurovl.files import Journal
 from neurovl.language.dialogues import PROMPTS
 from neurovl.leaderboard.fitting import AS_PUBLISHED, MAIN, system_place
-from neurovl.leaderboard.preparing import CAPTIONER, PLACE, rows_for, speaker_of
+from neurovl.leaderboard.shared_inputs import CAPTIONER, PLACE, rows_for, speaker_of
 from neurovl.leaderboard.statements import Statement, read_statement
 from neurovl.results import PROTOCOLS, write_texts
 from neurovl.run import Run
@@ -66,7 +66,7 @@ def sample_system(run: Run, name: str) -> None:
             if statement.conditions is None:
                 continue
             if statement.conditions.says_caption:
-                statement.conditions.prompts = said
+                statement.conditions.prompts = said or None  # no words without captions
             (s.dir / folder).mkdir(parents=True, exist_ok=True)
             for start in range(0, len(statement.image_ids), AT_A_TIME):
                 rows = list(range(start, min(start + AT_A_TIME, len(statement.image_ids))))

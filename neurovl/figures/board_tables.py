@@ -11,11 +11,10 @@ from neurovl.figures.page_tables import Html
 from neurovl.figures.sortable import LESS, MORE, Cell, Column, Line, Sheet, sortable_table
 from neurovl.figures.systems import CAPTION_SCORES, PICTURE_SCORES
 from neurovl.figures.theme import name
+from neurovl.leaderboard.fitting import AS_PUBLISHED, MAIN
+from neurovl.leaderboard.ranks import NO_DECODERS, OURS, SENTENCE, lower_is_better
 from neurovl.run.tables import COMPARE
 
-OURS = "neurovl"
-AS_PUBLISHED = "as published"
-MAIN = "main"
 TITLES = {  # in the order of the columns
     **PICTURE_SCORES,
     "two_way_vae": "two-way, VAE latent",
@@ -38,21 +37,21 @@ def better(metric: str) -> str:
 
     Examples
     --------
-    >>> from neurovl.figures.leaderboard import better
+    >>> from neurovl.figures.board_tables import better
     >>> better("distance_swav"), better("pixcorr")
     ('less is better ↓', 'more is better ↑')
     """
-    less = metric.startswith("distance_") or metric.endswith(("_median_rank", "_hallucinated"))
-    return LESS if less else MORE
+    return LESS if lower_is_better(metric) else MORE
 
 
 def not_compared(table: pd.DataFrame) -> str:
-    """The sentence in the place of what a table without rows would show; empty where it has some."""
+    """The sentence in the place of what leaderboard.csv or controls.csv would show without rows; empty where it has some."""
     if len(table):
         return ""
+    what, more = ("controls", " --controls") if "control" in table else ("comparison", "")
     return (
-        "Nothing is shown here: this run has no comparison of the systems yet. To fill this page, run "
-        f"`{COMPARE}`."
+        f"Nothing is shown here: this run has no {what} of the systems yet. To fill this page, run "
+        f"`{COMPARE}{more}`."
     )
 
 
@@ -65,7 +64,7 @@ def with_rows(board: pd.DataFrame) -> pd.DataFrame:
         With `row`, 'main' or 'as published', and `title`, a metric's with its pool. Scores of single sentences, which only
         serve intervals, are left out.
     """
-    board = board[~board.metric.str.endswith("_sentence")]
+    board = board[~board.metric.str.endswith(SENTENCE)]
     published = board.condition.str.contains(AS_PUBLISHED, regex=False)
     rest = board.condition.str.replace(AS_PUBLISHED, "", regex=False).str.strip()
     plain = board.metric.map(lambda one: TITLES.get(one, one.replace("_", " ")))
@@ -97,22 +96,32 @@ def leaderboard_table(board: pd.DataFrame, source: str = "", subject: str = "all
     Examples
     --------
     >>> import pandas as pd
-    >>> from neurovl.figures.leaderboard import leaderboard_table
+    >>> from neurovl.figures.board_tables import leaderboard_table
     >>> leaderboard_table(pd.DataFrame(columns=["subject"])) is None
     True
     """
     if not len(board):
         return None
     board = board[board.subject == subject]
+    said = board.note.map(_pieces)
+    scored = [set(own) for own in said[board.value.notna()]] or [set()]
+    everywhere = sorted(set.intersection(*scored))
+    board = board.assign(
+        note=said.map(lambda own: "; ".join(one for one in own if one not in everywhere))
+    )
     notes = list(dict.fromkeys(filter(None, board.note)))
     rows = with_rows(board)
     sheets = {task: _sheet(rows[rows.task == task], notes) for task in board.task.unique()}
     caption = (
         f"Scores with 95 % intervals and ranks with theirs; better, worse, tied and undecided are against {name(OURS)}, by the "
         "paired difference. Press the head of a column to sort, again to turn the order; what is missing comes last "
-        f"({source})."
+        f"({'; '.join([source, *everywhere])})."
     )
     return sortable_table(sheets, caption, "task", {"protocol": "average", "row": MAIN}, notes)
+
+
+def _pieces(note: str) -> list[str]:
+    return [one for one in note.split("; ") if one]
 
 
 def _sheet(rows: pd.DataFrame, notes: list[str]) -> Sheet:
@@ -132,7 +141,8 @@ def _sheet(rows: pd.DataFrame, notes: list[str]) -> Sheet:
         for title, _ in metrics:
             one = by_title.get(title)
             cells.append(_score(one, title in with_best, shared, notes) if one else Cell(""))
-        lines.append(Line(cells, {"protocol": protocol, "row": row}))
+        foot = system in NO_DECODERS
+        lines.append(Line(cells, {"protocol": protocol, "row": row}, foot))
     lines += _at_the_foot(rows, metrics)
     words = [Column(one, numbers=False) for one in ("system", "row", "protocol")]
     return Sheet([*words, *scores], lines)
@@ -184,22 +194,19 @@ _COSTS = {
 
 
 def systems_table(systems: pd.DataFrame, source: str = "") -> Html | None:
-    """What each system reads and costs, sorted by any column; None without rows."""
+    """What each system costs, sorted by any column, with what it lacks here; None without rows."""
     if not len(systems):
         return None
-    notes = list(dict.fromkeys(filter(None, [*systems.note, *systems.lacking])))
+    notes = list(dict.fromkeys(filter(None, systems.lacking)))
     lines = []
     for one in systems.to_dict("records"):
-        row = AS_PUBLISHED if AS_PUBLISHED in one["condition"] else MAIN
-        said = [f"note {1 + notes.index(text)}" for text in (one["note"], one["lacking"]) if text]
-        cells = [Cell(name(one["system"]), one["system"], tuple(said)), Cell(row, row)]
-        cells.append(Cell(one["input"], one["input"]))
-        cells += [_cost(key, one[key]) for key in _COSTS]
-        lines.append(Line(cells, {"row": row}))
-    words = [Column(one, numbers=False) for one in ("system", "row", "reads")]
-    sheet = Sheet([*words, *map(Column, _COSTS.values())], lines)
-    caption = f"What the systems read and cost, all subjects together ({source})."
-    return sortable_table({"systems": sheet}, caption, "systems", {"row": MAIN}, notes)
+        said = (f"note {1 + notes.index(one['lacking'])}",) if one["lacking"] else ()
+        first = Cell(name(one["system"]), one["system"], said)
+        lines.append(Line([first, *(_cost(key, one[key]) for key in _COSTS)]))
+    sheet = Sheet([Column("system", numbers=False), *map(Column, _COSTS.values())], lines)
+    caption = f"What the systems cost, all subjects together; notes: what is not here ({source})."
+    notes = [f"Not here: {note}." for note in notes]
+    return sortable_table({"systems": sheet}, caption, "systems", notes=notes)
 
 
 def _cost(key: str, value: float) -> Cell:
