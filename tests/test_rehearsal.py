@@ -7,6 +7,7 @@ import yaml
 from safetensors import safe_open
 
 from neurovl import figures, pipeline
+from neurovl.baselines import registry
 from neurovl.evaluation.beside_paper import Basis, with_paper
 from neurovl.family.rehearsal_models import NOTE, make_rehearsal_models
 from neurovl.figures.paper_tables import SCORES
@@ -43,6 +44,11 @@ def test_nothing_but_sizes_and_models_differs_from_the_paper_s_profile():
     assert {k for k, v in paper["models"].items() if v} == {
         k for k, v in rehearsal["models"].items() if v
     }
+    assert paper["leaderboard"].pop("settings") == {}  # every system as published
+    for system, smaller in rehearsal["leaderboard"].pop("settings").items():
+        published = registry.find(system).defaults
+        assert all(published[name] > value for name, value in smaller.items()), system
+    assert rehearsal["leaderboard"]["systems"] == ["all"]
     del paper["models"], rehearsal["models"], paper["name"], rehearsal["name"]
     a, b = flat(paper), flat(rehearsal)
     assert a.keys() == b.keys()
@@ -58,6 +64,7 @@ def test_nothing_but_sizes_and_models_differs_from_the_paper_s_profile():
         "batch_size",
         "images",
     }
+    sizes |= {"systems", "captioner_steps", "captioner_batch_size"}
     sizes |= {"max_new_tokens", "ablation_images", "ablation_subjects", "max_concepts"}
     assert changed == sizes | {"caption_images", "bootstrap", "permutations"}
 

@@ -75,7 +75,6 @@ class BrainDiffuser(RescaledRidges):
         "vae_penalty": (5e2, 5e3, 5e4, 5e5, 5e6),
         "image_penalty": (6e2, 6e3, 6e4, 6e5, 6e6),
         "text_penalty": (1e3, 1e4, 1e5, 1e6, 1e7),
-        "strength": (0.6, 0.75, 0.9),
     }
     penalties: ClassVar[dict[str, str]] = {
         "vae": "vae_penalty",

@@ -64,7 +64,6 @@ class BrainCap(RescaledRidges):
     search: ClassVar[dict[str, tuple]] = {
         "token_penalty": (6e2, 6e3, 6e4, 6e5, 6e6),
         "vae_penalty": (5e2, 5e3, 5e4, 5e5, 5e6),
-        "strength": (0.45, 0.6, 0.75, 0.9),
     }
     penalties: ClassVar[dict[str, str]] = {"patch_tokens": "token_penalty", "vae": "vae_penalty"}
     needs = tuple(penalties)

@@ -84,7 +84,6 @@ class Takagi(LinearDecoder):
             tuple(10.0**k for k in range(8)),
         ),
         "token_penalties": ((1e2, 2e2, 4e2), (1e3, 2e3, 4e3), (1e4, 2e4, 4e4), (1e5, 2e5, 4e5)),
-        "strength": (0.6, 0.7, 0.8, 0.9),
     }
     needs = ("vae", "text_states", "patch_tokens")
 

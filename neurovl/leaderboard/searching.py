@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neurovl.baselines.decoder import Decoder, Predictions
+from neurovl.baselines.decoder import Decoder, FrozenParts, Predictions
 from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.registry import find
 from neurovl.baselines.subject_voxels import SubjectVoxels
@@ -78,7 +78,7 @@ def search_system(run: Run, name: str) -> None:
         for k, tried in enumerate(wanted[len(journal.records) :], len(journal.records)):
             start, place = time.perf_counter(), s.dir / "checkpoint" / str(k)
             decoder = make(tried).fit(seen, features, replace(parts, checkpoint=place))
-            score = judge(decoder, tuned, features)
+            score = judge(decoder, tuned, features, parts)
             seconds = time.perf_counter() - start
             logger.info("%s: %s scores %.4f (%.0f s)", name, tried or "as it is", score, seconds)
             journal.add([{"settings": tried, "score": score, "seconds": seconds}])
@@ -119,12 +119,25 @@ def split_by_picture(
     return rest, kept
 
 
-def judge(decoder: Decoder, tuned: Mapping[str, SubjectVoxels], features: PictureFeatures) -> float:
-    """Mean two-way identification, over subjects and predicted features, of the averages of some pictures."""
+def judge(
+    decoder: Decoder,
+    tuned: Mapping[str, SubjectVoxels],
+    features: PictureFeatures,
+    parts: FrozenParts,
+) -> float:
+    """Mean two-way identification, over subjects and predicted features, of the averages of some pictures.
+
+    A system that predicts none of these features is judged by its captions, as CLIP embeds them.
+    """
     found = []
     for voxels in tuned.values():
         average = voxels.averaged()
-        found += identification(decoder.predict(average), average.image_ids, features).values()
+        said = decoder.predict(average)
+        scores = identification(said, average.image_ids, features)
+        if not scores and (words := decoder.captions(said, parts)) is not None:
+            texts = parts.clip().embed_texts(list(words)).numpy()
+            scores = identification({"clip_text": texts}, average.image_ids, features)
+        found += scores.values()
     return float(np.mean(found))
 
 
