@@ -16,10 +16,10 @@ from neurovl.baselines.network_fitting import (
     n_steps,
     on,
     outputs,
-    seeded,
     train,
 )
 from neurovl.baselines.picture_features import PictureFeatures
+from neurovl.baselines.repeat_batches import seeded
 from neurovl.baselines.subject_voxels import SubjectVoxels
 
 GROWTH = (4, 16, 64)  # channels of the three stages, in widths

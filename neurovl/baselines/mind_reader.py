@@ -9,16 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurovl.baselines.decoder import Card, Choice, Conditions, Decoder, FrozenParts, Predictions
-from neurovl.baselines.network_fitting import (
-    directions,
-    mean_length,
-    n_numbers,
-    on,
-    outputs,
-    seeded,
-    train,
-)
+from neurovl.baselines.network_fitting import directions, mean_length, n_numbers, on, outputs, train
 from neurovl.baselines.picture_features import PictureFeatures
+from neurovl.baselines.repeat_batches import seeded
 from neurovl.baselines.subject_voxels import SubjectVoxels
 
 # What is predicted, and the feature of which each trial of a batch draws one row.

@@ -89,7 +89,7 @@ class MindEye(Decoder):
             Choice(
                 "map",
                 "MLP of width 4096 with 4 residual blocks to 257 tokens of width 768, a projector "
-                "behind it, a diffusion prior of 6 layers and 100 steps",
+                "after it, a diffusion prior of 6 layers and 100 steps",
                 "learned places instead of rotary ones in the prior; sizes are settings",
             ),
             Choice(

@@ -18,12 +18,6 @@ READ_TOGETHER = 256  # rows that a network reads at once
 LossOfRows = Callable[[nn.Module, np.ndarray, int], Tensor]
 
 
-def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
-    """A network whose first weights follow from a seed alone."""
-    torch.manual_seed(seed)
-    return make()
-
-
 def n_numbers(network: nn.Module) -> int:
     """Numbers that training sets."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from neurovl.baselines.decoder import Card, Choice, Decoder, FrozenParts, Predictions
-from neurovl.baselines.network_fitting import n_numbers, on, outputs, seeded, train
+from neurovl.baselines.network_fitting import n_numbers, on, outputs, train
 from neurovl.baselines.picture_features import PictureFeatures
+from neurovl.baselines.repeat_batches import seeded
 from neurovl.baselines.subject_voxels import SubjectVoxels
 from neurovl.baselines.token_moments import token_moments
 from neurovl.encoder.vit3d import Block

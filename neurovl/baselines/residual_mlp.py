@@ -1,4 +1,4 @@
-"""The residual MLP that MindEye published and DREAM and MindBridge took over, and the projector behind it."""
+"""The residual MLP that MindEye published and DREAM and MindBridge took over, and the projector after it."""
 
 from collections.abc import Callable
 
@@ -53,7 +53,7 @@ class ResidualMLP(nn.Module):
     ----------
     n_voxels, n_out, width, blocks : int
     dropout, block_dropout : float
-        Behind the first layer, and in the blocks.
+        After the first layer, and in the blocks.
     activation : callable
         Makes the non-linearity.
     bias : bool

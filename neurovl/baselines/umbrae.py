@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurovl.baselines.decoder import Card, Choice, Conditions, Decoder, FrozenParts, Predictions
-from neurovl.baselines.network_fitting import n_numbers, on, outputs, seeded, train
+from neurovl.baselines.network_fitting import n_numbers, on, outputs, train
 from neurovl.baselines.picture_features import PictureFeatures
+from neurovl.baselines.repeat_batches import seeded
 from neurovl.baselines.ridge import RidgeDecoder
 from neurovl.baselines.subject_voxels import SubjectVoxels
 from neurovl.baselines.token_moments import token_moments

@@ -1,6 +1,7 @@
 """All systems that a run has, scored together and set beside ours: RUN/leaderboard/board."""
 
 import json
+import logging
 from dataclasses import asdict
 
 import numpy as np
@@ -23,6 +24,8 @@ from neurovl.leaderboard.statements import read_facts, read_statement
 from neurovl.results import PROTOCOLS, write_texts
 from neurovl.run import Run
 from neurovl.stages import PROVENANCE, NotUpToDate, look_only, provenance_key
+
+logger = logging.getLogger(__name__)
 
 BOARD = f"{PLACE}/board"
 
@@ -69,6 +72,12 @@ def systems_made(run: Run) -> list[str]:
                 (fit_ours if name in ENCODERS else fit_system)(run, name)
                 sample_system(run, name)
         except NotUpToDate:
+            logger.warning(
+                "%s is left out: its settings or its code changed since it was made; neurovl compare --run %s --systems %s",
+                name,
+                run.root,
+                name,
+            )
             continue
         found.append(name)
     return found
