@@ -264,7 +264,9 @@ def _needs_of(run: Run, task: Task, tasks: list[Task]) -> list[Task]:
     """The tasks among those given that one waits for."""
     fold, name = task
     if name == "results":
-        return [other for other in tasks if other != task]
+        return [
+            other for other in tasks if other[1].partition("/")[0] not in ("results", *COMPARED)
+        ]
     wanted = set(_tasks(run, needs(run, name)))
     return [other for other in tasks if other in wanted and other[0] == fold]
 
