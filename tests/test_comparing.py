@@ -19,6 +19,7 @@ from neurovl.foundation.unclip import load_unclip, text_states
 from neurovl.leaderboard.board import BOARD, systems_made
 from neurovl.leaderboard.controls import CONTROLS
 from neurovl.leaderboard.fitting import AS_PUBLISHED, MAIN, questions, system_place
+from neurovl.leaderboard.found_settings import searched_settings
 from neurovl.leaderboard.generating import sample_place
 from neurovl.leaderboard.ours import Ours, resized_noise, stored_voxels
 from neurovl.leaderboard.ranks import read_leaderboard
@@ -28,10 +29,16 @@ from neurovl.leaderboard.retraining import (
     pictures_with,
     read_again,
 )
-from neurovl.leaderboard.searching import SEARCH, candidates, split_by_picture
+from neurovl.leaderboard.searching import (
+    SEARCH,
+    STRENGTHS,
+    candidates,
+    painted_score,
+    split_by_picture,
+)
 from neurovl.leaderboard.shared_inputs import FEATURES, VOXELS, voxels_of
 from neurovl.leaderboard.statements import Statement, read_facts, read_statement
-from neurovl.pipeline import compare, search, up_to_date
+from neurovl.pipeline import compare, search
 from neurovl.reconstruction.reconstructor import Reconstructor
 from neurovl.training.validation import tune_pictures
 
@@ -198,10 +205,20 @@ def test_search_reads_no_test_trial_and_is_used(run, monkeypatch):
     assert len(tried) == 2 and tried.chosen.sum() == 1
     assert tried.score[tried.chosen].item() == tried.score.max()
     chosen = json.loads(tried.settings[tried.chosen].item())
-    assert not up_to_date(run, "systems/brain-diffuser") or chosen == {}
+    strengths = pd.read_csv(run.folder / SEARCH / "brain-diffuser" / "strengths.csv")
+    assert strengths.strength.tolist() == list(STRENGTHS)
+    chosen["strength"] = strengths.strength[strengths.score.idxmax()]
+    assert chosen == searched_settings(run, "brain-diffuser")
     compare(run, ["brain-diffuser"])
     used = read_facts(run.folder / system_place("brain-diffuser")).settings
     assert {k: used[k] for k in chosen} == chosen
+
+
+def test_the_true_pictures_have_the_best_score_and_others_a_low_one(run):
+    ids = run.test_images(1)[:8]
+    true = [run.recordings.image(i) for i in ids]
+    assert painted_score(run, true, ids) == pytest.approx(1, abs=1e-3)
+    assert painted_score(run, true[1:] + true[:1], ids) < 0.6
 
 
 def test_tuned_pictures_are_never_trained_on(run):

@@ -86,6 +86,7 @@ class Takagi(LinearDecoder):
         "token_penalties": ((1e2, 2e2, 4e2), (1e3, 2e3, 4e3), (1e4, 2e4, 4e4), (1e5, 2e5, 4e5)),
     }
     needs = ("vae", "text_states", "patch_tokens")
+    published_refit = True
 
     def regressions(
         self, trials: SubjectVoxels, targets: PictureFeatures, parts: FrozenParts

@@ -18,7 +18,7 @@ from neurovl.encoder.alignment import fit_encoder, predict
 from neurovl.encoder.variants import Variant, describe
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.language.dialogues import PROMPTS
-from neurovl.leaderboard.fitting import MAIN, questions, say, system_place
+from neurovl.leaderboard.fitting import MAIN, chosen_settings, questions, say, system_place
 from neurovl.leaderboard.statements import Facts
 from neurovl.run import Run
 from neurovl.settings.sections import Alignment
@@ -116,7 +116,8 @@ class Ours(Decoder):
     as_published : bool
         Of no meaning here.
     **settings
-        Settings of `alignment` or `encoder` of the profile by name, instead of the run's.
+        Settings of `alignment` or `encoder` of the profile by name, instead of the run's; and `strength`, the noise strength of
+        the start latent by the share of the sampler's steps that are done, instead of the paper's mixing by beta.
     """
 
     def __init__(self, run: Run, system: str, as_published: bool = False, **settings: Any) -> None:
@@ -132,7 +133,7 @@ class Ours(Decoder):
         made = describe(ENCODERS[self.name], self.run.profile, self.run.store)
         ours = {f.name for f in fields(Alignment)}
         how = {k: v for k, v in self.settings.items() if k in ours}
-        shape = {k: v for k, v in self.settings.items() if k not in ours}
+        shape = {k: v for k, v in self.settings.items() if k not in ours and k != "strength"}
         return replace(
             made, settings=replace(made.settings, **how), shape=replace(made.shape, **shape)
         )
@@ -165,14 +166,15 @@ class Ours(Decoder):
         return said if z.vae is None else said | {"vae": z.vae.numpy()}
 
     def conditions(self, said: Predictions) -> Conditions:
-        """The start latent mixed with noise, the embedding, and the words of the run's language model."""
-        with_latent = "vae" in said
+        """The embedding, the words of the run's language model, and the latent: mixed with noise as the paper has it, or noised to `strength`."""
+        start, strength = said.get("vae"), self.settings.get("strength")
+        beta = self.run.profile.reconstruction.beta if start is not None else 1.0
         return Conditions(
             image=said["clip_image"],
             prompts=self._words(said, "reconstruction"),
-            start=said.get("vae"),
-            strength=self.run.profile.reconstruction.beta if with_latent else 1.0,
-            reading="mix",
+            start=start,
+            strength=beta if strength is None else strength,
+            reading="mix" if strength is None else "strength",
         )
 
     def captions(self, said: Predictions, parts: FrozenParts) -> list[str] | None:
@@ -230,9 +232,11 @@ def fit_ours(run: Run, name: str) -> None:
     p, encoder = run.profile, ENCODERS[name]
     inputs = ["tokens", "targets", f"encoders/{encoder}"]
     inputs += ["llm"] if run.has_captions and name == "neurovl" else []
+    strength = chosen_settings(run, name).get("strength")
     settings = {
         "noise": p.leaderboard.noise,
         "beta": p.reconstruction.beta,
+        "strength": strength,
         "max_new_tokens": p.language.max_new_tokens,
     }
     with run.stage(system_place(name), fit_ours, settings, tuple(inputs)) as s:
@@ -240,7 +244,8 @@ def fit_ours(run: Run, name: str) -> None:
             return
         start = time.perf_counter()
         train, test = stored_voxels(run, "train"), stored_voxels(run, "test")
-        decoder = Ours(run, name).take(run.encoder(encoder, p.compute.device))
+        drawn = {} if strength is None else {"strength": strength}
+        decoder = Ours(run, name, **drawn).take(run.encoder(encoder, p.compute.device))
         noise_of = partial(resized_noise, run)
         asked = dict(questions(train, test, p.leaderboard.noise, p.seed, noise_of))
         say(decoder, FrozenParts(p.models, p.compute.device, p.seed), asked, s.dir / MAIN)
@@ -251,7 +256,7 @@ def fit_ours(run: Run, name: str) -> None:
             float(trained["seconds"]),
             time.perf_counter() - start,
             float(np.mean([len(one) for one in train.values()])),
-            {"encoder": p.encoder.network(), "alignment": p.alignment.__dict__},
+            {"encoder": p.encoder.network(), "alignment": p.alignment.__dict__, **drawn},
         ).write(s.dir)
 
 

@@ -5,9 +5,9 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,12 @@ from neurovl.baselines.decoder import Decoder, FrozenParts, Predictions
 from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.registry import find
 from neurovl.baselines.subject_voxels import SubjectVoxels
+from neurovl.errors import DataError, MissingError
+from neurovl.evaluation.embeddings import derangement
 from neurovl.files import Journal
 from neurovl.leaderboard.fitting import system_code
 from neurovl.leaderboard.found_settings import search_place, write_chosen
+from neurovl.leaderboard.generating import paint
 from neurovl.leaderboard.ours import Ours, ours_in, stored_voxels
 from neurovl.leaderboard.shared_inputs import (
     CAPTIONER,
@@ -30,23 +33,29 @@ from neurovl.leaderboard.shared_inputs import (
     training_pictures,
     voxels_of,
 )
-from neurovl.metrics import two_way
+from neurovl.leaderboard.statements import Statement
+from neurovl.metrics import Likeness, two_way
 from neurovl.run import Run
 from neurovl.training.validation import tune_pictures
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
 SEARCH = f"{PLACE}/search"
+STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)  # of noise, on the latent that a picture is painted from
 # Predictions that are compared with features of their name.
 JUDGED = ("clip_image", "clip_text", "image_tokens", "patch_tokens", "text_states", "vae")
 
 
 def search_system(run: Run, name: str) -> None:
-    """Try `leaderboard.budget` settings of a system and keep the best: search.csv and chosen.json.
+    """Try `leaderboard.budget` settings of a system and keep the best: search.csv, strengths.csv and chosen.json.
 
     Every setting is fitted to the training trials without those of the tune pictures, of the first `search_subjects` subjects,
     and scored on the averages of the tune pictures: the mean two-way identification over all features that the system
-    predicts. The first setting tried is the profile's; the others are drawn from the system's `search`. No test trial is read.
+    predicts. The first setting tried is the profile's; the others are drawn from the system's `search`. A system that paints from a
+    latent is then asked for its pictures at each of `STRENGTHS`, and the best by `painted_score` is kept. No test trial is read.
     """
     own, ours = run.profile.leaderboard, name in ours_in(run)
     before = own.settings.get(name, {})
@@ -59,7 +68,9 @@ def search_system(run: Run, name: str) -> None:
     }
     inputs = ["tokens", "targets"] if ours else [VOXELS, FEATURES]
     inputs += [CAPTIONER] if run.has_captions and not ours else []
-    with run.stage(search_place(name), search_system, settings, tuple(inputs)) as s:
+    settings["reconstruction"] = run.profile.reconstruction
+    models = ("unclip", "clip", "metric")
+    with run.stage(search_place(name), search_system, settings, tuple(inputs), models) as s:
         if s.done:
             return
         train = stored_voxels(run, "train") if ours else voxels_of(run, "train")
@@ -82,9 +93,16 @@ def search_system(run: Run, name: str) -> None:
             seconds = time.perf_counter() - start
             logger.info("%s: %s scores %.4f (%.0f s)", name, tried or "as it is", score, seconds)
             journal.add([{"settings": tried, "score": score, "seconds": seconds}])
-        shutil.rmtree(s.dir / "checkpoint", ignore_errors=True)
         best = int(np.argmax([one["score"] for one in journal.records]))
-        write_chosen(journal.records[best]["settings"], s.dir)
+        chosen = dict(journal.records[best]["settings"])
+        parts = replace(parts, checkpoint=s.dir / "checkpoint" / str(best))
+        painter = make(chosen).fit(seen, features, parts)  # from its last checkpoint
+        strengths = try_strengths(run, painter, tuned)
+        if len(strengths):
+            strengths.to_csv(s.dir / "strengths.csv", index=False)
+            chosen["strength"] = float(strengths.strength[strengths.score.idxmax()])
+        shutil.rmtree(s.dir / "checkpoint", ignore_errors=True)
+        write_chosen(chosen, s.dir)
         tried = [json.dumps(one["settings"]) for one in journal.records]
         table = pd.DataFrame(journal.records).assign(system=name, settings=tried)
         table["trial"], table["chosen"] = range(len(table)), np.arange(len(table)) == best
@@ -151,6 +169,43 @@ def identification(
             true = features.of(feature, image_ids).reshape(len(image_ids), -1)
             found[feature] = float(two_way(said[feature].reshape(len(image_ids), -1), true).mean())
     return found
+
+
+def try_strengths(run: Run, decoder: Decoder, tuned: Mapping[str, SubjectVoxels]) -> pd.DataFrame:
+    """`painted_score` of a system's pictures at each noise strength, the mean over subjects; no rows where it has no start latent."""
+    rows = []
+    for voxels in tuned.values():
+        average = voxels.averaged()
+        said = decoder.predict(average)
+        given = decoder.conditions(said)
+        if given is None or given.start is None:
+            continue
+        given = replace(given, samples=1, kept_by="")
+        ids = average.image_ids.tolist()
+        for strength in STRENGTHS:
+            noised = replace(given, strength=strength, reading="strength")
+            pictures = paint(run, Statement(ids, {}, noised), range(len(ids)))
+            rows.append({"strength": strength, "score": painted_score(run, pictures, ids)})
+    table = pd.DataFrame(rows, columns=["strength", "score"])
+    return table.groupby("strength", as_index=False).score.mean()
+
+
+def painted_score(run: Run, pictures: Sequence["Image"], image_ids: Sequence[str]) -> float:
+    """Mean of PixCorr, SSIM and the two-way identification by each feature of the metric networks that are here."""
+    from neurovl.foundation.metric import metric_family
+
+    true = [run.recordings.image(image) for image in image_ids]
+    shuffled = derangement(len(true), run.profile.seed)
+    alike = Likeness(dict(zip(image_ids, true, strict=True)).__getitem__)
+    scores = [values.mean() for values, _ in alike(pictures, image_ids, shuffled).values()]
+    for member in metric_family(run.profile.models.metric, run.profile.compute.device):
+        try:
+            network = member.load()
+        except (MissingError, DataError):
+            continue
+        made, seen = network.features(pictures), network.features(true)
+        scores += [two_way(made[feature], seen[feature]).mean() for feature in made]
+    return float(np.mean(scores))
 
 
 def write_search(run: Run) -> None:
