@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import neurovl
@@ -40,6 +41,7 @@ from neurovl.leaderboard.shared_inputs import FEATURES, VOXELS, voxels_of
 from neurovl.leaderboard.statements import Statement, read_facts, read_statement
 from neurovl.pipeline import compare, search
 from neurovl.reconstruction.reconstructor import Reconstructor
+from neurovl.settings.profile_files import profile_names
 from neurovl.training.validation import tune_pictures
 
 PROFILE = """
@@ -337,6 +339,23 @@ def test_unknown_systems_and_settings_are_named(run):
         registry.find("mindeye")(depth=3)
     with pytest.raises(ConfigError, match="no system"):
         neurovl.make(run, "samples/nobody")
+
+
+@pytest.mark.parametrize("profile", profile_names())
+def test_the_settings_of_every_profile_are_the_systems_own(profile):
+    for name, settings in neurovl.load_profile(profile).leaderboard.settings.items():
+        if name in leaderboard.ENCODERS:
+            assert set(settings) <= {"strength"} and 0 < settings["strength"] < 1
+        else:
+            registry.find(name)(**settings)
+
+
+def test_a_number_that_yaml_reads_as_text_is_refused():
+    with pytest.raises(ConfigError, match="penalty of dream is '5e3'"):
+        registry.find("dream")(penalty=yaml.safe_load("5e3"))
+    with pytest.raises(ConfigError, match="prior_skip of mindeye is 1"):
+        registry.find("mindeye")(prior_skip=1)
+    registry.find("dream")(penalty=5)
 
 
 def test_a_system_that_needs_words_is_left_out_without_them(run, monkeypatch):

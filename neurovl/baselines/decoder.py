@@ -179,7 +179,7 @@ class Decoder(ABC):
     Raises
     ------
     ConfigError
-        A setting that it does not have.
+        A setting that it does not have, or of another kind.
     """
 
     name: ClassVar[str]
@@ -197,6 +197,12 @@ class Decoder(ABC):
                 f"the system {self.name} has no setting {unknown[0]!r}, expected one of "
                 f"{', '.join(self.defaults) or '(none)'}: correct leaderboard.settings of the profile"
             )
+        for setting, value in settings.items():
+            if not _is_like(value, self.defaults[setting]):
+                raise ConfigError(
+                    f"the setting {setting} of {self.name} is {value!r}, expected something like "
+                    f"{self.defaults[setting]!r}: correct leaderboard.settings of the profile (in YAML 5e3 is text, write 5000.0)"
+                )
         self.as_published = as_published
         self.settings: dict[str, Any] = {**self.defaults, **settings}
 
@@ -233,3 +239,14 @@ class Decoder(ABC):
     def captions(self, said: Predictions, parts: FrozenParts) -> Sequence[str] | None:
         """Captions of a system that has a language model of its own; None for the others."""
         return None
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Whether a setting is of the kind of its default; a whole number is a number, nothing else is another."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, int | float):
+        return isinstance(value, int | float)
+    if isinstance(default, list | tuple):
+        return isinstance(value, list | tuple) and all(_is_like(one, default[0]) for one in value)
+    return isinstance(value, type(default))
