@@ -182,7 +182,7 @@ def test_resample_brings_a_mask_to_the_data_s_grid(tmp_path):
 def asked_for(monkeypatch):
     """The stages that a verb makes, which are only noted here; books too."""
     stages = []
-    monkeypatch.setattr("neurovl.pipeline.make", lambda run, name: stages.append(name))
+    monkeypatch.setattr("neurovl.pipeline.make", lambda run, *names: stages.extend(names))
     monkeypatch.setattr("neurovl.publishing.book.render", lambda out, n_jobs: out / "index.html")
     return stages
 
@@ -201,7 +201,7 @@ def test_reproduce_stops_before_the_first_stage_where_something_is_missing(
     assert "nobody/nothing" in line
     assert not (tmp_path / "run" / "tokens").exists()
     assert CliRunner().invoke(app, [*begin, "--force"]).exit_code == 0
-    assert asked_for == ["results"]
+    assert asked_for == ["results", "board"]
 
 
 def test_reproduce_goes_on_where_nothing_is_missing_and_a_full_disk_stops_it(
@@ -209,10 +209,10 @@ def test_reproduce_goes_on_where_nothing_is_missing_and_a_full_disk_stops_it(
 ):
     begin = ["reproduce", "--data", str(tiny_nsd), "--profile", "smoke"]
     begin += ["--out", str(tmp_path / "run")]
-    assert CliRunner().invoke(app, begin).exit_code == 0 and asked_for == ["results"]
+    assert CliRunner().invoke(app, begin).exit_code == 0 and asked_for == ["results", "board"]
     monkeypatch.setattr("neurovl.download.engine.free_bytes", lambda folder: 1000)
     done = CliRunner().invoke(app, begin)
-    assert isinstance(done.exception, MissingError) and asked_for == ["results"]
+    assert isinstance(done.exception, MissingError) and asked_for == ["results", "board"]
     assert "are free" in done.output
     # What is whole already needs neither models nor disk.
     monkeypatch.setattr("neurovl.pipeline.up_to_date", lambda run, name: True)

@@ -24,6 +24,7 @@ reconstruction: {steps: 2, images: 2, ablation_images: 2}
 localization: {min_images: 1, max_concepts: 2}
 evaluation: {bootstrap: 100, caption_images: 2}
 adaptation: {subject: null}
+leaderboard: {systems: [brain-diffuser], images: 2, captioner_steps: [2, 2], captioner_batch_size: 4, noise: []}
 """
 # Pages that show nothing of a run's data, and are tested elsewhere.
 WITHOUT_DATA = {"09_real_brains", "11_models"}

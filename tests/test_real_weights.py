@@ -15,11 +15,11 @@ from PIL import Image, ImageFilter, ImageOps
 from neurovl.family.word_tokenizers import train_bpe
 from neurovl.foundation.annotators import SUPERCATEGORIES
 from neurovl.foundation.metric_networks import ImageNetwork
+from neurovl.foundation.start_latents import start_latents
 from neurovl.language import BrainLLM, Projector, fit_language
 from neurovl.language.dialogues import Dialogue, prompt_ids
 from neurovl.metrics import captions, two_way
 from neurovl.metrics.captions import find_java, tokenize
-from neurovl.reconstruction.reconstructor import start_latents
 from neurovl.settings.sections import Language
 
 

@@ -10,8 +10,9 @@ import torch
 from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.errors import ConfigError, DataError
 from neurovl.family.tiny_unclip import noisy_embedding
+from neurovl.foundation.start_latents import start_latents
 from neurovl.foundation.unclip import load_unclip
-from neurovl.reconstruction.reconstructor import Reconstructor, contact_sheet, start_latents
+from neurovl.reconstruction.reconstructor import Reconstructor, contact_sheet
 
 
 def embedding(n=2, width=64):
