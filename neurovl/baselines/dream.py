@@ -19,6 +19,7 @@ from neurovl.baselines.decoder import (
     FrozenParts,
     Predictions,
 )
+from neurovl.baselines.network_fitting import directions, mean_length
 from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.repeat_batches import RepeatBatches, one_cycle, seeded
 from neurovl.baselines.residual_mlp import Projector, ResidualMLP
@@ -71,16 +72,12 @@ class Gap:
         >>> gap.cross(np.array([[3.0, 0.0]])).tolist()
         [[0.0, 5.0]]
         """
-        shift = (_directions(pictures) - _directions(texts)).mean(0)
-        return cls(shift, float(np.linalg.norm(pictures, axis=1).mean()))
+        shift = (directions(pictures) - directions(texts)).mean(0)
+        return cls(shift, mean_length(pictures))
 
     def cross(self, texts: np.ndarray) -> np.ndarray:
         """Picture embeddings in the place of text embeddings, (n, E)."""
-        return _directions(_directions(texts) + self.shift) * self.length
-
-
-def _directions(values: np.ndarray) -> np.ndarray:
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+        return directions(directions(texts) + self.shift) * self.length
 
 
 class Dream(Decoder):

@@ -19,6 +19,7 @@ from neurovl.baselines.decoder import (
 )
 from neurovl.baselines.diffusion_prior import DiffusionPrior
 from neurovl.baselines.low_level import LatentMLP, fit_latents
+from neurovl.baselines.network_fitting import mean_length
 from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.repeat_batches import RepeatBatches, one_cycle, seeded
 from neurovl.baselines.residual_mlp import Projector, ResidualMLP
@@ -198,8 +199,7 @@ class MindEye(Decoder):
             latents = fit_latents(low, self.settings, parts, folder and folder / "low-level")
             batches = RepeatBatches(own, targets, self.settings["batch_size"], parts.seed)
             self.models[subject] = self._fit_tokens(batches, parts, folder).cpu(), latents.cpu()
-            embeddings = targets.of("clip_image", batches.pictures)
-            self.lengths[subject] = float(np.linalg.norm(embeddings, axis=1).mean())
+            self.lengths[subject] = mean_length(targets.of("clip_image", batches.pictures))
         nets = [net for both in self.models.values() for net in both]
         self.n_models = len(nets)
         self.n_parameters = sum(p.numel() for net in nets for p in net.parameters())
