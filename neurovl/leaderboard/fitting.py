@@ -122,9 +122,8 @@ def white_noise(voxels: SubjectVoxels, rng: np.random.Generator) -> np.ndarray:
 def mean_brain(train: SubjectVoxels) -> SubjectVoxels:
     """One row: the mean over the training pictures of their mean trial."""
     average = train.averaged()
-    trials = np.array(
-        [np.median(average.n_averaged)], int
-    )  # as what it stands for: a picture's average
+    # It stands for a picture's average, and is rescaled as one.
+    trials = np.array([np.median(average.n_averaged)], int)
     mean = average.read().mean(0, keepdims=True)
     return train.with_values(mean, np.array(["mean"]), np.zeros(1, int), trials)
 

@@ -11,6 +11,7 @@ from neurovl.errors import ConfigError
 from neurovl.files import Journal
 from neurovl.language.dialogues import PROMPTS
 from neurovl.leaderboard.fitting import AS_PUBLISHED, MAIN, system_place
+from neurovl.leaderboard.gallery_tables import PLACE as COLUMNS
 from neurovl.leaderboard.shared_inputs import CAPTIONER, PLACE, rows_for, speaker_of
 from neurovl.leaderboard.statements import Statement, read_statement
 from neurovl.results import PROTOCOLS, write_texts
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from neurovl.foundation.clip import Clip
 
 AT_A_TIME = 64  # pictures between two lines of the journal
-CAPTION_COLUMNS = ["system", "condition", "protocol", "subject", "image_id", "caption"]
-SAMPLE_COLUMNS = ["system", "condition", "protocol", "subject", "image_id", "file"]
+CAPTION_COLUMNS, SAMPLE_COLUMNS = [*COLUMNS, "caption"], [*COLUMNS, "file"]
 
 
 def sample_place(name: str) -> str:
