@@ -1,8 +1,10 @@
 """Stages side by side: in the order of what they read, with the results of one after the other."""
 
+import multiprocessing
 import time
 from pathlib import Path
 
+import joblib
 import pytest
 import torch
 import yaml
@@ -136,3 +138,17 @@ def test_what_reads_a_stage_that_is_made_again_is_made_again(tiny_nsd, tmp_path)
     assert not pipeline.up_to_date(run, "importance")
     pipeline.make(run, "importance")
     assert pipeline.up_to_date(run, "importance")
+
+
+def read_in_processes(run: Run, name: str) -> None:
+    """A stage that reads in processes of its own, and one after it in the same worker, which counts what is left of them."""
+    if name == "tokens":
+        joblib.Parallel(2)(joblib.delayed(abs)(k) for k in range(4))
+    (run.root / name).write_text(str(len(multiprocessing.active_children())))
+
+
+def test_no_process_of_a_stage_outlives_it(tmp_path):
+    """A worker waits for them when it ends: one that was replaced held up all stages for five minutes."""
+    names = tasks("tokens", "encoder")
+    side_by_side(some_run(tmp_path), names, {names[1]: names[:1]}, read_in_processes, 1)
+    assert (tmp_path / "encoder").read_text() == "0"

@@ -81,11 +81,20 @@ def side_by_side(
 
 
 def _timed(work: Callable[[Run, str], None], run: Run, name: str, gpu: int | None) -> float:
-    """Make a stage in this process; the seconds that it took."""
+    """Make a stage in this process; the seconds that it took.
+
+    Processes that the stage began are ended with it: a worker that is replaced, as its memory has grown, would else wait for
+    them to end of themselves, for minutes, and all other tasks with it.
+    """
+    from joblib.externals.loky import get_reusable_executor
+
     if gpu is not None:
         import torch
 
         torch.cuda.set_device(gpu)
     start = time.perf_counter()
-    work(run, name)
+    try:
+        work(run, name)
+    finally:
+        get_reusable_executor().shutdown(wait=True)
     return time.perf_counter() - start
