@@ -29,6 +29,7 @@ from neurovl.leaderboard.retraining import (
     only_region,
     pictures_with,
     read_again,
+    retrained_place,
 )
 from neurovl.leaderboard.searching import (
     SEARCH,
@@ -240,7 +241,9 @@ def test_candidates_begin_with_what_is_and_never_repeat():
 
 
 def test_controls_fall_where_they_must(run):
-    compare(run, ["brain-diffuser"], controls=True)
+    compare(run, ["brain-diffuser", "onellm"], controls=True)
+    # No embedding of a system that says words alone could be scored after another training.
+    assert not (run.folder / retrained_place("onellm")).exists()
     table = pd.read_csv(run.folder / CONTROLS / "controls.csv", dtype={"subject": str})
     own = table.query("system == 'brain-diffuser' and subject == 'all' and task == 'alignment'")
     value = own.set_index("control").value

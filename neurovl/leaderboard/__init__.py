@@ -5,7 +5,7 @@ Imports evaluation, run and what lies below.
 
 from neurovl.baselines.registry import chosen
 from neurovl.leaderboard.board import rank_systems
-from neurovl.leaderboard.controls import run_controls
+from neurovl.leaderboard.controls import embedding_systems, run_controls
 from neurovl.leaderboard.fitting import fit_system, lacking
 from neurovl.leaderboard.generating import sample_system
 from neurovl.leaderboard.ours import ENCODERS, fit_ours, ours_in
@@ -23,6 +23,7 @@ __all__ = [
     "ENCODERS",
     "can_compare",
     "chosen",
+    "embedding_systems",
     "fit",
     "lacking",
     "ours_in",

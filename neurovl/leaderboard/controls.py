@@ -52,7 +52,8 @@ MEAN_PICTURES = 8  # painted of a mean brain, from as many seeds, and dealt out 
 
 def run_controls(run: Run, names: Sequence[str]) -> None:
     """RUN/leaderboard/controls: controls.csv and distance.csv of systems that predict a CLIP embedding or paint."""
-    places = [p for n in names for p in (system_place(n), sample_place(n), retrained_place(n))]
+    places = [place for n in names for place in (system_place(n), sample_place(n))]
+    places += [retrained_place(n) for n in embedding_systems(run, names)]
     keys = {one: provenance_key(run.folder / one) for one in (*places, FEATURES)}
     settings = {"evaluation": run.profile.evaluation, "noise": run.profile.leaderboard.noise}
     with run.stage(CONTROLS, run_controls, settings, keys, ("unclip", "clip", "metric")) as s:
@@ -73,6 +74,11 @@ def answers(run: Run, name: str, question: str = PROTOCOL) -> dict[str, Statemen
     """What a system says of every subject, asked one of `fitting.questions`."""
     folder = run.folder / system_place(name) / MAIN / question
     return {f.stem: read_statement(f.with_suffix("")) for f in sorted(folder.glob("*.json"))}
+
+
+def embedding_systems(run: Run, names: Sequence[str]) -> list[str]:
+    """Those of some fitted systems that predict a CLIP image embedding, by which the controls that train again are scored."""
+    return [n for n in names if all("clip_image" in one.said for one in answers(run, n).values())]
 
 
 def identified(
@@ -96,9 +102,9 @@ def identified(
 
 def _of_predictions(run: Run, name: str) -> list[dict]:
     """Rows of task 'alignment'."""
-    own = answers(run, name)
-    if "clip_image" not in next(iter(own.values())).said:
+    if not embedding_systems(run, [name]):
         return []
+    own = answers(run, name)
     seed, found = run.profile.seed, {}
     order = {k: derangement(len(v.image_ids), seed) for k, v in own.items()}
     found[PERMUTED] = {

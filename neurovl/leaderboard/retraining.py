@@ -46,6 +46,10 @@ def held_out_categories(run: Run) -> list[str]:
     DataError
         The pictures' objects are not known, or a category of the profile is in no training and test picture.
     """
+    return run.once("held-out categories", lambda: _held_out_categories(run))
+
+
+def _held_out_categories(run: Run) -> list[str]:
     trials, data = run.recordings.trials, run.recordings
     pictures = trials.drop_duplicates("image_id")
     held = {i: {o["category"] for o in data.objects(i)} for i in pictures.image_id}

@@ -48,6 +48,7 @@ def compare(run: Run, systems: str | Sequence[str] = "all", controls: bool = Fal
     make(run, *(f"samples/{name}" for name in names))
     leaderboard.rank_systems(run)
     if controls:
-        make(run, *(f"retrained/{name}" for name in names))
+        again = leaderboard.embedding_systems(run, names)
+        make(run, *(f"retrained/{name}" for name in again))
         leaderboard.run_controls(run, names)
     return names
