@@ -85,7 +85,7 @@ def options(name: str) -> set[str]:
 
 def test_profile_and_seed_are_taken_where_they_mean_something():
     begin = {"simulate", "preprocess", "reproduce"}
-    draw = {"adapt", "reconstruct", "betas", "convert bids", "convert arrays"}
+    draw = {"adapt", "chat", "reconstruct", "betas", "convert bids", "convert arrays"}
     draw |= {f"foundation {verb}" for verb in ("train", "evaluate", "rehearse")}
     top = typer.main.get_command(app).commands
     names = [n for n, c in top.items() if not hasattr(c, "commands")]

@@ -161,15 +161,15 @@ def test_batched_answers_equal_single_ones():
 def test_where_memory_is_short_fewer_answers_are_given_at_a_time(monkeypatch, caplog):
     model, hidden, tried = make_model(), brains(3), []
     together = model.generate(hidden, QUESTIONS, max_new_tokens=12)
-    original = model.llm.generate
+    original = model.embed
 
-    def short(inputs_embeds, **more):
-        tried.append(len(inputs_embeds))
-        if len(inputs_embeds) > 1:
+    def short(input_ids, hidden):
+        tried.append(len(hidden))
+        if len(hidden) > 1:
             raise torch.OutOfMemoryError("full")
-        return original(inputs_embeds=inputs_embeds, **more)
+        return original(input_ids, hidden)
 
-    monkeypatch.setattr(model.llm, "generate", short)
+    monkeypatch.setattr(model, "embed", short)
     monkeypatch.setattr("neurovl.language.model.GENERATION_BATCH", 4)
     assert model.generate(hidden, QUESTIONS, max_new_tokens=12) == together
     assert tried == [3, 2, 1, 1, 1] and "1 answers at a time" in caplog.text

@@ -20,6 +20,7 @@ from neurovl.cli import (  # noqa: F401  (they register their verbs)
     export,
     models,
     runs,
+    talking,
 )
 from neurovl.cli.options import app
 from neurovl.errors import ConfigError, NeurovlError

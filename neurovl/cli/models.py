@@ -183,15 +183,6 @@ def caption(run: RunDir, subject: Subject, image_id: ImageId, single_trial: Sing
 
 
 @app.command()
-def chat(run: RunDir, subject: Subject, image_id: ImageId, single_trial: Single = False) -> None:
-    """Talk about what the subject saw; an empty line ends."""
-    opened, z = _read(run, subject, image_id, single_trial)
-    talk = opened.llm().chat(z)
-    while question := typer.prompt("you", default="", show_default=False).strip():
-        say(talk.ask(question))
-
-
-@app.command()
 def reconstruct(
     run: RunDir,
     subject: Subject,

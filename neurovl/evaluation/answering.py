@@ -1,6 +1,6 @@
 """Captions, descriptions, dialogues and reasoning about the test pictures: RUN/captions/answers.csv."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,11 +9,13 @@ import torch
 from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shuffled
 from neurovl.evaluation.score_table import Corpora, Table
 from neurovl.files import Journal
-from neurovl.language import BrainLLM
+from neurovl.language import BrainLLM, Conversations, Speaking
 from neurovl.language.dialogues import Dialogue, evaluation_set
 from neurovl.language.llm_variants import LanguageVariant, language_variant
+from neurovl.language.model import GENERATION_BATCH
 from neurovl.results import Row, read_texts, write_texts
 from neurovl.run import Run
+from neurovl.training.batch_sizes import in_batches
 
 OF_MAIN = ("neurovl", "shuffled", "no-brain")  # what the main language model says
 TEXT_TASKS = {"brief": "caption", "detailed": "description", "reasoning": "reasoning"}
@@ -119,27 +121,53 @@ def _converse(
     ids: list[str],
     dialogues: list[Dialogue],
     max_new_tokens: int,
-) -> Iterator[dict]:
-    """Ask all dialogues turn by turn; the model's own answers are the history of later turns."""
-    row = {image: k for k, image in enumerate(ids)}
-    history = [[] for _ in dialogues]
-    for turn in range(max(len(d.turns) for d in dialogues)):
-        live = [i for i, d in enumerate(dialogues) if len(d.turns) > turn]
-        brains = hidden[[row[dialogues[i].image_id] for i in live]]
-        asked = [dialogues[i].turns[turn][0] for i in live]
-        answers = model.generate(brains, asked, [history[i] for i in live], max_new_tokens)
-        for i, question, said in zip(live, asked, answers, strict=True):
-            history[i].append((question, said))
-            d = dialogues[i]
-            yield {
-                "type": d.type,
-                "image_id": d.image_id,
-                "turn": turn,
-                "question": question,
-                "answer": said,
-                "truth": d.turns[turn][1],
-                "closed": d.closed,
-            }
+) -> list[dict]:
+    """Ask all dialogues turn by turn; the model's own answers are the history of later turns.
+
+    A brain is read once for all dialogues about its picture. Dialogues of one type and length are held side by side: their
+    answers are about equally long.
+    """
+    row, about = {image: k for k, image in enumerate(ids)}, {}
+    for one in dialogues:
+        about.setdefault(one.image_id, []).append(one)
+    images = list(about)
+
+    def talk(part: slice) -> list[list[dict]]:
+        some = images[part]
+        begun = Conversations(model, hidden[[row[i] for i in some]], Speaking(max_new_tokens))
+        alike: dict[tuple, list[tuple[int, Dialogue]]] = {}
+        for k, image in enumerate(some):
+            for one in about[image]:
+                alike.setdefault((one.type, one.closed, len(one.turns)), []).append((k, one))
+        said: list[list[dict]] = [[] for _ in some]
+        for group in alike.values():
+            talks = begun.take([k for k, _ in group])
+            for turn in range(len(group[0][1].turns)):
+                talks.ask([one.turns[turn][0] for _, one in group])
+            for (k, one), turns in zip(group, talks.turns, strict=True):
+                said[k] += _rows(one, turns)
+        return said
+
+    model.eval()
+    return sum(in_batches(len(images), GENERATION_BATCH, talk, "pictures"), [])
+
+
+def _rows(dialogue: Dialogue, turns: Sequence[tuple[str, str]]) -> list[dict]:
+    """A row for each turn of a dialogue that was held."""
+    return [
+        {
+            "type": dialogue.type,
+            "image_id": dialogue.image_id,
+            "turn": turn,
+            "question": question,
+            "answer": said,
+            "truth": truth,
+            "closed": dialogue.closed,
+        }
+        for turn, ((question, said), (_, truth)) in enumerate(
+            zip(turns, dialogue.turns, strict=True)
+        )
+    ]
 
 
 def read_answers(run_folder: Path) -> pd.DataFrame:

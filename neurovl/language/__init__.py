@@ -6,7 +6,8 @@ Imports foundation, training and what lies below; never reconstruction, localiza
 """
 
 from neurovl.language.chat import Chat
+from neurovl.language.conversations import Conversations, Speaking
 from neurovl.language.model import BrainLLM, Projector
 from neurovl.language.train import fit_language
 
-__all__ = ["BrainLLM", "Chat", "Projector", "fit_language"]
+__all__ = ["BrainLLM", "Chat", "Conversations", "Projector", "Speaking", "fit_language"]

@@ -1,31 +1,29 @@
 """A conversation about one brain's picture."""
 
-from collections.abc import Sequence
-from typing import Protocol
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from neurovl.files import replacing
+from neurovl.language.conversations import GREEDY, Conversations, Speaking
 
-class Answerer(Protocol):
-    """What answers questions about brains: `BrainLLM`, or anything with its `generate`."""
-
-    def generate(
-        self,
-        hidden: Tensor,
-        questions: Sequence[str],
-        history: Sequence[Sequence[tuple[str, str]]] | None = None,
-        max_new_tokens: int = 80,
-    ) -> list[str]:
-        """One answer a question, see `BrainLLM.generate`."""
+if TYPE_CHECKING:
+    from neurovl.language.model import BrainLLM
 
 
 class Chat:
-    """A conversation about one brain's picture that remembers its turns.
+    """A conversation about one brain's picture that remembers its turns: a later question costs its own tokens alone.
 
     Parameters
     ----------
-    model : Answerer
+    model : BrainLLM
     hidden : Tensor (1, N + 1, D)
+    speaking : Speaking
+        Temperature, length, stop, system prompt.
 
     Examples
     --------
@@ -33,14 +31,51 @@ class Chat:
     >>> answers = [chat.ask("What is in the picture?"), chat.ask("Why?")]
     >>> [question for question, answer in chat.turns]
     ['What is in the picture?', 'Why?']
+    >>> "".join(chat.stream("What is in the picture?")) == chat.turns[-1][1]
+    True
     """
 
-    def __init__(self, model: Answerer, hidden: Tensor) -> None:
-        self.model, self.hidden = model, hidden
-        self.turns: list[tuple[str, str]] = []
+    def __init__(self, model: "BrainLLM", hidden: Tensor, speaking: Speaking = GREEDY) -> None:
+        self._row = Conversations(model, hidden, speaking)
 
-    def ask(self, question: str, max_new_tokens: int = 80) -> str:
+    @property
+    def turns(self) -> list[tuple[str, str]]:
+        """What was said so far: (question, answer)."""
+        return self._row.turns[0]
+
+    def ask(self, question: str, max_new_tokens: int | None = None) -> str:
         """The answer to the next question, all earlier turns given."""
-        answer = self.model.generate(self.hidden, [question], [self.turns], max_new_tokens)[0]
-        self.turns.append((question, answer))
-        return answer
+        for _ in self.stream(question, max_new_tokens):
+            pass
+        return self.turns[-1][1]
+
+    def stream(self, question: str, max_new_tokens: int | None = None) -> Iterator[str]:
+        """The same answer piece by piece, as it is found; the turn is remembered with the last piece."""
+        whole = self._row.speaking
+        if max_new_tokens is not None:
+            self._row.speaking = replace(whole, max_new_tokens=max_new_tokens)
+        try:
+            shown = ""
+            for (text,) in self._row.stream([question]):
+                # A character of several tokens is not whole before its last.
+                if text.startswith(shown) and not text.endswith("\ufffd"):
+                    yield text[len(shown) :]
+                    shown = text
+            if text != shown and text.startswith(shown):
+                yield text[len(shown) :]
+        finally:
+            self._row.speaking = whole
+
+    def save(self, path: str | Path, about: Mapping[str, object]) -> None:
+        """Write the transcript as JSON: what the conversation is about, how answers were given, and the turns.
+
+        Parameters
+        ----------
+        path : path
+        about : mapping
+            Where the brain and the model come from; numbers and texts by name.
+        """
+        turns = [{"question": q, "answer": a} for q, a in self.turns]
+        record = {"about": dict(about), "speaking": asdict(self._row.speaking), "turns": turns}
+        with replacing(Path(path)) as part:
+            part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

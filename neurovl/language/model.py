@@ -18,12 +18,12 @@ from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.files import replacing
 from neurovl.language.adapters import save_llm
 from neurovl.language.chat import Chat
+from neurovl.language.conversations import GREEDY, Conversations, Speaking
 from neurovl.language.dialogues import (
     Dialogue,
     add_placeholder,
     collate,
     encode_dialogue,
-    prompt_ids,
 )
 from neurovl.language.dialogues.encoding import IGNORED
 from neurovl.language.preparing import find_end_ids, fit_embeddings, greedy
@@ -193,7 +193,6 @@ class BrainLLM(nn.Module):
         embeds[mask] = brain.flatten(0, 1).to(embeds.dtype)
         return embeds
 
-    @torch.inference_mode()
     def generate(
         self,
         hidden: Tensor,
@@ -230,22 +229,8 @@ class BrainLLM(nn.Module):
         self.eval()
 
         def answer(part: slice) -> list[str]:
-            prompts = [
-                prompt_ids(self.tokenizer, turns, question, hidden.shape[1])
-                for turns, question in zip(history[part], questions[part], strict=True)
-            ]
-            batch = collate(
-                [(ids, ids) for ids in prompts], self.tokenizer.pad_token_id, side="left"
-            )
-            ids, mask = (batch[k].to(self.device) for k in ("input_ids", "attention_mask"))
-            out = self.llm.generate(
-                inputs_embeds=self.embed(ids, hidden[part]),
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                suppress_tokens=[self.image_id],
-            )
-            texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
-            return [text.strip() for text in texts]
+            begun = Conversations(self, hidden[part], Speaking(max_new_tokens), history[part])
+            return begun.ask(questions[part])
 
         return in_batches(len(questions), GENERATION_BATCH, answer, "answers")
 
@@ -272,12 +257,14 @@ class BrainLLM(nn.Module):
         scores[:, self.image_id] = -torch.inf
         return scores.softmax(-1), out.past_key_values
 
-    def chat(self, z: "BrainEmbedding | Tensor") -> Chat:
+    def chat(self, z: "BrainEmbedding | Tensor", speaking: Speaking = GREEDY) -> Chat:
         """A conversation about one brain's picture.
 
         Parameters
         ----------
         z : BrainEmbedding or Tensor (1, N + 1, D)
+        speaking : Speaking
+            Temperature, length, stop, system prompt.
 
         Raises
         ------
@@ -290,7 +277,8 @@ class BrainLLM(nn.Module):
             raise DataError(
                 f"a chat is about one picture, got brain tokens of {len(hidden)}; pass z of one trial"
             )
-        return Chat(self, hidden)
+        self.eval()
+        return Chat(self, hidden, speaking)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `projector.safetensors`, `config.json` and the language model in `llm/`; of one with adapters these alone.

@@ -140,7 +140,7 @@ def prompt_ids(
     n_brain : int
         How many `<image>` tokens stand before the first question; 0 for text alone.
     context : str
-        Words in the place of the picture (`in_words`), for text alone.
+        Words after the picture and before the first question: a system's instruction, or the picture in words (`in_words`).
 
     Raises
     ------

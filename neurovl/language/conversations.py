@@ -1,0 +1,269 @@
+"""Conversations about several brains side by side, with one key-value cache that lasts over the turns.
+
+What was read and said stays in the cache: a further question costs its own tokens alone. Rows need not be equally long; a
+column that is no row's token is masked there, and positions are counted without it.
+
+Left out: how a brain becomes embeddings (`model`), one conversation for a person (`chat`).
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from neurovl.errors import ConfigError, DataError
+from neurovl.language.dialogues import prompt_ids
+
+if TYPE_CHECKING:
+    from neurovl.language.model import BrainLLM
+
+ROOM = 64  # columns; a buffer that is full grows by half, at least by so many
+
+
+@dataclass(frozen=True)
+class Speaking:
+    """How answers are given.
+
+    Parameters
+    ----------
+    max_new_tokens : int
+        Where an answer is cut off.
+    temperature : float
+        0: the likeliest token at each step; else tokens are drawn from softmax(scores / temperature).
+    stop : tuple of str
+        An answer ends before the first of these.
+    system : str
+        Said to the language model after the picture, before the first question.
+    seed : int
+        With a row's place it fixes every draw.
+    """
+
+    max_new_tokens: int = 80
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+    system: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.temperature < 0 or "" in self.stop:
+            raise ConfigError(
+                f"max_new_tokens is {self.max_new_tokens}, temperature {self.temperature} and stop {list(self.stop)}, expected "
+                "at least 1, at least 0, and no empty text"
+            )
+
+
+GREEDY = Speaking()
+
+
+class Conversations:
+    """Conversations about some brains, a row each.
+
+    The brains are read when the conversations begin. `take` copies rows, also several times: many questions about a brain
+    read it once.
+
+    Parameters
+    ----------
+    model : BrainLLM
+    hidden : Tensor (n, N + 1, D)
+        Brain tokens.
+    speaking : Speaking
+    turns : sequence of turns ((question, answer), ...), optional
+        What was said before in each.
+
+    Attributes
+    ----------
+    turns : list of list of (question, answer)
+        What was said so far, row by row.
+
+    Examples
+    --------
+    >>> from neurovl.language import Conversations, Speaking
+    >>> z = run.encode(subject=1, image_id=run.test_images(1)[0])
+    >>> begun = Conversations(run.llm(), z.hidden, Speaking(max_new_tokens=4))
+    >>> both = begun.take([0, 0])
+    >>> len(both.ask(["Is there a dog?", "Is there a car?"]))
+    2
+    """
+
+    def __init__(
+        self,
+        model: "BrainLLM",
+        hidden: Tensor,
+        speaking: Speaking = GREEDY,
+        turns: Sequence[Sequence[tuple[str, str]]] | None = None,
+    ) -> None:
+        self.model, self.speaking = model, speaking
+        self.n_brain = hidden.shape[1]
+        self.turns = [list(row) for row in turns] if turns else [[] for _ in hidden]
+        self._ids: list[list[int]] = [[] for _ in hidden]  # of each row's columns that count
+        self._mask = torch.zeros(len(hidden), 0, dtype=torch.bool, device=model.device)
+        self._cache = Cache(layer_class_to_replicate=RoomyLayer)
+        first = prompt_ids(model.tokenizer, (), "?", self.n_brain, context=speaking.system)
+        shared = len(first) - first[::-1].index(model.image_id)
+        self._read([first[:shared]] * len(hidden), hidden)
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """A copy of some rows as they stand."""
+        other = object.__new__(type(self))
+        other.model, other.speaking, other.n_brain = self.model, self.speaking, self.n_brain
+        other.turns = [list(self.turns[k]) for k in rows]
+        other._ids = [list(self._ids[k]) for k in rows]
+        index = torch.as_tensor(list(rows), device=self._mask.device)
+        other._mask = self._mask[index]
+        other._cache = Cache(layers=[layer.taken(index) for layer in self._cache.layers])
+        return other
+
+    def ask(self, questions: Sequence[str]) -> list[str]:
+        """Ask each row a question; the answers, which the rows remember."""
+        for _ in self._speak(questions):
+            pass
+        return [row[-1][1] for row in self.turns]
+
+    def stream(self, questions: Sequence[str]) -> Iterator[list[str]]:
+        """The answers of `ask` as they grow: after each token the whole text so far, row by row."""
+        for said in self._speak(questions):
+            yield [self._text(ids) for ids in said]
+        yield [row[-1][1] for row in self.turns]
+
+    @torch.inference_mode()
+    def _speak(self, questions: Sequence[str]) -> Iterator[list[list[int]]]:
+        """The ids of the answers after each token; at last the turn is remembered."""
+        if len(questions) != len(self):
+            raise DataError(f"got {len(questions)} questions, expected {len(self)}, one a row")
+        how, ends = self.speaking, set(self.model.end_ids)
+        rngs = [np.random.default_rng([how.seed, k, len(t)]) for k, t in enumerate(self.turns)]
+        scores = self._listen(questions)
+        said: list[list[int]] = [[] for _ in questions]
+        live = list(range(len(self)))
+        for step in range(how.max_new_tokens):
+            chosen = self._choose(scores, rngs)
+            for k in live:
+                said[k].append(chosen[k])
+            live = [k for k in live if chosen[k] not in ends and not self._stopped(said[k])]
+            yield said
+            if not live or step + 1 == how.max_new_tokens:
+                break
+            going = set(live)
+            scores = self._read([[chosen[k]] if k in going else [] for k in range(len(self))])
+        for row, question, ids in zip(self.turns, questions, said, strict=True):
+            row.append((question, self._text(ids)))
+
+    def _listen(self, questions: Sequence[str]) -> Tensor:
+        """Read what is new of each row's prompt; the scores of what may follow."""
+        new = []
+        for k, question in enumerate(questions):
+            ids = prompt_ids(
+                self.model.tokenizer,
+                self.turns[k],
+                question,
+                self.n_brain,
+                context=self.speaking.system,
+            )
+            both = zip(ids, self._ids[k], strict=False)
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
+            self._forget(k, same)
+            new.append(ids[same:])
+        return self._read(new)
+
+    def _forget(self, row: int, kept: int) -> None:
+        """Mask what a row holds after its first tokens: an answer's text may be written in other tokens than it was said in."""
+        if kept < len(self._ids[row]):
+            self._mask[row, self._mask[row].nonzero()[kept:, 0]] = False
+            self._ids[row] = self._ids[row][:kept]
+
+    @torch.inference_mode()
+    def _read(self, new: Sequence[Sequence[int]], hidden: Tensor | None = None) -> Tensor:
+        """Take further tokens into the cache; float32 scores (n, vocabulary) of what follows each row's last."""
+        model, width = self.model, max(map(len, new))
+        ids = torch.full((len(new), width), model.tokenizer.pad_token_id)
+        counts = torch.zeros(len(new), width, dtype=torch.bool)
+        for k, row in enumerate(new):
+            if row:
+                ids[k, -len(row) :] = torch.tensor(row)
+                counts[k, -len(row) :] = True
+            self._ids[k] += row
+        ids = ids.to(model.device)
+        self._mask = torch.cat([self._mask, counts.to(model.device)], 1)
+        places = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -width:]
+        words = model.llm.get_input_embeddings()
+        embeds = words(ids) if hidden is None else model.embed(ids, hidden)
+        out = model.llm(
+            inputs_embeds=embeds,
+            attention_mask=self._mask.long(),
+            use_cache=True,
+            logits_to_keep=1,
+            **_named(model.llm, self._cache, places),
+        )
+        return out.logits[:, -1].float()
+
+    def _choose(self, scores: Tensor, rngs: Sequence[np.random.Generator]) -> list[int]:
+        scores[:, self.model.image_id] = -torch.inf
+        if not self.speaking.temperature:
+            return scores.argmax(-1).tolist()
+        sums = (scores / self.speaking.temperature).softmax(-1).double().cumsum(-1).cpu().numpy()
+        pairs = zip(sums, rngs, strict=True)
+        return [int((row <= rng.random() * row[-1]).sum()) for row, rng in pairs]
+
+    def _stopped(self, ids: list[int]) -> bool:
+        if not self.speaking.stop:
+            return False
+        text = self.model.tokenizer.decode(ids, skip_special_tokens=True)
+        return any(one in text for one in self.speaking.stop)
+
+    def _text(self, ids: list[int]) -> str:
+        text = self.model.tokenizer.decode(ids, skip_special_tokens=True)
+        for one in self.speaking.stop:
+            text = text.partition(one)[0]
+        return text.strip()
+
+
+def _named(llm: torch.nn.Module, cache: Cache, places: Tensor) -> dict[str, Any]:
+    """Cache and positions by the names that a model's `forward` has for them."""
+    known = inspect.signature(llm.forward).parameters
+    found: dict[str, Any] = {"cache" if "cache" in known else "past_key_values": cache}
+    return found | ({"position_ids": places} if "position_ids" in known else {})
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values of a layer in a buffer with room for more: a token is written, where transformers' own copies all before it."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write further columns, (n, heads, columns, width); all so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.buffers = (key_states[:, :, :0], value_states[:, :, :0])
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if end > self.buffers[0].shape[-2]:
+            room = end + max(ROOM, end // 2)
+            self.buffers = tuple(_with_room(one, start, room) for one in self.buffers)
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = states
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def taken(self, rows: Tensor) -> "RoomyLayer":
+        """A copy of some rows."""
+        other = type(self)()
+        other.lazy_initialization(self.keys, self.values)
+        other.keys, other.values = self.keys[rows], self.values[rows]
+        other.buffers = (other.keys, other.values)
+        return other
+
+
+def _with_room(buffer: Tensor, used: int, room: int) -> Tensor:
+    n, heads, _, width = buffer.shape
+    larger = buffer.new_empty(n, heads, room, width)
+    larger[:, :, :used] = buffer[:, :, :used]
+    return larger
