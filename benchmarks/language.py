@@ -5,8 +5,8 @@
     python benchmarks/language.py --small           every part in seconds, to see that it works; the figures mean nothing
 
 Weights are random, brain tokens random numbers, as many as the paper's patches of 14 leave; dialogues are about as long as real
-ones. What is timed is `neurovl.language.fit_language`, stage 2, from one request for a loss to the next, and
-`BrainLLM.generate`. All weights of 8 billion take 180 GB to train: on one GPU `full` is timed with as many layers as fit, which
+ones. What is timed is `neurovl.language.fit_language`, stage 2, from one request for a loss to the next,
+`BrainLLM.generate`, in batches and one by one, and the turns of a `Chat`, two tokens each, about a brain of a hundred tokens. All weights of 8 billion take 180 GB to train: on one GPU `full` is timed with as many layers as fit, which
 the row says.
 
 `weights moved` is the share of the trained weights, but for the tables of words, that are not bit for bit what they were, after the same batches as in the
@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from neurovl.foundation.model_facts import configurations
 from neurovl.foundation.source import TINY
-from neurovl.language import BrainLLM, Projector, fit_language, train
+from neurovl.language import BrainLLM, Projector, Speaking, fit_language, train
 from neurovl.language.adapters import add_adapters
 from neurovl.language.dialogues import Dialogue
 from neurovl.settings.sections import Language, Lora
@@ -34,6 +34,8 @@ from neurovl.training.devices import choose_precision
 
 LLAMA = "meta-llama/Meta-Llama-3-8B-Instruct"
 SEED, BRAIN, WIDTH = 0, 58, 768  # tokens of a brain at patch 14, class token included; their width
+LONG, TALKS = 100, 5  # brain tokens of the talks; how many are timed
+TURNS = ("first turn", "second turn", "second turn without the first's cache", "first token")
 SENTENCE = "a dog and a red car stand near the tree on the grass".split()
 
 
@@ -103,8 +105,8 @@ def talks(n: int, rng: np.random.Generator) -> dict[int, list[Dialogue]]:
     }
 
 
-def brains(n: int) -> torch.Tensor:
-    return torch.randn(n, BRAIN, WIDTH, generator=torch.Generator().manual_seed(SEED))
+def brains(n: int, tokens: int = BRAIN) -> torch.Tensor:
+    return torch.randn(n, tokens, WIDTH, generator=torch.Generator().manual_seed(SEED))
 
 
 def settings(size: Size, method: str, precision: str, steps: int) -> Language:
@@ -162,25 +164,56 @@ def training_rate(size: Size, method: str, device: str) -> dict:
     return row
 
 
-def answering_rate(size: Size, device: str) -> dict:
-    """Answers a second, as long as they may be: weights that are random end none."""
+def answering_rates(size: Size, device: str) -> list[dict]:
+    """Answers a second, in batches and one by one, as long as they may be: weights that are random end none."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = build(size.shape, size.shape["num_hidden_layers"], device, dtype).eval()
-    model.llm.generation_config.eos_token_id = None
-    clock, asked = Clock(device), ["What is in the picture?"] * size.questions
-    for _ in range(2):
+    model.end_ids, rows = [], []
+
+    def row(what: str, batch: int, n: int, seconds: float, unit: str) -> dict:
+        return {
+            "task": "answers",
+            "what": f"{size.what}, {what}",
+            "computed in": str(dtype).removeprefix("torch."),
+            "batch": batch,
+            "n": n,
+            "a second": short(n / seconds),
+            "unit": unit,
+        }
+
+    asked = "What is in the picture?"
+    together, alone = min(64, size.questions), max(2, size.questions // 8)
+    for batch, n in ((together, size.questions), (1, alone)):
+        hidden, clock = brains(n), Clock(device)
+        for _ in range(2):
+            clock.tick()
+            for start in range(0, n, batch):
+                part = hidden[start : start + batch]
+                model.generate(part, [asked] * len(part), max_new_tokens=size.answer)
         clock.tick()
-        model.generate(brains(size.questions), asked, max_new_tokens=size.answer)
+        seconds = np.diff(clock.moments)[-1]
+        rows.append(row(f"{size.answer} tokens", batch, n, seconds, "answers"))
+
+    turns = np.array([talk_seconds(model, asked, device) for _ in range(TALKS + 1)])[1:]
+    for what, seconds in zip(TURNS, np.median(turns, 0), strict=True):
+        rows.append(row(f"{what}, {LONG} brain tokens", 1, 1, seconds, "turns"))
+    return rows
+
+
+def talk_seconds(model: BrainLLM, asked: str, device: str) -> list[float]:
+    """Seconds of a first and a second turn of two tokens, of a second that reads all again, and until a first token streams."""
+    hidden, clock = brains(1, LONG), Clock(device)
     clock.tick()
-    return {
-        "task": "answers",
-        "what": f"{size.what}, {size.answer} tokens",
-        "computed in": str(dtype).removeprefix("torch."),
-        "batch": min(64, size.questions),
-        "n": size.questions,
-        "a second": short(size.questions / np.diff(clock.moments)[-1]),
-        "unit": "answers",
-    }
+    chat = model.chat(hidden, Speaking(2))
+    chat.ask(asked)
+    clock.tick()
+    chat.ask(asked)
+    clock.tick()
+    model.generate(hidden, [asked], [chat.turns[:1]], max_new_tokens=2)
+    clock.tick()
+    next(iter(model.chat(hidden).stream(asked)))
+    clock.tick()
+    return np.diff(clock.moments).tolist()
 
 
 def what_is_learnt(size: Size, steps: int, device: str) -> list[dict]:
@@ -231,7 +264,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = chosen.device
     size, machine = sizes(device, chosen.small), describe_machine(device)[0]
     rows = [training_rate(size, method, device) for method in ("full", "lora")]
-    rows.append(answering_rate(size, device))
+    rows += answering_rates(size, device)
     rows += what_is_learnt(size, 4 if chosen.small else 100, device)
     keep(rows, {k: machine[k] for k in ("date", "device")}, chosen.out, "language.csv")
 

@@ -40,7 +40,7 @@ class Chat:
 
     @property
     def turns(self) -> list[tuple[str, str]]:
-        """What was said so far: (question, answer)."""
+        """The questions and answers so far, in pairs."""
         return self._row.turns[0]
 
     def ask(self, question: str, max_new_tokens: int | None = None) -> str:

@@ -1,0 +1,195 @@
+"""Closed questions in balanced pairs: one question, two true answers, each for another picture or the other way round.
+
+Who answers without looking is right half of the time at most, whatever pictures hold most often. The answers follow from boxes and
+captions by rule; a question whose answer they leave open is not asked.
+
+Reference: Goyal et al. 2017, CVPR (VQA v2), for pairs of pictures with the same question.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurovl.language.dialogues.layout import Layout, Thing
+from neurovl.language.dialogues.reasoning import place
+from neurovl.language.dialogues.wordings import (
+    COLOURS,
+    PAIRS,
+    a,
+    is_are,
+    mentioned,
+    number,
+    plural,
+    the,
+)
+
+if TYPE_CHECKING:
+    from neurovl.recordings import Recordings
+
+CHECKS = ("yes/no", "count", "colour", "position", "comparison", "scene")
+LARGER = 1.5  # times the area, before one thing counts as the larger
+SIDES = {"left of": "right of", "above": "below"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A closed question about a picture.
+
+    Attributes
+    ----------
+    type : str
+        One of `CHECKS`.
+    image_id : str
+    question, answer : str
+    pair : int
+        The same for the two that are balanced: one question with two answers, or one and its reverse.
+    """
+
+    type: str
+    image_id: str
+    question: str
+    answer: str
+    pair: int = -1
+
+
+def answerable(layout: Layout, names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Every closed question about a picture whose answer is known, by type: (question, answer).
+
+    Parameters
+    ----------
+    layout : Layout
+    names : sequence of str
+        Categories that are asked for, present or not.
+
+    Examples
+    --------
+    >>> from neurovl.language.dialogues.checks import answerable
+    >>> from neurovl.language.dialogues.layout import Layout
+    >>> dog = {"category": "dog", "supercategory": "animal", "box": (0.1, 0.2, 0.6, 0.9)}
+    >>> found = answerable(Layout.of(["A brown dog on the beach."], [dog]), ["dog", "cat"])
+    >>> found["yes/no"], found["colour"], found["scene"]
+    ([('Is there a dog?', 'yes'), ('Is there a cat?', 'no')], [('What colour is the dog?', 'brown')], [('Is this indoors or outdoors?', 'outdoors')])
+    """
+    said, counts = set(layout.caption_words), layout.counts
+    found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in CHECKS}
+    for name in names:
+        asked = f"Are there any {name}?" if name in PAIRS else f"Is there {a(name)}?"
+        if name in counts or not mentioned(name, said):
+            found["yes/no"].append((asked, "yes" if name in counts else "no"))
+    for name, n in counts.items():
+        noun = f"pairs of {name}" if name in PAIRS else plural(name)
+        found["count"].append((f"How many {noun} are there?", number(n)))
+    for thing in layout.single:
+        verb = is_are(thing.name, 1)
+        colours = said_colours(thing.name, layout.captions)
+        if len(colours) == 1:
+            found["colour"].append((f"What colour {verb} {the(thing.name)}?", colours.pop()))
+        found["position"].append((f"Where {verb} {the(thing.name)}?", thing.place))
+    found["comparison"] = [
+        pair
+        for k, one in enumerate(layout.single)
+        for other in layout.single[k + 1 :]
+        for pair in _compared(one, other)
+    ]
+    where = place(layout)
+    if where:
+        found["scene"].append(("Is this indoors or outdoors?", where[0]))
+    return found
+
+
+def said_colours(name: str, captions: Sequence[str]) -> set[str]:
+    """The colours that captions give to a category: 'a red bus', 'the bus is red'.
+
+    A person's are those of clothes, and not asked for.
+    """
+    if name == "person":
+        return set()
+    colour, found = "|".join(COLOURS), set()
+    for caption in captions:
+        text = caption.lower()
+        found.update(re.findall(rf"\b({colour}) {re.escape(name)}\b", text))
+        found.update(re.findall(rf"\bthe {re.escape(name)}\b[^,]*\bis ({colour})\b", text))
+    return {"gray" if one == "grey" else one for one in found}
+
+
+def _compared(one: Thing, other: Thing) -> list[tuple[str, str]]:
+    """Questions about two things, each followed by its reverse, which has the other answer."""
+    found, relation = [], one.relation(other)
+    for first, second in ((one, other), (other, one)):
+        verb = is_are(first.name, 1).title()
+        for side, back in SIDES.items():
+            if relation in (side, back):
+                true = first.relation(second) == side
+                asked = f"{verb} {the(first.name)} {side} {the(second.name)}?"
+                found.append((asked, "yes" if true else "no"))
+        if max(one.area, other.area) >= LARGER * min(one.area, other.area):
+            asked = f"{verb} {the(first.name)} larger than {the(second.name)}?"
+            found.append((asked, "yes" if first.area > second.area else "no"))
+    half = len(found) // 2
+    return [pair for both in zip(found[:half], found[half:], strict=True) for pair in both]
+
+
+def balanced_checks(
+    recordings: "Recordings", image_ids: Sequence[str], seed: int, most: int = 60
+) -> list[Check]:
+    """Balanced pairs of questions of each type about some pictures.
+
+    Of a question with several answers among the pictures two with different ones make a pair; of a comparison the question and its
+    reverse about one picture. A picture is in at most one pair of a question.
+
+    Parameters
+    ----------
+    recordings : Recordings
+        Its `captions` and `objects` are read.
+    image_ids : sequence of str
+    seed : int
+        Fixes which pairs are chosen.
+    most : int
+        Pairs of a type.
+    """
+    objects = {image: recordings.objects(image) for image in image_ids}
+    names = sorted({thing["category"] for things in objects.values() for thing in things})
+    known: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in CHECKS}
+    reverses: list[tuple[str, str, str]] = []
+    for image in image_ids:
+        layout = Layout.of(recordings.captions(image), objects[image])
+        for kind, pairs in answerable(layout, names).items():
+            if kind == "comparison":
+                asked = dict(pairs)
+                order = list(asked)
+                reverses += [(image, *order[k : k + 2]) for k in range(0, len(order), 2)]
+            for question, answer in pairs:
+                known[kind].setdefault(question, {})[image] = answer
+    found: list[Check] = []
+    for place_of, kind in enumerate(CHECKS):
+        rng = np.random.default_rng([seed, 53, place_of])
+        if kind == "comparison":
+            options = [((q, image), (back, image)) for image, q, back in reverses]
+        else:
+            options = [
+                ((question, one), (question, other))
+                for question, answers in known[kind].items()
+                for one, other in _pairs(answers, rng)
+            ]
+        for k in rng.permutation(len(options))[:most]:
+            pair = len(found) // 2
+            found += [
+                Check(kind, image, question, known[kind][question][image], pair)
+                for question, image in options[k]
+            ]
+    return found
+
+
+def _pairs(answers: Mapping[str, str], rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Disjoint pairs of pictures with different answers, as many as there are; drawn from the two commonest answers first."""
+    groups: dict[str, list[str]] = {}
+    for image in rng.permutation(sorted(answers)).tolist():
+        groups.setdefault(answers[image], []).append(image)
+    found = []
+    while sum(map(bool, groups.values())) > 1:
+        first, second = sorted(groups, key=lambda one: (-len(groups[one]), one))[:2]
+        found.append((groups[first].pop(), groups[second].pop()))
+    return found

@@ -1,0 +1,124 @@
+"""Closed questions in balanced pairs: true by the scene graph, and half right at most for who does not look."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from neurovl.language.dialogues.checks import (
+    CHECKS,
+    answerable,
+    balanced_checks,
+    said_colours,
+)
+from neurovl.language.dialogues.layout import Layout
+from neurovl.smallworld import scenes
+from neurovl.smallworld.scenes.graph import CATEGORIES
+
+
+class Scenes:
+    """Pictures of the small world with what a reader of NSD gives of them."""
+
+    def __init__(self, n):
+        self.made = {str(i): scenes.make_scene("foundation", i) for i in range(n)}
+
+    def captions(self, image_id):
+        return scenes.captions(self.made[image_id])
+
+    def objects(self, image_id):
+        return scenes.scene_objects(self.made[image_id])
+
+
+@pytest.fixture(scope="module")
+def world():
+    return Scenes(400)
+
+
+@pytest.fixture(scope="module")
+def checks(world):
+    return balanced_checks(world, list(world.made), seed=0)
+
+
+def test_all_types_are_asked_in_pairs_of_different_answers(checks):
+    assert set(Counter(one.type for one in checks)) == set(CHECKS)
+    pairs = {}
+    for one in checks:
+        pairs.setdefault(one.pair, []).append(one)
+    for first, second in pairs.values():
+        assert first.answer != second.answer and first.type == second.type
+        if first.type == "comparison":
+            assert first.image_id == second.image_id and {first.answer, second.answer} == {
+                "yes",
+                "no",
+            }
+        else:
+            assert first.question == second.question and first.image_id != second.image_id
+
+
+def test_who_does_not_look_is_right_half_of_the_time_at_most(checks):
+    """The best answer to every question that a reader of the questions alone can know."""
+    for kind in CHECKS:
+        own = [one for one in checks if one.type == kind]
+        by_question = {}
+        for one in own:
+            by_question.setdefault(one.question, Counter())[one.answer] += 1
+        best = sum(max(counts.values()) for counts in by_question.values()) / len(own)
+        # A reverse that is asked of another picture may be answered by its commoner side.
+        assert best <= (0.75 if kind == "comparison" else 0.5), (kind, best)
+    said = Counter(one.answer for one in checks if one.type == "comparison")
+    assert said["yes"] == said["no"]
+
+
+def test_answers_are_those_of_the_scene_graph(world, checks):
+    """Colours, places and kinds of place are not read from the captions here but from the graph that was painted."""
+    seen = Counter()
+    for one in checks:
+        scene = world.made[one.image_id]
+        things = [o for o in scene.objects if CATEGORIES[o.category].coco_id is not None]
+        named = [o for o in things if o.category in one.question or o.noun in one.question]
+        if one.type == "scene":
+            assert one.answer == ("indoors" if scene.indoors else "outdoors")
+        elif one.type == "yes/no":
+            holds = any(f" {o.category}?" in one.question for o in things)
+            assert one.answer == ("yes" if holds else "no"), one
+        elif one.type == "colour":
+            (thing,) = [o for o in things if one.question == f"What colour is the {o.category}?"]
+            assert thing.colour == one.answer, one
+        elif one.type == "comparison" and "left of" in one.question:
+            first, second = sorted(named, key=lambda o: one.question.find(o.category))[:2]
+            left = sum(first.box[::2]) < sum(second.box[::2])
+            assert one.answer == ("yes" if left else "no"), one
+        else:
+            continue
+        seen[one.type] += 1
+    assert min(seen[k] for k in ("scene", "yes/no", "colour", "comparison")) > 10
+
+
+def test_larger_is_by_area_and_only_where_it_is_clear():
+    big = {"category": "bus", "supercategory": "vehicle", "box": (0.0, 0.0, 0.6, 0.6)}
+    small = {"category": "dog", "supercategory": "animal", "box": (0.6, 0.6, 0.9, 0.9)}
+    found = dict(answerable(Layout.of([], [big, small]), [])["comparison"])
+    assert found["Is the bus larger than the dog?"] == "yes"
+    assert found["Is the dog larger than the bus?"] == "no"
+    near = small | {"box": (0.4, 0.4, 0.95, 0.95)}
+    found = dict(answerable(Layout.of([], [big, near]), [])["comparison"])
+    assert not any("larger" in question for question in found)
+
+
+def test_what_captions_leave_open_is_not_asked():
+    bus = {"category": "bus", "supercategory": "vehicle", "box": (0.0, 0.0, 0.6, 0.6)}
+    two = answerable(Layout.of(["a red bus", "a blue bus on a street"], [bus]), ["bus", "dog"])
+    assert two["colour"] == []
+    hidden = answerable(Layout.of(["a puppy beside a bus"], [bus]), ["bus", "dog"])
+    assert hidden["yes/no"] == [("Is there a bus?", "yes")] and hidden["scene"] == []
+    assert said_colours("bus", ["the bus on the street is Grey", "a grey bus"]) == {"gray"}
+    assert said_colours("person", ["a red person"]) == set()
+
+
+def test_the_seed_fixes_the_pairs_and_pictures_are_asked_once(world):
+    ids = list(world.made)
+    one, again, other = (balanced_checks(world, ids, seed, most=10) for seed in (1, 1, 2))
+    assert one == again and one != other
+    assert max(Counter(c.type for c in one).values()) == 20
+    asked = Counter((c.question, c.image_id) for c in one)
+    assert np.max(list(asked.values())) == 1
