@@ -44,7 +44,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SEARCH = f"{PLACE}/search"
-STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)  # of noise, on the latent that a picture is painted from
+STRENGTHS = (
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+)  # of noise, on the latent that a picture is painted from
 # Predictions that are compared with features of their name.
 JUDGED = ("clip_image", "clip_text", "image_tokens", "patch_tokens", "text_states", "vae")
 

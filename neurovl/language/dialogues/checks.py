@@ -1,7 +1,8 @@
-"""Closed questions in balanced pairs: one question, two true answers, each for another picture or the other way round.
+"""Closed questions in balanced pairs: one question, two pictures, two true answers.
 
-Who answers without looking is right half of the time at most, whatever pictures hold most often. The answers follow from boxes and
-captions by rule; a question whose answer they leave open is not asked.
+Who answers without looking is right half of the time at most, whatever pictures hold most often. What is left of what is asked both
+ways round about one picture instead: no side is likelier than the other. The answers follow from boxes and captions by rule; a
+question whose answer they leave open is not asked.
 
 Reference: Goyal et al. 2017, CVPR (VQA v2), for pairs of pictures with the same question.
 """
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 CHECKS = ("yes/no", "count", "colour", "position", "comparison", "scene")
 LARGER = 1.5  # times the area, before one thing counts as the larger
 SIDES = {"left of": "right of", "above": "below"}
+MIRRORED = " left of "
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Check:
     image_id : str
     question, answer : str
     pair : int
-        The same for the two that are balanced: one question with two answers, or one and its reverse.
+        The same for the two that are balanced: a question about two pictures, or one and its reverse about one.
     """
 
     type: str
@@ -137,8 +139,8 @@ def balanced_checks(
 ) -> list[Check]:
     """Balanced pairs of questions of each type about some pictures.
 
-    Of a question with several answers among the pictures two with different ones make a pair; of a comparison the question and its
-    reverse about one picture. A picture is in at most one pair of a question.
+    Of a question with several answers among the pictures two with different ones make a pair; of what is left of what, the question
+    and its reverse about one picture. A picture is in at most one pair of a question.
 
     Parameters
     ----------
@@ -153,32 +155,29 @@ def balanced_checks(
     objects = {image: recordings.objects(image) for image in image_ids}
     names = sorted({thing["category"] for things in objects.values() for thing in things})
     known: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in CHECKS}
-    reverses: list[tuple[str, str, str]] = []
+    reverses: list[tuple[tuple[str, str], tuple[str, str]]] = []
     for image in image_ids:
         layout = Layout.of(recordings.captions(image), objects[image])
         for kind, pairs in answerable(layout, names).items():
-            if kind == "comparison":
-                asked = dict(pairs)
-                order = list(asked)
-                reverses += [(image, *order[k : k + 2]) for k in range(0, len(order), 2)]
             for question, answer in pairs:
                 known[kind].setdefault(question, {})[image] = answer
+            mirrored = [(question, image) for question, _ in pairs if MIRRORED in question]
+            reverses += zip(mirrored[::2], mirrored[1::2], strict=True)
     found: list[Check] = []
-    for place_of, kind in enumerate(CHECKS):
-        rng = np.random.default_rng([seed, 53, place_of])
-        if kind == "comparison":
-            options = [((q, image), (back, image)) for image, q, back in reverses]
-        else:
-            options = [
-                ((question, one), (question, other))
-                for question, answers in known[kind].items()
-                for one, other in _pairs(answers, rng)
-            ]
-        for k in rng.permutation(len(options))[:most]:
+    for k, kind in enumerate(CHECKS):
+        rng = np.random.default_rng([seed, 53, k])
+        options = [
+            ((question, one), (question, other))
+            for question, answers in known[kind].items()
+            if MIRRORED not in question
+            for one, other in _pairs(answers, rng)
+        ]
+        options += reverses if kind == "comparison" else []
+        for chosen in rng.permutation(len(options))[:most]:
             pair = len(found) // 2
             found += [
                 Check(kind, image, question, known[kind][question][image], pair)
-                for question, image in options[k]
+                for question, image in options[chosen]
             ]
     return found
 
