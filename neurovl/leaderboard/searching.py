@@ -23,6 +23,7 @@ from neurovl.leaderboard.fitting import system_code
 from neurovl.leaderboard.found_settings import search_place, write_chosen
 from neurovl.leaderboard.generating import paint
 from neurovl.leaderboard.ours import Ours, ours_in, stored_voxels
+from neurovl.leaderboard.picture_board import SCENENET, ObjectsJudge
 from neurovl.leaderboard.shared_inputs import (
     CAPTIONER,
     FEATURES,
@@ -200,7 +201,10 @@ def try_strengths(run: Run, decoder: Decoder, tuned: Mapping[str, SubjectVoxels]
 
 
 def painted_score(run: Run, pictures: Sequence["Image"], image_ids: Sequence[str]) -> float:
-    """Mean of PixCorr, SSIM and the two-way identification by each feature of the metric networks that are here."""
+    """Mean of PixCorr, SSIM, the two-way identification by each feature of the metric networks that are here, and F1 of objects.
+
+    F1 stands in it where SceneNet reads the pictures: without it a latent that is hardly noised wins, whose blur has no objects.
+    """
     from neurovl.foundation.metric import metric_family
 
     true = [run.recordings.image(image) for image in image_ids]
@@ -214,6 +218,9 @@ def painted_score(run: Run, pictures: Sequence["Image"], image_ids: Sequence[str
             continue
         made, seen = network.features(pictures), network.features(true)
         scores += [two_way(made[feature], seen[feature]).mean() for feature in made]
+        if member.name == SCENENET:
+            judge_objects = ObjectsJudge(network, run.recordings, image_ids)
+            scores.append(judge_objects(pictures, image_ids, shuffled)["objects_f1"][0].mean())
     return float(np.mean(scores))
 
 
