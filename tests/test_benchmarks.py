@@ -254,7 +254,10 @@ def test_language_is_timed_and_both_trainings_move_what_they_train(benchmark, tm
     language.main(["--small", "--out", str(tmp_path)])
     table = pd.read_csv(tmp_path / "language.csv")
     rates = table[table.task != "learning"]
-    assert list(rates.unit) == ["steps", "steps", "answers"] and (rates["a second"] > 0).all()
+    assert (
+        list(rates.unit) == ["steps", "steps", "answers", "answers", *["turns"] * 4]
+        and (rates["a second"] > 0).all()
+    )
     learnt = table[table.task == "learning"].set_index(["what", "computed in"])
     assert len(learnt) == 5 and learnt["last loss"].notna().all()
     moved = learnt["weights moved"]

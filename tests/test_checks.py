@@ -2,13 +2,13 @@
 
 from collections import Counter
 
-import numpy as np
 import pytest
 
 from neurovl.language.dialogues.checks import (
     CHECKS,
     answerable,
     balanced_checks,
+    checked_dialogues,
     said_colours,
 )
 from neurovl.language.dialogues.layout import Layout
@@ -16,27 +16,22 @@ from neurovl.smallworld import scenes
 from neurovl.smallworld.scenes.graph import CATEGORIES
 
 
-class Scenes:
-    """Pictures of the small world with what a reader of NSD gives of them."""
-
-    def __init__(self, n):
-        self.made = {str(i): scenes.make_scene("foundation", i) for i in range(n)}
-
-    def captions(self, image_id):
-        return scenes.captions(self.made[image_id])
-
-    def objects(self, image_id):
-        return scenes.scene_objects(self.made[image_id])
-
-
 @pytest.fixture(scope="module")
 def world():
-    return Scenes(400)
+    """Scenes by the name of their picture."""
+    return {str(i): scenes.make_scene("foundation", i) for i in range(400)}
 
 
 @pytest.fixture(scope="module")
-def checks(world):
-    return balanced_checks(world, list(world.made), seed=0)
+def known(world):
+    """Captions and objects of each picture, as a reader of NSD gives them."""
+    captions = {i: scenes.captions(scene) for i, scene in world.items()}
+    return captions, {i: scenes.scene_objects(scene) for i, scene in world.items()}
+
+
+@pytest.fixture(scope="module")
+def checks(known):
+    return balanced_checks(*known, seed=0, most=60)
 
 
 def test_all_types_are_asked_in_pairs_of_different_answers(checks):
@@ -73,7 +68,7 @@ def test_answers_are_those_of_the_scene_graph(world, checks):
     """Colours, places and kinds of place are not read from the captions here but from the graph that was painted."""
     seen = Counter()
     for one in checks:
-        scene = world.made[one.image_id]
+        scene = world[one.image_id]
         things = [o for o in scene.objects if CATEGORIES[o.category].coco_id is not None]
         named = [o for o in things if o.category in one.question or o.noun in one.question]
         if one.type == "scene":
@@ -116,10 +111,21 @@ def test_what_captions_leave_open_is_not_asked():
     assert said_colours("person", ["a red person"]) == set()
 
 
-def test_the_seed_fixes_the_pairs_and_pictures_are_asked_once(world):
-    ids = list(world.made)
-    one, again, other = (balanced_checks(world, ids, seed, most=10) for seed in (1, 1, 2))
+def test_the_seed_fixes_the_pairs_and_pictures_are_asked_once(known):
+    one, again, other = (balanced_checks(*known, seed, most=10) for seed in (1, 1, 2))
     assert one == again and one != other
     assert max(Counter(c.type for c in one).values()) == 20
     asked = Counter((c.question, c.image_id) for c in one)
-    assert np.max(list(asked.values())) == 1
+    assert max(asked.values()) == 1
+
+
+def test_what_is_taught_is_balanced_too(known):
+    """At most two dialogues of three questions a picture, each with its true answer, no and yes about as often."""
+    true = {(c.image_id, c.question): c.answer for c in balanced_checks(*known, seed=0)}
+    talks = checked_dialogues(*known, seed=0)
+    assert max(Counter(talk.image_id for talk in talks).values()) == 2
+    turns = [(talk.image_id, *turn) for talk in talks for turn in talk.turns]
+    assert all(true[image, question] == answer for image, question, answer in turns)
+    assert max(len(talk.turns) for talk in talks) == 3 and all(talk.closed for talk in talks)
+    said = Counter(answer for _, question, answer in turns if question.startswith("Is there"))
+    assert abs(said["yes"] - said["no"]) < 0.2 * sum(said.values())

@@ -31,7 +31,7 @@ preprocessing: {subjects: [1], patches: [5]}
 encoder: {width: 32, layers: 1, heads: 2, head_hidden: 32, readout: 8}
 models: {llms: {other: tiny}}
 alignment: {epochs: 1, precision: "no", variants: [main, flat, no-vae, per-subject, per-subject-flat]}
-language: {steps: [2, 2], batch_size: [4, 4], max_new_tokens: 4, precision: "no", variants: [main, flat, other]}
+language: {steps: [2, 2], batch_size: [4, 4], max_new_tokens: 4, precision: "no", variants: [main, flat, other, pictures]}
 reconstruction:
   {steps: 1, images: 5, ablation_images: 3, ablation_subjects: 1, betas: [0.6, 1.0], prompts: [instruction, brief]}
 evaluation: {caption_images: 3}
@@ -102,6 +102,22 @@ def test_a_second_start_does_only_what_is_missing(trained, stage, monkeypatch):
     assert total <= made <= total + (14 if stage == "captions" else 0)
     again = contents(folder)
     assert again == whole and not any(file.endswith(".jsonl") for file in again)
+
+
+def test_the_upper_bound_reads_true_pictures_and_paints_nothing(trained):
+    evaluation.answer(open_run(trained.root))
+    answers = trained.tables.answers
+    own = answers[answers.system == "true-picture"]
+    assert set(own.type) == set(answers.type[answers.system == "neurovl"])
+    assert {"brief", "yes/no"} <= set(own.type)
+    assert set(own.protocol) == {"average"}
+    model, images = trained.llm("pictures"), own.image_id.unique().tolist()
+    tokens = trained.picture_tokens(images)
+    assert tokens.shape[1:] == (64, 96) and model.projector.first.in_features == 96
+    brief = own[own.type == "brief"].set_index("image_id").loc[images]
+    said = model.generate(tokens, brief.question.tolist(), max_new_tokens=4)
+    assert said == brief.answer.tolist()
+    assert "true-picture" not in [one.system for one in painting.painters(trained.profile)]
 
 
 @pytest.mark.parametrize("precision, dtype", [("no", torch.float32), ("bf16", torch.bfloat16)])
@@ -228,7 +244,7 @@ def test_other_language_models_answer_from_their_own_encoder(trained):
     evaluation.answer(run := open_run(trained.root))
     answers = run.tables.answers
     asked = answers.groupby("system", sort=False).size()
-    assert asked.index.tolist() == ["neurovl", "shuffled", "no-brain", "flat", "other"]
+    assert asked.index.tolist() == ["neurovl", "shuffled", "no-brain", "flat", "other", "true-picture"]
     assert asked["flat"] == asked["other"] == asked["no-brain"]
     assert set(answers[answers.protocol == "single"].system) == {"neurovl"}
     for name, encoder in (("flat", "flat"), ("other", "main")):

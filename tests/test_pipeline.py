@@ -10,6 +10,7 @@ import pytest
 
 from neurovl import figures
 from neurovl.errors import ConfigError, MissingError
+from neurovl.language.dialogues import CHECKS
 from neurovl.figures import page_tables
 from neurovl.pipeline import reproduce
 from neurovl.results import condition, peer_results, read_claims, read_results
@@ -159,6 +160,7 @@ def test_every_dialogue_type_was_asked_and_answered(smoke_run):
         "reasoning",
         "reconstruction",
         "localization",
+        *CHECKS,
     }
     assert (answers[answers.system == "neurovl"].answer.str.len() > 0).mean() > 0.95
     assert answers[answers.type == "brief"].answer.nunique() > 5

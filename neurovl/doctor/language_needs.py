@@ -30,10 +30,9 @@ def language_needs(
     weight = F16 if large else F32
     half = large or adapted and profile.lora.base != "float32"
     h, layers, vocabulary = (config[k] for k in ("hidden_size", "num_hidden_layers", "vocab_size"))
-    encoder = describe(variant.encoder, profile, Choice(["main"])).shape
-    width = encoder.width + encoder.readout
+    tokens, width = tokens_read(profile, s, variant)
     projector = ADAMW * (width * h + h * h + 2 * h)
-    length = s.tokens + 1 + TEXT
+    length = tokens + TEXT
     held = _held_bytes(profile, config, n) if adapted else weight * n
     found = []
     parts = zip(settings.batch_size, settings.accumulate, strict=True)
@@ -65,7 +64,7 @@ def language_needs(
                 of_variant(f"train llm {stage}", variant),
                 device=projector + max(loading, states + kept + logits),
                 memory=F32 * n if stage == 2 and adapted else 0,
-                disk=F32 * n + F16 * s.train * (s.tokens + 1) * width if stage == 2 else 0,
+                disk=F32 * n + F16 * s.train * tokens * width if stage == 2 else 0,
                 how=f"{n / 1e9:,.2f} G parameters: {words}; batch {batch} x {length} tokens",
             )
         )
@@ -90,6 +89,15 @@ def language_needs(
             how=f"{words}, keys and values of {batch} x {room} tokens",
         ),
     ]
+
+
+def tokens_read(profile: Profile, s: Sizes, variant: LanguageVariant) -> tuple[int, int]:
+    """How many tokens stand for a brain, or for a true picture, and their width."""
+    if variant.encoder:
+        encoder = describe(variant.encoder, profile, Choice(["main"])).shape
+        return s.tokens + 1, encoder.width + encoder.readout
+    tower = configurations(profile.models.clip, "clip")["clip"]["vision_cfg"]
+    return (tower["image_size"] // tower["patch_size"]) ** 2, tower["width"]
 
 
 def _gathered(config: dict, half: bool) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from neurovl.doctor.encoder_needs import trained_encoders
-from neurovl.doctor.language_needs import of_variant
+from neurovl.doctor.language_needs import of_variant, tokens_read
 from neurovl.doctor.needs import painted
 from neurovl.doctor.sizes import TEXT, Sizes, vae_sizes
 from neurovl.foundation.annotators import TOGETHER
@@ -158,7 +158,7 @@ def _language(profile: Profile, s: Sizes, name: str) -> list[Work]:
     spec = profile.models.spec(variant.model)
     config = configurations(spec, "llm")["llm"]
     n = parameters(spec, "llm").get("llm") or 0
-    length = s.tokens + 1 + TEXT
+    length = tokens_read(profile, s, variant)[0] + TEXT
     forward = llm_operations(config, n, length)
     again = profile.compute.checkpointing
     found = []

@@ -10,10 +10,10 @@ from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shu
 from neurovl.evaluation.score_table import Corpora, Table
 from neurovl.files import Journal
 from neurovl.language import BrainLLM, Conversations, Speaking
-from neurovl.language.dialogues import Dialogue, evaluation_set
+from neurovl.language.dialogues import CHECKS, Dialogue, balanced_checks, evaluation_set
 from neurovl.language.llm_variants import LanguageVariant, language_variant
 from neurovl.language.model import GENERATION_BATCH
-from neurovl.results import Row, read_texts, write_texts
+from neurovl.results import Row, condition, read_texts, write_texts
 from neurovl.run import Run
 from neurovl.training.batch_sizes import in_batches
 
@@ -41,8 +41,9 @@ COLUMNS = [
 def answer(run: Run) -> None:
     """Put every type of question to the language model for each subject and test picture.
 
-    Systems: 'neurovl' (all types from the average of repeats, brief captions also from a single trial), 'shuffled' (brains of
-    other pictures), 'no-brain' (no response at all), and the other variants of the language model, from averages.
+    Systems: 'neurovl' (all types from the average of repeats, brief captions and closed questions in balanced pairs also from a
+    single trial), 'shuffled' (brains of other pictures), 'no-brain' (no response at all), and the other variants of the language
+    model, from averages; one of them may read the true pictures.
 
     Examples
     --------
@@ -58,9 +59,15 @@ def answer(run: Run) -> None:
         answer,
         {
             "caption_images": p.evaluation.caption_images,
+            "check_pairs": p.evaluation.check_pairs,
             "max_new_tokens": p.language.max_new_tokens,
         },
-        tuple(sorted({"tokens", *(f"encoders/{v.encoder}" for v in variants)}.union(stages))),
+        tuple(
+            sorted(
+                {"tokens", *(f"encoders/{v.encoder}" for v in variants if v.encoder)}.union(stages)
+            )
+        ),
+        () if all(v.encoder for v in variants) else ("clip",),
     ) as s:
         if s.done:
             return
@@ -81,18 +88,34 @@ def _ask_about(
 ) -> None:
     """What one language model says of a subject's pictures; the main one also of other pictures' brains, and of none."""
     settings, seed = run.profile.evaluation, run.profile.seed
-    ids, z = held_out(run, variant.encoder, subject, kind)
+    ids = run.test_images(subject)
     wanted = chosen_images(ids, settings.caption_images, seed)
-    z = z.take([ids.index(i) for i in wanted])
     talk = evaluation_set(run.recordings, wanted, seed)
-    systems = {variant.system: z}
     if kind == "single":
         talk = [d for d in talk if d.type == "brief"]
-    elif variant.name == "main":
-        systems |= {"shuffled": shuffled(z, seed), "no-brain": no_brain(run, len(z))}
-    for system, brain in systems.items():
+    talk += checked(run, wanted)
+    systems = {}
+    if variant.encoder:
+        ids, z = held_out(run, variant.encoder, subject, kind)
+        z = z.take([ids.index(i) for i in wanted])
+        systems[variant.system] = z.hidden
+    else:
+        systems[variant.system] = run.picture_tokens(wanted)
+    if variant.name == "main" and kind == "average":
+        systems["shuffled"] = shuffled(z, seed).hidden
+        systems["no-brain"] = no_brain(run, len(z)).hidden
+    for system, hidden in systems.items():
         place = {"system": system, "protocol": kind, "subject": subject}
-        _write_answers(run, journal, variant, place, brain.hidden, wanted, talk)
+        _write_answers(run, journal, variant, place, hidden, wanted, talk)
+
+
+def checked(run: Run, image_ids: list[str]) -> list[Dialogue]:
+    """Closed questions in balanced pairs about pictures, each a dialogue of its own whose type is what is asked for."""
+    data = run.recordings
+    captions = {image: data.captions(image) for image in image_ids}
+    objects = {image: data.objects(image) for image in image_ids}
+    pairs = balanced_checks(captions, objects, run.profile.seed, run.profile.evaluation.check_pairs)
+    return [Dialogue(c.type, c.image_id, ((c.question, c.answer),), closed=True) for c in pairs]
 
 
 def _write_answers(
@@ -254,15 +277,24 @@ def scored_corpora(said: dict[tuple[str, ...], Said]) -> dict[tuple[str, ...], C
     return corpora
 
 
+# Types of closed answers, with the task and the condition that their accuracy stands under.
+CLOSED = {
+    **{("conversation",): ("dialogue", ""), ("localization",): ("localization", "")},
+    CHECKS: ("checks", ""),
+    **{(kind,): ("checks", condition(asked=kind)) for kind in CHECKS},
+}
+
+
 def _score_closed(answers: pd.DataFrame, table: Table) -> None:
-    for kind, task in (("conversation", "dialogue"), ("localization", "localization")):
-        part = answers[(answers.type == kind) & (answers.closed.astype(str) == "True")]
+    closed = answers[answers.closed.astype(str) == "True"]
+    for kinds, (task, varied) in CLOSED.items():
+        part = closed[closed.type.isin(kinds)]
         right = (
             part.answer.str.lower().str.strip(" .") == part.truth.str.lower().str.strip(" .")
         ).astype(float)
         part = part.assign(right=right)
         chance = {s: g.right.mean() for s, g in part[part.system == "no-brain"].groupby("subject")}
-        metric = "accuracy" if task == "dialogue" else CONCEPT_WORD
+        metric = CONCEPT_WORD if task == "localization" else "accuracy"
         for (system, proto, subject), own in part.groupby(
             ["system", "protocol", "subject"], sort=False
         ):
@@ -276,4 +308,5 @@ def _score_closed(answers: pd.DataFrame, table: Table) -> None:
                 by_image.index,
                 by_image,
                 float(chance[subject]) if system in OF_MAIN else None,
+                condition=varied,
             )

@@ -1,4 +1,4 @@
-"""The language models that are compared with one another: each reads one encoder (paper tables 1 and 7)."""
+"""The language models that are compared with one another: each reads one encoder (paper tables 1 and 7), or true pictures."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class LanguageVariant:
     stage : str
         Its folder below the run's.
     encoder : str
-        The encoder whose hidden states it reads.
+        The encoder whose hidden states it reads; '' for one that reads CLIP's patch tokens of the true pictures.
     model : str
         Which model of the profile it starts from, see `Models.spec`.
     """
@@ -29,7 +29,7 @@ class LanguageVariant:
 
 
 def language_variant(name: str) -> LanguageVariant:
-    """The variant of a name: 'main', 'flat' (without ViT3D), or a name of `models.llms`.
+    """The variant of a name: 'main', 'flat' (without ViT3D), 'pictures' (true ones, the upper bound), or a name of `models.llms`.
 
     Examples
     --------
@@ -41,4 +41,6 @@ def language_variant(name: str) -> LanguageVariant:
         return LanguageVariant(name, "neurovl", "llm")
     if name == "flat":
         return LanguageVariant(name, name, f"llms/{name}", encoder="flat")
+    if name == "pictures":
+        return LanguageVariant(name, "true-picture", f"llms/{name}", encoder="")
     return LanguageVariant(name, name, f"llms/{name}", model=f"llms/{name}")

@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from neurovl.language.dialogues import Dialogue, category_frequencies, dialogues
+from neurovl.language.dialogues import (
+    Dialogue,
+    category_frequencies,
+    checked_dialogues,
+    dialogues,
+)
 from neurovl.recordings import Recordings
 
 
@@ -13,6 +18,7 @@ def talks(
     image_ids: Sequence[str],
     annotations: Mapping[str, Mapping],
     seed: int,
+    checks: bool = False,
 ) -> dict[str, list[Dialogue]]:
     """Dialogues about each training picture; its annotations join the captions and replace the boxes.
 
@@ -27,6 +33,8 @@ def talks(
         pictures.
     seed : int
         With a picture's place among the pictures it fixes every draw.
+    checks : bool
+        Besides, of each picture up to two dialogues of three closed questions, see `dialogues.balanced_checks`.
     """
     captions, objects = {}, {}
     for image in dict.fromkeys(image_ids):
@@ -36,9 +44,13 @@ def talks(
         if note is not None:
             captions[image], objects[image] = captions[image] + note["captions"], note["objects"]
     names = category_frequencies(objects.values()) or None
-    return {
+    found = {
         image: dialogues(
             captions[image], objects[image], np.random.default_rng([seed, i]), image, names
         )
         for i, image in enumerate(captions)
     }
+    if checks:
+        for one in checked_dialogues(captions, objects, seed):
+            found[one.image_id].append(one)
+    return found

@@ -1,7 +1,9 @@
 """What the language model reads of each trial, computed once by its encoder and kept on the disk while it is trained."""
 
+import functools
 import io
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +19,27 @@ def hidden_states(run: Run, rows: np.ndarray, file: Path, variant: str = "main")
 
     It is written block by block; what an interrupted call has written is not computed again.
     """
+    load = functools.cache(lambda: run.encoder(variant, run.profile.compute.device))
+
+    def compute(block: np.ndarray) -> np.ndarray:
+        tokens = run.store.cut(run.store.voxels_at(block), load().layout)
+        return predict(load(), tokens).hidden.half().numpy()
+
+    return _kept(rows, file, compute)
+
+
+def picture_states(run: Run, image_ids: Sequence[str], file: Path) -> np.ndarray:
+    """CLIP's patch tokens of pictures in the place of hidden states, float16 array (n, P, W) that is read from `file`."""
+    return _kept(np.array(image_ids), file, lambda block: run.picture_tokens(block).half().numpy())
+
+
+def _kept(rows: np.ndarray, file: Path, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     if not file.exists():
-        _write(run, rows, file, variant)
+        _write(rows, file, compute)
     return np.load(file, mmap_mode="r")
 
 
-def _write(run: Run, rows: np.ndarray, file: Path, variant: str) -> None:
-    encoder = run.encoder(variant, run.profile.compute.device)
-
-    def compute(block: np.ndarray) -> np.ndarray:
-        tokens = run.store.cut(run.store.voxels_at(block), encoder.layout)
-        return predict(encoder, tokens).hidden.half().numpy()
-
+def _write(rows: np.ndarray, file: Path, compute: Callable[[np.ndarray], np.ndarray]) -> None:
     blocks = np.array_split(rows, max(1, len(rows) // BLOCK))
     one = compute(rows[:1])
     header = _header((len(rows), *one.shape[1:]))

@@ -84,7 +84,10 @@ def needs(run: Run, name: str) -> list[str]:
     direct = {
         "encoders": ["tokens", "targets"],
         "llm": encoders("main"),
-        "llms": encoders(*(language_variant(v).encoder for v in ([one] if one else _others(run)))),
+        "llms": [
+            *("tokens", "targets"),
+            *encoders(*(language_variant(v).encoder for v in ([one] if one else _others(run)))),
+        ],
         "captions": ["llm", "llms"],
         "reconstructions": ["llm", "llms", *encoders("no-vae", "patches", *ONE_EACH)],
         "localization": encoders("main", "patches"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from neurovl.pipeline.hidden_states import hidden_states
+from neurovl.pipeline.hidden_states import hidden_states, picture_states
 from neurovl.pipeline.starting import profile_for, start
 from neurovl.recordings import Recordings
 from neurovl.recordings.copies import refuse_copies
@@ -135,9 +135,10 @@ def train_language(run: Run, name: str = "main") -> None:
     with leader_first(p.compute.device):
         annotate_pictures(run)
     annotations = run.annotations()
-    inputs = ["tokens", "targets", f"encoders/{variant.encoder}"]
+    inputs = ["tokens", "targets", *([f"encoders/{variant.encoder}"] if variant.encoder else [])]
     inputs += ["annotations"] if annotations else []
-    stage = run.stage(variant.stage, train_language, settings, tuple(inputs), (variant.model,))
+    models = (variant.model,) if variant.encoder else (variant.model, "clip")
+    stage = run.stage(variant.stage, train_language, settings, tuple(inputs), models)
     with stage if leads() else nullcontext() as s:
         folder = agree(None if s is None or s.done else s.dir, p.compute.device)
         if folder is None:
@@ -145,7 +146,11 @@ def train_language(run: Run, name: str = "main") -> None:
         trials = run.store.trials[run.store.trials.split == "train"]
         pictures, file = list(trials.image_id), folder / "checkpoint" / "hidden.npy"
         with leader_first(p.compute.device):
-            hidden = hidden_states(run, trials.index.to_numpy(), file, variant.encoder)
+            if variant.encoder:
+                hidden = hidden_states(run, trials.index.to_numpy(), file, variant.encoder)
+            else:
+                pictures = list(dict.fromkeys(pictures))
+                hidden = picture_states(run, pictures, file)
         held = p.lora.base if adapted else "auto"
         llm, tokenizer = load_llm(p.models.spec(variant.model), p.compute.device, held)
         torch.manual_seed(p.seed)
@@ -155,7 +160,7 @@ def train_language(run: Run, name: str = "main") -> None:
             model,
             hidden,
             pictures,
-            talks(run.recordings, pictures, annotations, p.seed),
+            talks(run.recordings, pictures, annotations, p.seed, p.language.checks),
             p.language,
             lora=p.lora,
             seed=p.seed,

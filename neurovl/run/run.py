@@ -4,7 +4,7 @@ Nothing is opened before it is asked for, so a run without its data still captio
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -236,6 +236,13 @@ class Run:
         tokens = self.store.tokens(subject, image_id, repeat, encoder.layout)
         with torch.no_grad():
             return encoder(tokens)
+
+    def picture_tokens(self, image_ids: Iterable[str]) -> torch.Tensor:
+        """CLIP's patch tokens of true pictures, float32 (n, P, W): what a language model reads that never meets a brain."""
+        from neurovl.foundation.clip import load_clip
+
+        clip = load_clip(self.profile.models.clip, self.profile.compute.device)
+        return clip.image_tokens([self.recordings.image(image) for image in image_ids])[1]
 
     def prompt(self, z: BrainEmbedding) -> str:
         """The language model's prompt for the diffusion model."""

@@ -35,9 +35,12 @@ class Language:
         Longest answer.
     precision : str
         As `alignment.precision`; on a CPU small language models are slower in bfloat16, so profiles for it say 'no'.
+    checks : bool
+        Teach closed questions in balanced pairs too (`language.dialogues.balanced_checks`); the paper has six types of dialogue
+        alone.
     variants : tuple of str
-        Language models to train: 'main' reads the main encoder, 'flat' the encoder of flat voxels, a name of `models.llms`
-        is that language model, reading the main encoder.
+        Language models to train: 'main' reads the main encoder, 'flat' the encoder of flat voxels, 'pictures' CLIP's patch
+        tokens of the true pictures, the upper bound; a name of `models.llms` is that language model, reading the main encoder.
     """
 
     steps: tuple[int, int] | None = (300, 1200)
@@ -50,6 +53,7 @@ class Language:
     max_new_tokens: int = 64
     precision: str = "bf16"
     method: str = "full"
+    checks: bool = False
     variants: tuple[str, ...] = ("main",)
 
     def __post_init__(self) -> None:

@@ -238,11 +238,24 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Bootstrap resamples, permutations for chance, and pictures a subject for the text tasks (None: all)."""
+    """How results are scored.
+
+    Parameters
+    ----------
+    bootstrap : int
+        Resamples.
+    permutations : int
+        For chance.
+    caption_images : int, optional
+        Pictures a subject for the text tasks; all where none is given.
+    check_pairs : int
+        Balanced pairs of closed questions a subject and type, see `language.dialogues.balanced_checks`.
+    """
 
     bootstrap: int = 2000
     permutations: int = 20
     caption_images: int | None = None
+    check_pairs: int = 30
 
 
 @dataclass(frozen=True)
@@ -306,7 +319,9 @@ class Profile:
 
     def __post_init__(self) -> None:
         for name in self.language.variants:
-            require_one_of("language.variants", name, ("main", "flat", *self.models.llms))
+            require_one_of(
+                "language.variants", name, ("main", "flat", "pictures", *self.models.llms)
+            )
         require("language.variants", "main", self.language.variants)
         if "flat" in self.language.variants and "flat" not in self.alignment.variants:
             raise ConfigError(

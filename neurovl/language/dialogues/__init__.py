@@ -6,6 +6,7 @@ into ids and labels for any tokenizer. The paper had GPT-3.5 write its dialogues
 a language model, so answers are plainer and none is invented.
 """
 
+from neurovl.language.dialogues.checks import CHECKS, balanced_checks, checked_dialogues
 from neurovl.language.dialogues.composing import (
     TYPES,
     Dialogue,
@@ -26,12 +27,15 @@ from neurovl.language.dialogues.wordings import PROMPTS
 
 __all__ = [
     "CHAT_TEMPLATE",
+    "CHECKS",
     "PLACEHOLDER",
     "PROMPTS",
     "TYPES",
     "Dialogue",
     "add_placeholder",
+    "balanced_checks",
     "category_frequencies",
+    "checked_dialogues",
     "collate",
     "dialogues",
     "encode_dialogue",

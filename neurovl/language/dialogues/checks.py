@@ -10,10 +10,10 @@ Reference: Goyal et al. 2017, CVPR (VQA v2), for pairs of pictures with the same
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurovl.language.dialogues.composing import Dialogue
 from neurovl.language.dialogues.layout import Layout, Thing
 from neurovl.language.dialogues.reasoning import place
 from neurovl.language.dialogues.wordings import (
@@ -27,13 +27,11 @@ from neurovl.language.dialogues.wordings import (
     the,
 )
 
-if TYPE_CHECKING:
-    from neurovl.recordings import Recordings
-
 CHECKS = ("yes/no", "count", "colour", "position", "comparison", "scene")
 LARGER = 1.5  # times the area, before one thing counts as the larger
 SIDES = {"left of": "right of", "above": "below"}
 MIRRORED = " left of "
+TURNS = 3  # of a dialogue that teaches
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,10 @@ def _compared(one: Thing, other: Thing) -> list[tuple[str, str]]:
 
 
 def balanced_checks(
-    recordings: "Recordings", image_ids: Sequence[str], seed: int, most: int = 60
+    captions: Mapping[str, Sequence[str]],
+    objects: Mapping[str, Sequence[Mapping]],
+    seed: int,
+    most: int | None = None,
 ) -> list[Check]:
     """Balanced pairs of questions of each type about some pictures.
 
@@ -144,20 +145,18 @@ def balanced_checks(
 
     Parameters
     ----------
-    recordings : Recordings
-        Its `captions` and `objects` are read.
-    image_ids : sequence of str
+    captions, objects : mapping of picture to its captions, and to its objects
+        As a reader of recordings gives them.
     seed : int
         Fixes which pairs are chosen.
-    most : int
-        Pairs of a type.
+    most : int, optional
+        Pairs of a type; all where none is given.
     """
-    objects = {image: recordings.objects(image) for image in image_ids}
     names = sorted({thing["category"] for things in objects.values() for thing in things})
     known: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in CHECKS}
     reverses: list[tuple[tuple[str, str], tuple[str, str]]] = []
-    for image in image_ids:
-        layout = Layout.of(recordings.captions(image), objects[image])
+    for image in captions:
+        layout = Layout.of(captions[image], objects[image])
         for kind, pairs in answerable(layout, names).items():
             for question, answer in pairs:
                 known[kind].setdefault(question, {})[image] = answer
@@ -179,6 +178,31 @@ def balanced_checks(
                 Check(kind, image, question, known[kind][question][image], pair)
                 for question, image in options[chosen]
             ]
+    return found
+
+
+def checked_dialogues(
+    captions: Mapping[str, Sequence[str]],
+    objects: Mapping[str, Sequence[Mapping]],
+    seed: int,
+    each: int = 2,
+) -> list[Dialogue]:
+    """Dialogues of three balanced questions about pictures, at most `each` a picture, type 'checks'; for teaching.
+
+    Parameters
+    ----------
+    captions, objects, seed
+        As in `balanced_checks`.
+    """
+    about: dict[str, list[tuple[str, str]]] = {}
+    for one in balanced_checks(captions, objects, seed):
+        about.setdefault(one.image_id, []).append((one.question, one.answer))
+    rng, found = np.random.default_rng([seed, 59]), []
+    for image, turns in about.items():
+        order = rng.permutation(len(turns))[: TURNS * each]
+        for start in range(0, len(order), TURNS):
+            some = tuple(turns[k] for k in order[start : start + TURNS])
+            found.append(Dialogue("checks", image, some, closed=True))
     return found
 
 
