@@ -287,9 +287,13 @@ def test_ours_trained_again_on_the_same_trials_is_the_run_s_encoder(run):
     from neurovl.baselines.decoder import FrozenParts
 
     train, test = stored_voxels(run, "train"), stored_voxels(run, "test")["subj01"].averaged()
-    again = Ours(run, "neurovl").fit(train, None, FrozenParts()).predict(test)["clip_image"]
-    one = Ours(run, "neurovl").take(run.encoder("main")).predict(test)["clip_image"]
-    np.testing.assert_allclose(again, one, atol=1e-3)
+    again = Ours(run, "neurovl").fit(train, None, FrozenParts())
+    one = Ours(run, "neurovl").take(run.encoder("main"))
+    said = [decoder.predict(test) for decoder in (again, one)]
+    np.testing.assert_allclose(said[0]["clip_image"], said[1]["clip_image"], atol=1e-3)
+    # The run's language model reads the run's encoder alone: of another it would say anything.
+    assert again.conditions(said[0]).prompts is None and again.captions(said[0], None) is None
+    assert one.conditions(said[1]).prompts is not None
 
 
 def test_what_a_system_does_not_say_is_dropped(run):

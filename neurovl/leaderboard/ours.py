@@ -123,7 +123,7 @@ class Ours(Decoder):
     def __init__(self, run: Run, system: str, as_published: bool = False, **settings: Any) -> None:
         self.run, self.name, self.card = run, system, CARDS[system]
         self.as_published, self.settings = as_published, settings
-        self.plan, self.encoder = run.store, None
+        self.plan, self.encoder, self.speaks = run.store, None, False
         self.search = (
             SEARCH if system == "neurovl" else {k: SEARCH[k] for k in ("lr", "weight_decay")}
         )
@@ -151,11 +151,14 @@ class Ours(Decoder):
             checkpoint=parts.checkpoint,
             compute=run.profile.compute,
         )
-        return self.take(self.encoder)
+        return self._with(self.encoder, speaks=False)
 
     def take(self, encoder: BrainEncoder) -> Self:
-        """Use an encoder that is trained already."""
-        self.encoder = encoder
+        """Use the encoder of the run, whose hidden states the run's language model reads; it reads no others'."""
+        return self._with(encoder, speaks=self.name == "neurovl" and self.run.has_captions)
+
+    def _with(self, encoder: BrainEncoder, speaks: bool) -> Self:
+        self.encoder, self.speaks = encoder, speaks
         self.n_models, self.n_parameters = 1, sum(q.numel() for q in encoder.parameters())
         return self
 
@@ -182,7 +185,7 @@ class Ours(Decoder):
         return self._words(said, "brief")
 
     def _words(self, said: Predictions, kind: str) -> list[str] | None:
-        if self.name != "neurovl" or not self.run.has_captions:
+        if not self.speaks:
             return None
         hidden = torch.from_numpy(said["hidden"])
         longest = self.run.profile.language.max_new_tokens
