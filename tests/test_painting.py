@@ -244,7 +244,14 @@ def test_other_language_models_answer_from_their_own_encoder(trained):
     evaluation.answer(run := open_run(trained.root))
     answers = run.tables.answers
     asked = answers.groupby("system", sort=False).size()
-    assert asked.index.tolist() == ["neurovl", "shuffled", "no-brain", "flat", "other", "true-picture"]
+    assert asked.index.tolist() == [
+        "neurovl",
+        "shuffled",
+        "no-brain",
+        "flat",
+        "other",
+        "true-picture",
+    ]
     assert asked["flat"] == asked["other"] == asked["no-brain"]
     assert set(answers[answers.protocol == "single"].system) == {"neurovl"}
     for name, encoder in (("flat", "flat"), ("other", "main")):

@@ -17,7 +17,7 @@ STORE = SimpleNamespace(
 PROFILE = Profile(
     "mine",
     encoder=EncoderShape(width=32, readout=16),
-    alignment=Alignment(synthetic=0.5, ema=0.9),
+    alignment=Alignment(synthetic=0.5, ema=0.9, token_dropout=0.1),
 )
 
 
@@ -32,7 +32,7 @@ def test_names_that_stand_for_several():
     assert own == {"main", "p4", "p3", each[1], "plain", flat[1]}
 
 
-PLAIN = {"shape": {"readout": 0}, "settings": {"synthetic": 0.0}}
+PLAIN = {"shape": {"readout": 0}, "settings": {"synthetic": 0.0, "token_dropout": 0.0}}
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def describe(name: str, profile: Profile, store: Layouts) -> Variant:
     plain = replace(
         main,
         shape=replace(profile.encoder, readout=0),
-        settings=replace(profile.alignment, synthetic=0.0),
+        settings=replace(profile.alignment, synthetic=0.0, token_dropout=0.0),
     )
     if name == "common":
         return replace(main, shape=replace(profile.encoder, readout_of="all"))
