@@ -47,6 +47,7 @@ TASKS = (
     "caption-blip2",
     "description",
     "dialogue",
+    "checks",
     "reasoning",
     "reconstruction",
     "localization",
@@ -72,6 +73,9 @@ _AT_MOST_ONE = (
     "meteor",
     "rouge",
     "spice",
+    "objects",
+    "hallucinated",
+    "details",
 )
 
 

@@ -238,8 +238,10 @@ def explorer(run: Run, beta: float = 0.93, question: str = "What is in the pictu
         brain = subject.value, image.value
         if brain not in talks:  # the earlier turns about a brain are remembered
             talks[brain] = run.llm().chat(run.encode(*brain))
-        said = talks[brain].ask(asked.value)
-        talk.value += f"<p><b>{html.escape(asked.value)}</b><br>{html.escape(said)}</p>"
+        before, said = talk.value, ""
+        for piece in talks[brain].stream(asked.value):
+            said += piece
+            talk.value = f"{before}<p><b>{html.escape(asked.value)}</b><br>{html.escape(said)}</p>"
 
     def on_paint(_=None) -> None:
         z = run.encode(subject.value, image.value)

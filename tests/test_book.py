@@ -11,8 +11,7 @@ import pytest
 
 from neurovl.errors import ConfigError, DataError, MissingError, NeurovlError
 from neurovl.figures import page_tables
-from neurovl.publishing import book, notebooks
-from neurovl.publishing import checks as book_checks
+from neurovl.publishing import book, book_checks, notebooks
 from neurovl.run import write_record
 from neurovl.settings.sections import Profile
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from neurovl.errors import DataError
-from neurovl.publishing.checks import check_terms
+from neurovl.publishing.book_checks import check_terms
 from neurovl.publishing.gallery import gallery
 from neurovl.recordings import open_recordings
 from neurovl.results import Claim, Row, write_claims, write_results

@@ -7,7 +7,7 @@ import pytest
 from neurovl import pipeline
 from neurovl.errors import DataError, NeurovlError
 from neurovl.publishing.book import build
-from neurovl.publishing.checks import check_book
+from neurovl.publishing.book_checks import check_book
 from neurovl.publishing.notebooks import NOTEBOOKS, execute
 from neurovl.recordings.opening import open_recordings
 from neurovl.smallworld import scenes

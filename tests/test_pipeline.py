@@ -10,8 +10,8 @@ import pytest
 
 from neurovl import figures
 from neurovl.errors import ConfigError, MissingError
-from neurovl.language.dialogues import CHECKS
 from neurovl.figures import page_tables
+from neurovl.language.dialogues import CHECKS
 from neurovl.pipeline import reproduce
 from neurovl.results import condition, peer_results, read_claims, read_results
 from neurovl.run import open_run

@@ -15,8 +15,7 @@ import yaml
 import neurovl
 from neurovl.doctor.packages import EXTRAS
 from neurovl.errors import ConfigError
-from neurovl.publishing import book, house
-from neurovl.publishing import checks as book_checks
+from neurovl.publishing import book, book_checks, house
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "neurovl").rglob("*.py"))

@@ -132,9 +132,10 @@ class Talk:
     def __init__(self, z):
         self.z, self.turns = z, 0
 
-    def ask(self, question):
+    def stream(self, question):
         self.turns += 1
-        return f"{' '.join(self.z)} <{question}> turn {self.turns}"
+        yield " ".join(self.z)
+        yield f" <{question}> turn {self.turns}"
 
 
 def controls(box) -> dict:

@@ -173,7 +173,7 @@ def book(
 ) -> None:
     """Render the book of a run again, RUN/book/html, where it is not up to date."""
     from neurovl.publishing.book import render
-    from neurovl.publishing.checks import check_book, check_terms
+    from neurovl.publishing.book_checks import check_book, check_terms
 
     index = render(run)
     if check:

@@ -8,6 +8,7 @@ from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
 from neurovl.encoder.variants import encoder_for, system_name
 from neurovl.evaluation.answering import CONCEPT_WORD, score_text
+from neurovl.evaluation.asserting import score_assertions
 from neurovl.evaluation.beside_paper import Basis, other_data, with_paper
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.embeddings import derangement, held_out, linear_part, ridge_of
@@ -29,6 +30,7 @@ SAID = (
     "caption-blip2",
     "description",
     "dialogue",
+    "checks",
     "reasoning",
 )  # tasks of the language model
 WORDLESS = ("no-llm", "true-embedding")  # systems that paint without it
@@ -76,6 +78,7 @@ def score(runs: list[Run]) -> None:
             score_repeats(first, table)
         if first.has_captions:
             score_text(first, table)
+            score_assertions(first, table)
             score_pictures(first, table)
         if concepts(first):
             score_maps(first, table)

@@ -11,6 +11,7 @@ from neurovl.figures.board_tables import (
     systems_table,
 )
 from neurovl.figures.brain_views import brain_view
+from neurovl.figures.checked_answers import ASSERTED, checked_answers, extreme_descriptions
 from neurovl.figures.cited_numbers import printed_numbers
 from neurovl.figures.control_plots import CONTROLS, control_curves, control_plot, novelty_plot
 from neurovl.figures.cortex import cortex
@@ -68,6 +69,7 @@ from neurovl.figures.systems import (
 )
 
 __all__ = [
+    "ASSERTED",
     "CAPTION_SCORES",
     "CONTROLS",
     "PICTURE_SCORES",
@@ -81,6 +83,7 @@ __all__ = [
     "cards",
     "ceiling_histogram",
     "ceiling_map",
+    "checked_answers",
     "claims",
     "contact_sheet",
     "control_curves",
@@ -89,6 +92,7 @@ __all__ = [
     "cut",
     "difference_plot",
     "example_dialogues",
+    "extreme_descriptions",
     "grid",
     "heat_slices",
     "hottest_slice",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from neurovl.evaluation.beside_paper import Basis, other_data
+from neurovl.language.dialogues import TYPES
 from neurovl.results import condition, peer_results
 from neurovl.run import Run, RunTables, find_run, open_run, read_record
 
@@ -89,7 +90,7 @@ def example_dialogues(tables: RunTables) -> Html:
     """One question of each kind about a test picture, with the truth and what was said with a brain and without."""
     answers = tables.answers
     first = answers[answers.subject == answers.subject.iloc[0]]
-    own = first[(first.protocol == "average") & (first.turn == 0)]
+    own = first[(first.protocol == "average") & (first.turn == 0) & first.type.isin(TYPES)]
     keys = ["type", "image_id", "question", "truth"]
     said = own.drop_duplicates([*keys, "system"]).set_index([*keys, "system"]).answer
     said = said.unstack("system", sort=False).reset_index()

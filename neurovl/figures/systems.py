@@ -40,6 +40,7 @@ SYSTEMS = (
     "shuffled",
     "no-brain",
     "true-embedding",
+    "true-picture",
     "clip-head",
     "vae-head",
     "vae-minus-clip",

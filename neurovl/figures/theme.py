@@ -32,6 +32,7 @@ _COLOURS = {
     "embeddings-averaged": "#56B4E9",
     "ridge": "#D55E00",
     "true-embedding": "#B0A000",
+    "true-picture": "#B0A000",
 }
 _NAMES = {
     "neurovl": "neurovl",
@@ -46,6 +47,7 @@ _NAMES = {
     "no-vae": "without VAE",
     "no-llm": "without LLM",
     "true-embedding": "true embedding",
+    "true-picture": "the true picture",
     "no-brain": "without a brain",
     "clip-head": "CLIP head",
     "vae-head": "VAE head",

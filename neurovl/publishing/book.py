@@ -24,7 +24,7 @@ import yaml
 
 from neurovl.errors import ConfigError, NeurovlError
 from neurovl.locks import exclusive
-from neurovl.publishing import checks as book_checks
+from neurovl.publishing import book_checks
 from neurovl.publishing.gallery import gallery
 from neurovl.publishing.house import file_list
 from neurovl.publishing.notebooks import NOTEBOOKS, execute, find_root, notebooks_of

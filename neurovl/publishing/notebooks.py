@@ -21,8 +21,7 @@ from typing import Any
 from neurovl.errors import ConfigError, MissingError, NeurovlError
 from neurovl.files import replacing
 from neurovl.locks import exclusive
-from neurovl.publishing import checks as book_checks
-from neurovl.publishing import materials
+from neurovl.publishing import book_checks, materials
 
 logger = logging.getLogger(__name__)
 

@@ -151,6 +151,16 @@ def balanced_checks(
         Fixes which pairs are chosen.
     most : int, optional
         Pairs of a type; all where none is given.
+
+    Examples
+    --------
+    >>> from neurovl.language.dialogues import balanced_checks
+    >>> said = {"a": ["A red bus on a street."], "b": ["A blue bus on a street."]}
+    >>> bus = {"category": "bus", "supercategory": "vehicle", "box": (0.1, 0.2, 0.6, 0.9)}
+    >>> for check in balanced_checks(said, {"a": [bus], "b": [bus]}, seed=0):
+    ...     print(check.image_id, check.question, check.answer)
+    a What colour is the bus? red
+    b What colour is the bus? blue
     """
     names = sorted({thing["category"] for things in objects.values() for thing in things})
     known: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in CHECKS}
