@@ -261,7 +261,9 @@ def test_controls_fall_where_they_must(run):
         value.index
     )
     pictures = table.query("system == 'brain-diffuser' and task == 'reconstruction'")
-    assert {"permuted", "mean brain", "nearest training picture"} == set(pictures.control)
+    assert {"permuted", "mean brain", "nearest training picture", "blurred"} == set(
+        pictures.control
+    )
 
 
 def test_held_out_categories_are_in_no_training_trial(run):

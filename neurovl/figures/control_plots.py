@@ -12,7 +12,7 @@ from neurovl.figures.board_tables import TITLES, better, with_rows
 from neurovl.figures.rank_plots import ours_first, panels
 from neurovl.figures.sortable import LESS
 from neurovl.figures.theme import CYCLE, INK, WIDTH, finish, name, theme, wrap
-from neurovl.leaderboard.controls import MEAN, NEAREST, PERMUTED, SEEN
+from neurovl.leaderboard.controls import BLURRED, MEAN, NEAREST, PERMUTED, SEEN
 from neurovl.leaderboard.fitting import MAIN
 from neurovl.leaderboard.ranks import OURS, SENTENCE
 from neurovl.leaderboard.retraining import HELD_OUT
@@ -20,6 +20,7 @@ from neurovl.leaderboard.retraining import HELD_OUT
 CONTROLS = {  # and what each is
     PERMUTED: "test brains shuffled among the pictures",
     MEAN: "the mean training brain for every picture",
+    BLURRED: "its own pictures blurred",
     NEAREST: "the training picture nearest to what is predicted",
     HELD_OUT: "categories that no brain was trained on",
     SEEN: "the same test pictures, trained on all",

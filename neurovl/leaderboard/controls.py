@@ -6,6 +6,7 @@ distance of a test picture from those of training, and the trainings of `retrain
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -38,15 +39,20 @@ from neurovl.results import condition
 from neurovl.run import Run
 from neurovl.stages import provenance_key
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 CONTROLS = f"{PLACE}/controls"
 COLUMNS = "system control task protocol subject metric value ci_low ci_high n chance note".split()
 METRIC, PROTOCOL = "two_way_clip", "average"
-PERMUTED, MEAN, NEAREST, SEEN = (
+PERMUTED, MEAN, NEAREST, BLURRED, SEEN = (
     "permuted",
     "mean brain",
     "nearest training picture",
+    "blurred",
     "the same categories seen",
 )
+BLUR = 1 / 16  # standard deviation, in widths of the picture
 MEAN_PICTURES = 8  # painted of a mean brain, from as many seeds, and dealt out in turn
 
 
@@ -171,7 +177,7 @@ def _unit(values: np.ndarray) -> np.ndarray:
 
 
 def _of_pictures(run: Run, name: str, folder: Path) -> list[dict]:
-    """Rows of task 'reconstruction': its own pictures dealt out, those of a mean brain, and the nearest of training."""
+    """Rows of task 'reconstruction': its own pictures dealt out and blurred, those of a mean brain, and the nearest of training."""
     painted = read_gallery(run.folder / sample_place(name))
     plain = painted.samples.query("condition == '' and protocol == @PROTOCOL")
     if not len(plain):
@@ -183,6 +189,7 @@ def _of_pictures(run: Run, name: str, folder: Path) -> list[dict]:
             continue
         made = {PERMUTED: _permuted(painted.folder, plain, subject, ids, run.profile.seed)}
         made[MEAN] = _of_mean_brain(run, mean[subject], len(ids))
+        made[BLURRED] = _blurred(painted.folder, plain, subject, ids)
         if "clip_image" in statement.said:
             few = statement.take(rows_for(run, statement.image_ids, subject))
             made[NEAREST] = [run.recordings.image(i) for i in nearest_training(run, subject, few)]
@@ -207,7 +214,7 @@ def _of_pictures(run: Run, name: str, folder: Path) -> list[dict]:
     gallery = write_gallery(folder, samples)
     score_gallery_pictures(table, data, gallery, p, training_pictures(run))
     table.add_all_subjects()
-    kept = [one for one in table.rows if one.system in (PERMUTED, MEAN, NEAREST)]
+    kept = [one for one in table.rows if one.system in (PERMUTED, MEAN, NEAREST, BLURRED)]
     return [
         {"system": name, "control": row.system}
         | {k: getattr(row, k) for k in COLUMNS if k not in ("system", "control")}
@@ -215,12 +222,25 @@ def _of_pictures(run: Run, name: str, folder: Path) -> list[dict]:
     ]
 
 
-def _permuted(folder: Path, plain: pd.DataFrame, subject: str, ids: list[str], seed: int) -> list:
+def _own(folder: Path, plain: pd.DataFrame, subject: str, ids: Sequence[str]) -> "list[Image]":
     from PIL import Image
 
     files = plain[plain.subject == subject].set_index("image_id").file
-    order = derangement(len(ids), seed)
-    return [Image.open(folder / files[ids[k]]).convert("RGB") for k in order]
+    return [Image.open(folder / files[image]).convert("RGB") for image in ids]
+
+
+def _permuted(
+    folder: Path, plain: pd.DataFrame, subject: str, ids: list[str], seed: int
+) -> "list[Image]":
+    return _own(folder, plain, subject, [ids[k] for k in derangement(len(ids), seed)])
+
+
+def _blurred(folder: Path, plain: pd.DataFrame, subject: str, ids: list[str]) -> "list[Image]":
+    """Without all that is fine: what rises with it is no sign of a brain."""
+    from PIL import ImageFilter
+
+    own = _own(folder, plain, subject, ids)
+    return [one.filter(ImageFilter.GaussianBlur(BLUR * one.width)) for one in own]
 
 
 def _of_mean_brain(run: Run, one: Statement, n: int) -> list:
