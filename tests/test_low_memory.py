@@ -15,6 +15,7 @@ from neurovl.errors import ConfigError, MissingError
 from neurovl.foundation.llm import load_llm
 from neurovl.language import BrainLLM, Projector, fit_language
 from neurovl.language.adapters import add_adapters, has_adapters, merge_adapters
+from neurovl.language.dialogues import prompt_ids
 from neurovl.language.train import Lessons
 from neurovl.settings.sections import Language, Lora
 from neurovl.training.loop import Schedule, fit
@@ -94,7 +95,11 @@ def test_answers_are_greedy_whatever_the_model_brings_along(tmp_path):
         eos_token_id=ends,
     )
     plain.llm.generation_config = own
-    assert plain.generate(*asked, max_new_tokens=12) != expected  # so the penalty would tell
+    ids = torch.tensor([prompt_ids(plain.tokenizer, [], "What?", brains(3).shape[1])] * 3)
+    with torch.no_grad():
+        told = plain.llm.generate(inputs_embeds=plain.embed(ids, brains(3)), max_new_tokens=12)
+    said = [text.strip() for text in plain.tokenizer.batch_decode(told, skip_special_tokens=True)]
+    assert said != expected  # so the penalty would tell
     model = BrainLLM(plain.llm, plain.tokenizer, plain.projector).eval()
     model.save_pretrained(tmp_path)
     for one in (model, BrainLLM.from_pretrained(tmp_path, device="cpu")):

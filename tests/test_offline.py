@@ -11,7 +11,7 @@ import pytest
 from browser import chromium
 
 from neurovl.errors import ConfigError, NeurovlError
-from neurovl.publishing import book, checks
+from neurovl.publishing import book, book_checks
 from neurovl.publishing.loads import network_loads
 from neurovl.publishing.offline import mathml
 from neurovl.run import write_record
@@ -133,9 +133,9 @@ def test_what_a_reader_follows_is_not_loaded(page, body):
 
 def test_a_page_that_loads_from_a_network_is_a_fault_of_the_book(page):
     path = page(LOADING[0])
-    assert checks.check_book(path.parent) == [f"index.html loads from a network: {AFAR}.js"]
+    assert book_checks.check_book(path.parent) == [f"index.html loads from a network: {AFAR}.js"]
     page("")
-    assert checks.check_book(path.parent) == []
+    assert book_checks.check_book(path.parent) == []
 
 
 def view(widget) -> nbformat.NotebookNode:

@@ -40,7 +40,7 @@ def score_assertions(run: Run, table: Table) -> None:
     ):
         for metric in metrics:
             known = part[part[metric].notna()]
-            if not len(known):
+            if len(known) < 2:  # of one picture there is no interval
                 continue
             chance = float(blind.loc[subject, metric]) if system in OF_MAIN else None
             place = (system, "description", proto, subject, metric)

@@ -42,6 +42,17 @@ class Speaking:
         Said to the language model after the picture, before the first question.
     seed : int
         With a row's place it fixes every draw.
+
+    Raises
+    ------
+    ConfigError
+        No token, a temperature below 0, or an empty text to stop at.
+
+    Examples
+    --------
+    >>> from neurovl.language import Speaking
+    >>> Speaking(max_new_tokens=20, temperature=0.7, stop=(".",)).seed
+    0
     """
 
     max_new_tokens: int = 80

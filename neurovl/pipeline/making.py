@@ -81,13 +81,15 @@ def needs(run: Run, name: str) -> list[str]:
         return [one for one in stages_of(run) if one not in ("results", *COMPARED)]
     if stage in COMPARED:
         return needs_of_compared(run, stage, one)
+
+    def read_by(names: list[str]) -> list[str]:
+        read = [language_variant(name).encoder for name in names]
+        return [*encoders(*read), *(() if all(read) else ("tokens", "targets"))]
+
     direct = {
         "encoders": ["tokens", "targets"],
         "llm": encoders("main"),
-        "llms": [
-            *("tokens", "targets"),
-            *encoders(*(language_variant(v).encoder for v in ([one] if one else _others(run)))),
-        ],
+        "llms": read_by([one] if one else _others(run)),
         "captions": ["llm", "llms"],
         "reconstructions": ["llm", "llms", *encoders("no-vae", "patches", *ONE_EACH)],
         "localization": encoders("main", "patches"),

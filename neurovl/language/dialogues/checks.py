@@ -159,8 +159,8 @@ def balanced_checks(
     >>> bus = {"category": "bus", "supercategory": "vehicle", "box": (0.1, 0.2, 0.6, 0.9)}
     >>> for check in balanced_checks(said, {"a": [bus], "b": [bus]}, seed=0):
     ...     print(check.image_id, check.question, check.answer)
-    a What colour is the bus? red
     b What colour is the bus? blue
+    a What colour is the bus? red
     """
     names = sorted({thing["category"] for things in objects.values() for thing in things})
     known: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in CHECKS}
