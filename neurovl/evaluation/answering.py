@@ -150,7 +150,8 @@ def _converse(
     A brain is read once for all dialogues about its picture. Dialogues of one type and length are held side by side: their
     answers are about equally long.
     """
-    row, about = {image: k for k, image in enumerate(ids)}, {}
+    row = {image: k for k, image in enumerate(ids)}
+    about: dict[str, list[Dialogue]] = {}
     for one in dialogues:
         about.setdefault(one.image_id, []).append(one)
     images = list(about)
@@ -171,7 +172,6 @@ def _converse(
                 said[k] += _rows(one, turns)
         return said
 
-    model.eval()
     return sum(in_batches(len(images), GENERATION_BATCH, talk, "pictures"), [])
 
 

@@ -109,7 +109,7 @@ class Conversations:
         speaking: Speaking = GREEDY,
         turns: Sequence[Sequence[tuple[str, str]]] | None = None,
     ) -> None:
-        self.model, self.speaking = model, speaking
+        self.model, self.speaking = model.eval(), speaking
         self.n_brain = hidden.shape[1]
         self.turns = [list(row) for row in turns] if turns else [[] for _ in hidden]
         self._ids: list[list[int]] = [[] for _ in hidden]  # of each row's columns that count

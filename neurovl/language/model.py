@@ -226,7 +226,6 @@ class BrainLLM(nn.Module):
                 f"history holds {len(history)} lists of turns, expected {len(questions)}, one for each "
                 "question; give an empty list where there are no earlier turns"
             )
-        self.eval()
 
         def answer(part: slice) -> list[str]:
             begun = Conversations(self, hidden[part], Speaking(max_new_tokens), history[part])
@@ -277,7 +276,6 @@ class BrainLLM(nn.Module):
             raise DataError(
                 f"a chat is about one picture, got brain tokens of {len(hidden)}; pass z of one trial"
             )
-        self.eval()
         return Chat(self, hidden, speaking)
 
     def save_pretrained(self, directory: str | Path) -> None:

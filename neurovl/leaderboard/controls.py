@@ -84,7 +84,11 @@ def answers(run: Run, name: str, question: str = PROTOCOL) -> dict[str, Statemen
 
 def embedding_systems(run: Run, names: Sequence[str]) -> list[str]:
     """Those of some fitted systems that predict a CLIP image embedding, by which the controls that train again are scored."""
-    return [n for n in names if all("clip_image" in one.said for one in answers(run, n).values())]
+    return [name for name in names if _embeds(answers(run, name))]
+
+
+def _embeds(own: Mapping[str, Statement]) -> bool:
+    return all("clip_image" in one.said for one in own.values())
 
 
 def identified(
@@ -108,9 +112,9 @@ def identified(
 
 def _of_predictions(run: Run, name: str) -> list[dict]:
     """Rows of task 'alignment'."""
-    if not embedding_systems(run, [name]):
-        return []
     own = answers(run, name)
+    if not _embeds(own):
+        return []
     seed, found = run.profile.seed, {}
     order = {k: derangement(len(v.image_ids), seed) for k, v in own.items()}
     found[PERMUTED] = {

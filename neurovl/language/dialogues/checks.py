@@ -18,12 +18,11 @@ from neurovl.language.dialogues.layout import Layout, Thing
 from neurovl.language.dialogues.reasoning import place
 from neurovl.language.dialogues.wordings import (
     COLOURS,
-    PAIRS,
-    a,
+    how_many,
     is_are,
+    is_there,
     mentioned,
     number,
-    plural,
     the,
 )
 
@@ -76,12 +75,10 @@ def answerable(layout: Layout, names: Sequence[str]) -> dict[str, list[tuple[str
     said, counts = set(layout.caption_words), layout.counts
     found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in CHECKS}
     for name in names:
-        asked = f"Are there any {name}?" if name in PAIRS else f"Is there {a(name)}?"
         if name in counts or not mentioned(name, said):
-            found["yes/no"].append((asked, "yes" if name in counts else "no"))
+            found["yes/no"].append((is_there(name), "yes" if name in counts else "no"))
     for name, n in counts.items():
-        noun = f"pairs of {name}" if name in PAIRS else plural(name)
-        found["count"].append((f"How many {noun} are there?", number(n)))
+        found["count"].append((how_many(name), number(n)))
     for thing in layout.single:
         verb = is_are(thing.name, 1)
         colours = said_colours(thing.name, layout.captions)

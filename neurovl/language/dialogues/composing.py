@@ -27,12 +27,13 @@ from neurovl.language.dialogues.wordings import (
     PROMPTS,
     a,
     counted,
+    how_many,
     is_are,
+    is_there,
     listed,
     mentioned,
     n_words,
     number,
-    plural,
     sentence,
     the,
 )
@@ -251,9 +252,9 @@ def _asked(layout: Layout, names: Mapping[str, float], rng: np.random.Generator)
     present = list(layout.counts)
     if present and (absent is None or rng.random() < 0.5):
         name = _pick(present, rng)
-        turns = [(_is_there(name), "yes")]
+        turns = [(is_there(name), "yes")]
     elif absent is not None:
-        turns = [(_is_there(absent), "no")]
+        turns = [(is_there(absent), "no")]
         if not present:
             return "conversation", tuple(turns), True
         name = layout.things[0].name
@@ -262,10 +263,9 @@ def _asked(layout: Layout, names: Mapping[str, float], rng: np.random.Generator)
         return None
     n = layout.counts[name]
     thing = next(t for t in layout.things if t.name == name)
-    noun = f"pairs of {name}" if name in PAIRS else plural(name)
     # Most things come alone: were each of them counted, `one` would nearly always be right.
     if n > 1 or rng.random() < 0.3:
-        turns.append((f"How many {noun} are there?", number(n)))
+        turns.append((how_many(name), number(n)))
     else:
         turns.append((f"Where {is_are(name, 1)} {the(name)}?", thing.place))
     if n == 1 and name not in PAIRS:
@@ -274,10 +274,6 @@ def _asked(layout: Layout, names: Mapping[str, float], rng: np.random.Generator)
     elif n == 1:
         turns += _neighbours(layout, thing, the(name))[:1]
     return "conversation", tuple(turns), True
-
-
-def _is_there(name: str) -> str:
-    return f"Are there any {name}?" if name in PAIRS else f"Is there {a(name)}?"
 
 
 def _neighbours(layout: Layout, thing: Thing, subject: str) -> list[tuple[str, str]]:

@@ -150,6 +150,16 @@ def is_are(name: str, n: int) -> str:
     return "is" if n == 1 and name not in PAIRS else "are"
 
 
+def is_there(name: str) -> str:
+    """The question whether a category is in the picture."""
+    return f"Are there any {name}?" if name in PAIRS else f"Is there {a(name)}?"
+
+
+def how_many(name: str) -> str:
+    """The question how many there are of a category."""
+    return f"How many {'pairs of ' + name if name in PAIRS else plural(name)} are there?"
+
+
 def listed(items: list[str]) -> str:
     """`x`, `x and y`, `x, y and z`."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
