@@ -48,6 +48,7 @@ TASKS = (
     "description",
     "dialogue",
     "checks",
+    "confidence",
     "reasoning",
     "reconstruction",
     "localization",

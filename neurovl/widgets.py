@@ -237,11 +237,13 @@ def explorer(run: Run, beta: float = 0.93, question: str = "What is in the pictu
     def on_ask(_=None) -> None:
         brain = subject.value, image.value
         if brain not in talks:  # the earlier turns about a brain are remembered
-            talks[brain] = run.llm().chat(run.encode(*brain))
-        before, said = talk.value, ""
+            talks[brain] = run.chat(run.encode(*brain))
+        before, said = talk.value, f"<p><b>{html.escape(asked.value)}</b><br>"
         for piece in talks[brain].stream(asked.value):
-            said += piece
-            talk.value = f"{before}<p><b>{html.escape(asked.value)}</b><br>{html.escape(said)}</p>"
+            said += html.escape(piece)
+            talk.value = f"{before}{said}</p>"
+        for verdict in talks[brain].verdicts[-1:]:
+            talk.value = f"{before}{said} <i>[{verdict}]</i></p>"
 
     def on_paint(_=None) -> None:
         z = run.encode(subject.value, image.value)

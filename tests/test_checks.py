@@ -111,6 +111,25 @@ def test_what_captions_leave_open_is_not_asked():
     assert said_colours("person", ["a red person"]) == set()
 
 
+def test_what_is_meant_is_not_named(known, checks):
+    """The request says a kind, a place or a size; the answer is the one category that fits, read from the boxes here."""
+    _, objects = known
+    own = [one for one in checks if one.type == "reference"]
+    assert len(own) > 40
+    for one in own:
+        assert f" {one.answer}" not in one.question
+        things = objects[one.image_id]
+        if "largest" in one.question:
+            area = [(t["box"][2] - t["box"][0]) * (t["box"][3] - t["box"][1]) for t in things]
+            assert things[area.index(max(area))]["category"] == one.answer
+        elif " on the left" in one.question:
+            left = {t["category"] for t in things if sum(t["box"][::2]) / 2 <= 0.5 - 0.13}
+            assert left == {one.answer}
+        elif "the animal" in one.question:
+            animals = {t["category"] for t in things if t["supercategory"] == "animal"}
+            assert animals == {one.answer}
+
+
 def test_the_seed_fixes_the_pairs_and_pictures_are_asked_once(known):
     one, again, other = (balanced_checks(*known, seed, most=10) for seed in (1, 1, 2))
     assert one == again and one != other

@@ -174,3 +174,25 @@ def test_errors_say_what_was_expected():
     for wrong in ({"max_new_tokens": 0}, {"temperature": -1.0}, {"stop": ("",)}):
         with pytest.raises(ConfigError, match="expected at least 1"):
             Speaking(**wrong)
+
+
+def test_how_likely_each_token_was_equals_full_passes():
+    """`likelihoods` of two turns, rows of unequal length, against one pass over each whole conversation without any cache."""
+    model, hidden = make_model(), brains(3)
+    talks = Conversations(model, hidden, Speaking(5))
+    for questions in (QUESTIONS, LATER):
+        said = list(talks._speak(questions))[-1]
+        for k, question in enumerate(questions):
+            found = by_hand(model, hidden[k : k + 1], talks.turns[k][:-1], question, said[k])
+            assert talks.likelihoods[k] == pytest.approx(found, abs=1e-4)
+
+
+def by_hand(model, hidden, turns, question, said):
+    """The likelihood of each token of an answer, from one pass over the whole conversation."""
+    ids = prompt_ids(model.tokenizer, turns, question, hidden.shape[1])
+    with torch.no_grad():
+        embeds = model.embed(torch.tensor([[*ids, *said]]), hidden)
+        scores = model.llm(inputs_embeds=embeds, use_cache=False).logits[0]
+    scores[:, model.image_id] = -torch.inf
+    known = scores.log_softmax(-1)[len(ids) - 1 : -1]
+    return [float(row[one]) for row, one in zip(known, said, strict=True)]

@@ -16,7 +16,8 @@ from neurovl.cli.options import app
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.evaluation import further_sets
 from neurovl.recordings.nsd import nsd_imagery, nsd_synthetic
-from neurovl.recordings.nsd.nsd_imagery import ImageryRecordings, nsd_number
+from neurovl.recordings.nsd.imagery_pictures import TARGETS, nsd_number
+from neurovl.recordings.nsd.nsd_imagery import ImageryRecordings
 from neurovl.recordings.nsd.nsd_synthetic import SyntheticRecordings
 from neurovl.smallworld.subjects import further_tests, simulate, simulation
 
@@ -67,7 +68,7 @@ def test_each_trial_is_the_volume_that_nsd_says(nsd, task):
             np.testing.assert_allclose(read[mask], stored[mask], atol=1e-5)
             assert not np.allclose(read[mask], volumes[..., starts[run] + k - 1][mask], atol=0.1)
         cues = pd.read_csv(nsd / f"nsddata/bdata/nsdimagery/nsdimagery_subj01_{run}.tsv", sep="\t")
-        of = {c: p for targets in nsd_imagery.TARGETS.values() for c, p in targets.items()}
+        of = {c: p for targets in TARGETS.values() for c, p in targets.items()}
         assert own.image_id[own.session == run].tolist() == [of[c] for c in cues.CONDITION]
     assert set(own.split) == {"test"}
     repeats = {"seen": 8, "imagined": 16}[task]
@@ -81,7 +82,7 @@ def test_what_is_imagined_is_weaker_and_does_not_reach_early_areas(tmp_path):
         gain=np.ones(5), tuning=SimpleNamespace(early=early), responses=lambda *shown: seen
     )
     signal = further_tests._imagery(tmp_path, 1, voxels, (0, 0), np.random.default_rng(1))
-    cues = [cue for targets in nsd_imagery.TARGETS.values() for cue in targets]
+    cues = [cue for targets in TARGETS.values() for cue in targets]
     silent = np.ones(720, bool)
     for run in ("visA", "visB", "imgA_1", "imgB_1", "imgA_2", "imgB_2"):
         order = nsd_imagery.read_cues(tmp_path, "subj01", run)

@@ -5,8 +5,8 @@ import pytest
 
 from neurovl import metrics
 from neurovl.errors import MissingError
-from neurovl.evaluation.answering import _score_open
 from neurovl.evaluation.score_table import Table
+from neurovl.evaluation.text_scores import _score_open
 from neurovl.metrics.captions import METRICS, find_java
 from neurovl.metrics.meteor import Meteor
 

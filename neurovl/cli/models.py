@@ -209,7 +209,12 @@ def reconstruct(
 def locate(
     run: RunDir,
     subject: Subject,
-    concept: Annotated[str, typer.Option(help="A word or a sentence, e.g. dog.")],
+    concept: Annotated[
+        str,
+        typer.Option(
+            help="A word, e.g. dog; with --image-id also what it is in that picture, e.g. 'the animal on the left'."
+        ),
+    ],
     image_id: Annotated[
         str | None,
         typer.Option(
@@ -230,6 +235,10 @@ def locate(
     from neurovl.run import open_run
 
     opened = open_run(run)
+    if image_id is not None:
+        request, concept = concept, opened.concept(concept, opened.encode(subject, image_id))
+        if concept != request:
+            say(f"understood as: {concept}")
     if out.is_dir():
         name = opened.store.subject_name(subject)
         out = out / statmap_name(name, concept, "gradcam", opened.recordings.space)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HELP = """\
 /image [ID]          talk about another test picture; without an ID: which there are
 /subject [NAME]      talk about another subject who saw the picture, or the first of theirs
-/locate WORD         the regions in which the word lies
+/locate REQUEST      the regions in which a word lies, or what "the animal on the left" means
 /paint [FILE.png]    paint what the brain says; by default SUBJECT_IMAGE.png
 /history             what was said so far
 /save FILE.json      write the transcript
@@ -53,7 +53,7 @@ class Talk:
         self.subject = self.run.store.subject_name(subject or self.run.store.tested[0])
         self.image_id = image_id or self.run.test_images(self.subject)[0]
         z = self.run.encode(self.subject, self.image_id, repeat=0 if self.single else None)
-        self.z, self.chat = z, self.run.llm().chat(z, self.speaking)
+        self.z, self.chat = z, self.run.chat(z, self.speaking)
         trials = "a single trial" if self.single else "the mean of the repeats"
         return f"{self.subject} saw picture {self.image_id}; read from {trials}"
 
@@ -67,6 +67,7 @@ class Talk:
         """
         if not line.startswith("/"):
             yield from self.chat.stream(line)
+            yield from (f"  [{verdict}]" for verdict in self.chat.verdicts[-1:])
             return
         name, _, rest = line[1:].partition(" ")
         if name not in self.commands:
@@ -90,9 +91,12 @@ class Talk:
         seen = self.image_id in self.run.test_images(name)
         yield self.about(name, self.image_id if seen else None)
 
-    def _locate(self, word: str) -> Iterator[str]:
-        if not word:
+    def _locate(self, request: str) -> Iterator[str]:
+        if not request:
             raise ConfigError("/locate has no word, expected one: write it as /locate dog")
+        word = self.run.concept(request, self.z)
+        if word != request:
+            yield f"understood as: {word}\n"
         heat = self.run.locate(word, self.subject, self.image_id)
         table = heat.roi_table(self.run.recordings.rois(self.subject)).head(SHOWN // 2)
         yield table.round(3).to_string(index=False)

@@ -9,6 +9,7 @@ from neurovl.doctor.heads import masks_for, plans_for, union_region
 from neurovl.encoder.variants import ONE_EACH
 from neurovl.foundation.model_facts import configurations
 from neurovl.settings.sections import Profile
+from neurovl.training.validation import HELD_OUT
 
 if TYPE_CHECKING:
     from neurovl.recordings.base import Recordings
@@ -71,7 +72,8 @@ def sizes_for(profile: Profile, recordings: "Recordings | None" = None) -> Sizes
     main = next(iter(plans.values()))
     counts = _counts(profile, recordings, len(masks))
     several = {"patches": len(plans) - 1, **dict.fromkeys(ONE_EACH, len(masks))}
-    encoders = {name: several.get(name, 1) for name in profile.alignment.variants}
+    held_out = [one for one in profile.language.variants if one == HELD_OUT]
+    encoders = {name: several.get(name, 1) for name in (*profile.alignment.variants, *held_out)}
     size, region = int(np.prod(main.patch)), len(union_region(plans))
     has_images = recordings is None or recordings.has_images
     return Sizes(*counts, region, main.n_tokens, size, len(masks), encoders, has_images)

@@ -18,7 +18,7 @@ from neurovl.settings.sections import Alignment, Compute
 from neurovl.tokens.store import TokenStore
 from neurovl.training.loop import Part, Schedule, Validation, fit
 from neurovl.training.prefetch import Prefetcher
-from neurovl.training.validation import split_pictures
+from neurovl.training.validation import split_pictures, tune_pictures
 
 
 def alignment_loss(
@@ -84,6 +84,8 @@ def fit_encoder(
     trials = store.trials[store.trials.split == "train"]
     if system.subjects is not None:
         trials = trials[trials.subject.isin(system.subjects)]
+    if not system.tune:
+        trials = trials[~trials.image_id.isin(tune_pictures(trials.image_id))]
     trials, watched = split_pictures(trials, settings.validation, seed)
     data = TrainingTrials(
         store, trials, targets, settings.batch_size, settings.mixup, settings.synthetic, seed

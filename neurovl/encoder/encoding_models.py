@@ -28,11 +28,13 @@ class TargetBasis:
     mean : tensor, shape (T,)
     components : tensor, shape (K, T)
         One standard deviation of each component, so that target = mean + f components.
+    analysis : tensor, shape (T, K)
+        The other way round: f = (target - mean) analysis.
     """
 
     mean: torch.Tensor
     components: torch.Tensor
-    _analysis: torch.Tensor
+    analysis: torch.Tensor
 
     @classmethod
     def fit(cls, targets: torch.Tensor, size: int, weights: torch.Tensor) -> "TargetBasis":
@@ -73,7 +75,7 @@ class TargetBasis:
 
     def features(self, targets: torch.Tensor) -> torch.Tensor:
         """f (n, K) of targets (n, T)."""
-        return (targets - self.mean) @ self._analysis
+        return (targets - self.mean) @ self.analysis
 
 
 def _decompose(matrix: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

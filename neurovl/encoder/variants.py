@@ -6,6 +6,7 @@ from typing import Protocol
 
 from neurovl.errors import ConfigError
 from neurovl.settings.sections import Alignment, EncoderShape, Profile
+from neurovl.training.validation import HELD_OUT
 
 ONE_EACH = ("per-subject", "per-subject-flat")  # of a subject each
 
@@ -22,6 +23,8 @@ class Variant:
         Layout of the tokens.
     subjects : list of str, or None
         None: all subjects.
+    tune : bool
+        Whether the tune pictures are among those that it learns from.
 
     Raises
     ------
@@ -35,6 +38,7 @@ class Variant:
     settings: Alignment
     subjects: list[str] | None = None
     use_vae: bool = True
+    tune: bool = True
 
     def __post_init__(self) -> None:
         share, e = self.settings.synthetic, self.shape
@@ -112,7 +116,7 @@ def describe(name: str, profile: Profile, store: Layouts) -> Variant:
 
     'main' is as the profile says. 'common' has no parameters of a subject. 'plain' is the paper's ViT3D: one linear map
     for all patches and subjects, measured trials alone; 'flat' is the same on voxels in one row, cut in as many tokens.
-    'no-vae' has no VAE head; 'per-subject-subj01' saw one subject, 'per-subject-flat-subj01' its flat voxels; 'p4' reads
+    'held-out' never saw the tune pictures. 'no-vae' has no VAE head; 'per-subject-subj01' saw one subject, 'per-subject-flat-subj01' its flat voxels; 'p4' reads
     patches of another size.
 
     Raises
@@ -132,6 +136,8 @@ def describe(name: str, profile: Profile, store: Layouts) -> Variant:
         return plain
     if name == "flat":
         return replace(plain, layout="flat")
+    if name == HELD_OUT:
+        return replace(main, tune=False)
     if name == "no-vae":
         return replace(main, use_vae=False)
     for one, of_one in zip(ONE_EACH, (main, replace(plain, layout="flat")), strict=True):

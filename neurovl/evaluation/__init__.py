@@ -5,7 +5,8 @@ results.csv, per_image.csv and claims.csv.
 Imports `adaptation`, `run` and what lies below.
 """
 
-from neurovl.evaluation.answering import answer
+from neurovl.evaluation.answering import answer, calibration_of
+from neurovl.evaluation.calibrating import calibrate
 from neurovl.evaluation.further_sets import available_sets, evaluate_imagery, evaluate_synthetic
 from neurovl.evaluation.locating import concepts, localize
 from neurovl.evaluation.new_subject_curve import curve_of_profile
@@ -15,6 +16,8 @@ from neurovl.evaluation.scoring import score
 
 __all__ = [
     "answer",
+    "calibrate",
+    "calibration_of",
     "concepts",
     "curve_of_profile",
     "evaluate_imagery",

@@ -1,29 +1,36 @@
 """Captions, descriptions, dialogues and reasoning about the test pictures: RUN/captions/answers.csv."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from neurovl.encoder.alignment import held_out_voxels, predict
+from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.evaluation.embeddings import chosen_images, held_out, no_brain, shuffled
-from neurovl.evaluation.score_table import Corpora, Table
+from neurovl.evaluation.further_sets import available_sets, imagined
+from neurovl.evaluation.uninformed import UNINFORMED, uninformed
 from neurovl.files import Journal
 from neurovl.language import BrainLLM, Conversations, Speaking
-from neurovl.language.dialogues import CHECKS, Dialogue, balanced_checks, evaluation_set
+from neurovl.language.confidence import Evidence
+from neurovl.language.dialogues import Dialogue, balanced_checks, evaluation_set
 from neurovl.language.llm_variants import LanguageVariant, language_variant
 from neurovl.language.model import GENERATION_BATCH
-from neurovl.results import Row, condition, read_texts, write_texts
+from neurovl.results import read_texts, write_texts
 from neurovl.run import Run
+from neurovl.settings.sections import Profile
 from neurovl.training.batch_sizes import in_batches
+from neurovl.training.validation import HELD_OUT
 
 OF_MAIN = ("neurovl", "shuffled", "no-brain")  # what the main language model says
-TEXT_TASKS = {"brief": "caption", "detailed": "description", "reasoning": "reasoning"}
-
-CONCEPT_WORD = "accuracy_concept_word"
 ANSWERED = "answered.jsonl"  # while the stage is being made
 TOGETHER = 512  # dialogues that are asked before they are written down
-WITHOUT_REFERENCES = "CLIP-S compares captions with the picture, not with others: see task caption"
+IMAGERY = "imagery"
+# Systems whose answers tell how sure they are, and are no score of decoding.
+NO_PICTURE = (*UNINFORMED, IMAGERY)
+EVIDENCE = tuple(one.name for one in fields(Evidence))
 COLUMNS = [
     "system",
     "protocol",
@@ -35,6 +42,7 @@ COLUMNS = [
     "answer",
     "truth",
     "closed",
+    *EVIDENCE,
 ]
 
 
@@ -43,16 +51,18 @@ def answer(run: Run) -> None:
 
     Systems: 'neurovl' (all types from the average of repeats, brief captions and closed questions in balanced pairs also from a
     single trial), 'shuffled' (brains of other pictures), 'no-brain' (no response at all), and the other variants of the language
-    model, from averages; one of them may read the true pictures.
+    model, from averages; one of them may read the true pictures. For confidence alone: 'scrambled' and 'noise' (see `uninformed`),
+    and 'imagery', pictures that are imagined; these have closed questions and brief captions.
 
     Examples
     --------
     >>> from neurovl import evaluation
     >>> evaluation.answer(run)
     >>> run.tables.answers.columns.tolist()[-4:]
-    ['question', 'answer', 'truth', 'closed']
+    ['likelihood', 'weakest', 'signal', 'tokens']
     """
     p, variants = run.profile, [language_variant(v) for v in run.profile.language.variants]
+    variants = [variant for variant in variants if variant.asked]
     stages = [variant.stage for variant in variants]
     with run.stage(
         "captions",
@@ -64,7 +74,9 @@ def answer(run: Run) -> None:
         },
         tuple(
             sorted(
-                {"tokens", *(f"encoders/{v.encoder}" for v in variants if v.encoder)}.union(stages)
+                {"tokens", *(f"encoders/{v.encoder}" for v in variants if v.encoder)}.union(
+                    stages, calibration_of(p)
+                )
             )
         ),
         () if all(v.encoder for v in variants) else ("clip",),
@@ -94,19 +106,47 @@ def _ask_about(
     if kind == "single":
         talk = [d for d in talk if d.type == "brief"]
     talk += checked(run, wanted)
-    systems = {}
-    if variant.encoder:
-        ids, z = held_out(run, variant.encoder, subject, kind)
-        z = z.take([ids.index(i) for i in wanted])
-        systems[variant.system] = z.hidden
-    else:
-        systems[variant.system] = run.picture_tokens(wanted)
+    place = {"protocol": kind, "subject": subject}
+    if not variant.encoder:
+        read = run.picture_tokens(wanted)
+        _write_answers(
+            run, journal, variant, place | {"system": variant.system}, read, wanted, talk
+        )
+        return
+    ids, z = held_out(run, variant.encoder, subject, kind)
+    z = z.take([ids.index(i) for i in wanted])
+    systems = {variant.system: z}
     if variant.name == "main" and kind == "average":
-        systems["shuffled"] = shuffled(z, seed).hidden
-        systems["no-brain"] = no_brain(run, len(z)).hidden
-    for system, hidden in systems.items():
-        place = {"system": system, "protocol": kind, "subject": subject}
-        _write_answers(run, journal, variant, place, hidden, wanted, talk)
+        systems |= {"shuffled": shuffled(z, seed), "no-brain": no_brain(run, len(z))}
+    for system, seen in systems.items():
+        _write_answers(run, journal, variant, place | {"system": system}, seen, wanted, talk)
+    if variant.name == "main" and kind == "average" and run.confidence():
+        for system, ids, seen in _of_no_picture(run, subject, wanted):
+            short = [one for one in evaluation_set(run.recordings, ids, seed)]
+            short += checked(run, ids)
+            short = [one for one in short if one.closed or one.type == "brief"]
+            _write_answers(run, journal, variant, place | {"system": system}, seen, ids, short)
+
+
+def _of_no_picture(
+    run: Run, subject: str, wanted: list[str]
+) -> Iterator[tuple[str, list[str], BrainEmbedding]]:
+    """Brains that hold nothing of the pictures that they are asked about, and those that imagined them."""
+    encoder = run.encoder("main", run.profile.compute.device)
+    ids, voxels = held_out_voxels(run.store, subject, "average")
+    voxels = voxels[[ids.index(i) for i in wanted]]
+    for kind in UNINFORMED:
+        drawn = uninformed(kind, voxels, run.store.measured(subject), run.profile.seed)
+        yield kind, wanted, predict(encoder, run.store.cut(drawn, encoder.layout))
+    if IMAGERY in available_sets(run):
+        ids, z = imagined(run, subject)
+        if ids:
+            yield IMAGERY, ids, z
+
+
+def calibration_of(profile: Profile) -> tuple[str, ...]:
+    """The stage that says how sure answers are, where a profile has it."""
+    return ("calibration",) if HELD_OUT in profile.language.variants else ()
 
 
 def checked(run: Run, image_ids: list[str]) -> list[Dialogue]:
@@ -123,32 +163,53 @@ def _write_answers(
     journal: Journal,
     variant: LanguageVariant,
     place: dict[str, str],
-    hidden: torch.Tensor,
+    read: BrainEmbedding | torch.Tensor,
     ids: list[str],
     dialogues: list[Dialogue],
 ) -> None:
     """Add one system's answers to the journal, some dialogues at a time; those that are in it are not asked again."""
+    hidden, signals, calibrated = getattr(read, "hidden", read), None, run.confidence()
+    if calibrated is not None and isinstance(read, BrainEmbedding):
+        signals = calibrated[1].of(read).tolist()
     done = {row["part"] for row in journal.records if place.items() <= row.items()}
     for part, start in enumerate(range(0, len(dialogues), TOGETHER)):
         if part in done:
             continue
         some = dialogues[start : start + TOGETHER]
         longest = run.profile.language.max_new_tokens
-        said = _converse(run.llm(variant.name), hidden, ids, some, longest)
+        said = converse(run.llm(variant.name), hidden, ids, some, longest, signals)
         journal.add([place | row | {"part": part} for row in said])
 
 
-def _converse(
+def converse(
     model: BrainLLM,
     hidden: torch.Tensor,
     ids: list[str],
     dialogues: list[Dialogue],
     max_new_tokens: int,
+    signals: Sequence[float] | None = None,
 ) -> list[dict]:
     """Ask all dialogues turn by turn; the model's own answers are the history of later turns.
 
     A brain is read once for all dialogues about its picture. Dialogues of one type and length are held side by side: their
     answers are about equally long.
+
+    Parameters
+    ----------
+    model : BrainLLM
+    hidden : Tensor (n, N + 1, D)
+        Brain tokens.
+    ids : list of str
+        The picture of each.
+    dialogues : list of Dialogue
+    max_new_tokens : int
+    signals : sequence of float, length n, optional
+        Of the brains, see `encoder.signal`.
+
+    Returns
+    -------
+    list of dict
+        One a turn: type, image_id, turn, question, answer, truth, closed, and `Evidence` where signals are given.
     """
     row = {image: k for k, image in enumerate(ids)}
     about: dict[str, list[Dialogue]] = {}
@@ -166,16 +227,30 @@ def _converse(
         said: list[list[dict]] = [[] for _ in some]
         for group in alike.values():
             talks = begun.take([k for k, _ in group])
-            for turn in range(len(group[0][1].turns)):
-                talks.ask([one.turns[turn][0] for _, one in group])
-            for (k, one), turns in zip(group, talks.turns, strict=True):
-                said[k] += _rows(one, turns)
+            known = [None if signals is None else signals[row[some[k]]] for k, _ in group]
+            evidence = _hold(talks, [one for _, one in group], known)
+            for (k, one), turns, weighed in zip(group, talks.turns, evidence, strict=True):
+                said[k] += _rows(one, turns, weighed)
         return said
 
     return sum(in_batches(len(images), GENERATION_BATCH, talk, "pictures"), [])
 
 
-def _rows(dialogue: Dialogue, turns: Sequence[tuple[str, str]]) -> list[dict]:
+def _hold(
+    talks: Conversations, dialogues: list[Dialogue], signals: list[float | None]
+) -> list[list[dict]]:
+    """Ask dialogues of equal length, a row each; what speaks for each answer, nothing where a signal is not known."""
+    found: list[list[dict]] = [[] for _ in dialogues]
+    for turn in range(len(dialogues[0].turns)):
+        talks.ask([one.turns[turn][0] for one in dialogues])
+        for own, likelihoods, signal in zip(found, talks.likelihoods, signals, strict=True):
+            own.append({} if signal is None else asdict(Evidence.of(likelihoods, signal)))
+    return found
+
+
+def _rows(
+    dialogue: Dialogue, turns: Sequence[tuple[str, str]], evidence: Sequence[dict]
+) -> list[dict]:
     """A row for each turn of a dialogue that was held."""
     return [
         {
@@ -186,6 +261,7 @@ def _rows(dialogue: Dialogue, turns: Sequence[tuple[str, str]]) -> list[dict]:
             "answer": said,
             "truth": truth,
             "closed": dialogue.closed,
+            **evidence[turn],
         }
         for turn, ((question, said), (_, truth)) in enumerate(
             zip(turns, dialogue.turns, strict=True)
@@ -194,121 +270,13 @@ def _rows(dialogue: Dialogue, turns: Sequence[tuple[str, str]]) -> list[dict]:
 
 
 def read_answers(run_folder: Path) -> pd.DataFrame:
-    """answers.csv of a run, text kept as text."""
-    return read_texts(run_folder / "captions" / "answers.csv")
+    """answers.csv of a run without `NO_PICTURE`, text kept as text."""
+    answers = read_all_answers(run_folder)
+    return answers[~answers.system.isin(NO_PICTURE)]
 
 
-def score_text(run: Run, table: Table) -> None:
-    """Caption metrics of open answers, accuracy of closed ones; chance is what the main model says without a brain.
-
-    A corpus is what was said about the pictures of one subject. Where the pictures were annotated, captions are compared
-    with the captioner's too, in task 'caption-blip2'. Of other language models chance stays empty: without a brain they
-    were not asked.
-    """
-    answers = read_answers(run.folder)
-    _score_open(answers, true_captions(run, answers.image_id.unique()), table)
-    _score_closed(answers, table)
-
-
-def true_captions(run: Run, ids: Iterable[str]) -> dict[str, dict[str, list[str]]]:
-    """What captions of pictures are compared with, by task: people's, and the captioner's where the pictures were annotated."""
-    references = {"caption": {i: run.recordings.captions(i) for i in ids}}
-    annotated = run.annotations()
-    if annotated:
-        references["caption-blip2"] = {i: annotated[i]["captions"] for i in ids}
-    return references
-
-
-def _score_open(
-    answers: pd.DataFrame, references: dict[str, dict[str, list[str]]], table: Table
-) -> None:
-    answers = answers[answers.type.isin(list(TEXT_TASKS)) & (answers.turn == 0)]
-    answers = answers.assign(task=answers.type.map(TEXT_TASKS))
-    keys = ["task", "system", "protocol", "subject"]
-    parts = dict(iter(answers.groupby(keys, sort=False)))
-    captions = {key[1:]: part for key, part in parts.items() if key[0] == "caption"}
-    parts |= {(task, *key): part for task in references for key, part in captions.items()}
-
-    def true(part: pd.DataFrame, task: str) -> list[list[str]]:
-        if task in references:
-            return [references[task][i] for i in part.image_id]
-        return [[one] for one in part.truth]
-
-    corpora = scored_corpora(
-        {
-            (system, task, proto, subject): (part.image_id, part.answer, true(part, task))
-            for (task, system, proto, subject), part in parts.items()
-        }
-    )
-    for system in sorted({key[1] for key in parts if key[0] == "caption-blip2"}):
-        place = table.place(system, "caption-blip2", "average", "all", "clip_s")
-        table.rows.append(Row(**place, note=WITHOUT_REFERENCES))
-    for (system, task, proto, metric), own in corpora.items():
-        known = corpora.get(("no-brain", task, "average", metric), {})
-        blind = known if system in OF_MAIN else {}
-        chance = {subject: score.value for subject, (_, score) in blind.items()}
-        table.add_corpora(system, task, proto, metric, own, chance)
-
-
-# What was said: image ids, texts, and the true texts of each.
-Said = tuple[Sequence[str], Sequence[str], Sequence[Sequence[str]]]
-
-
-def scored_corpora(said: dict[tuple[str, ...], Said]) -> dict[tuple[str, ...], Corpora]:
-    """Score what was said about the pictures of several subjects, all in one go.
-
-    Parameters
-    ----------
-    said : dict of tuple to Said
-        The last part of a key is the subject.
-
-    Returns
-    -------
-    dict of tuple to Corpora
-        The last part of a key is the metric instead.
-    """
-    from neurovl.metrics import caption_corpora
-
-    scored = caption_corpora([(list(texts), true) for _, texts, true in said.values()])
-    corpora: dict[tuple[str, ...], Corpora] = {}
-    for (*place, subject), (ids, _, _), scores in zip(said, said.values(), scored, strict=True):
-        for metric, score in scores.items():
-            corpora.setdefault((*place, metric), {})[subject] = (ids, score)
-    return corpora
-
-
-# Types of closed answers, with the task and the condition that their accuracy stands under.
-CLOSED = {
-    **{("conversation",): ("dialogue", ""), ("localization",): ("localization", "")},
-    CHECKS: ("checks", ""),
-    **{(kind,): ("checks", condition(asked=kind)) for kind in CHECKS},
-}
-
-
-def _score_closed(answers: pd.DataFrame, table: Table) -> None:
-    closed = answers[answers.closed.astype(str) == "True"]
-    for kinds, (task, varied) in CLOSED.items():
-        part = closed[closed.type.isin(kinds)]
-        right = (
-            part.answer.str.lower().str.strip(" .") == part.truth.str.lower().str.strip(" .")
-        ).astype(float)
-        part = part.assign(right=right)
-        chance = {s: g.right.mean() for s, g in part[part.system == "no-brain"].groupby("subject")}
-        metric = CONCEPT_WORD if task == "localization" else "accuracy"
-        for (system, proto, subject), own in part.groupby(
-            ["system", "protocol", "subject"], sort=False
-        ):
-            by_image = own.groupby("image_id").right.mean()
-            if task == "checks" and len(by_image) < 2:  # of one picture there is no interval
-                continue
-            table.add(
-                system,
-                task,
-                proto,
-                subject,
-                metric,
-                by_image.index,
-                by_image,
-                float(chance[subject]) if system in OF_MAIN else None,
-                condition=varied,
-            )
+def read_all_answers(run_folder: Path) -> pd.DataFrame:
+    """answers.csv of a run, text kept as text; evidence is not a number where there is none."""
+    answers = read_texts(run_folder / "captions" / "answers.csv")
+    numbers = [name for name in EVIDENCE if name in answers]
+    return answers.assign(**{n: pd.to_numeric(answers[n], errors="coerce") for n in numbers})

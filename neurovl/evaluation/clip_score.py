@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurovl.errors import DataError, MissingError
-from neurovl.evaluation.answering import OF_MAIN, TEXT_TASKS, read_answers
+from neurovl.evaluation.answering import OF_MAIN, read_answers
 from neurovl.evaluation.score_table import Table
+from neurovl.evaluation.text_scores import TEXT_TASKS
 from neurovl.recordings import Recordings
 from neurovl.results import Row
 from neurovl.run import Run

@@ -21,11 +21,11 @@ from neurovl.evaluation.retrieving import Retrieval
 from neurovl.evaluation.score_table import Table
 from neurovl.recordings import Recordings
 from neurovl.recordings.nsd.further_sessions import find_session, require_session
+from neurovl.recordings.nsd.imagery_pictures import nsd_number
 from neurovl.recordings.nsd.nsd_files import BETAS
 from neurovl.recordings.nsd.nsd_imagery import (
     TASKS,
     ImageryRecordings,
-    nsd_number,
     picture_set,
 )
 from neurovl.recordings.nsd.nsd_synthetic import SyntheticRecordings
@@ -139,6 +139,21 @@ def embeddings(
     (trials,) = read_trials(recordings, recordings.subject_name(subject), run.store, [[]])
     ids, voxels = held_out_voxels(trials, subject, proto)
     return ids, _embed(run, voxels, system)
+
+
+def imagined(run: Run, subject: str) -> tuple[list[str], BrainEmbedding]:
+    """Pictures with captions that a subject imagined and no training saw, by their nsdId, and what the main encoder reads."""
+    wanted = condition(task="imagined")
+    recordings = next(one.recordings for one in open_sets(run, "imagery") if one.varied == wanted)
+    trained = set(run.store.trials.image_id[run.store.trials.split == "train"])
+    ids, z = embeddings(run, recordings, subject)
+    numbers = [nsd_number(one) for one in ids]
+    own = [
+        k
+        for k, number in enumerate(numbers)
+        if number and number not in trained and run.recordings.captions(number)
+    ]
+    return [numbers[k] for k in own], z.take(own)
 
 
 def _embed(run: Run, voxels: np.ndarray, system: str) -> BrainEmbedding:

@@ -30,11 +30,12 @@ HALF = np.float64(0.5)  # two-way identification without information
 def localize(run: Run) -> None:
     """Locate the commonest concepts of the test pictures by GradCAM, as the paper does, and by activation patterns.
 
-    Each method has a folder with NIfTI heatmaps (GradCAM's is the stage's own), rois.csv, scores.csv and zeroing.csv.
+    Each method has a folder with NIfTI heatmaps (GradCAM's is the stage's own), rois.csv, scores.csv, areas.csv and zeroing.csv.
     scores.csv has, for each subject and concept, the area under the ROC curve of the heatmap against the voxels that are
     truly tuned to the concept (simulation only), the mean of the same against the maps of the other concepts, the share of
     other concepts whose map it fits less well (two-way identification, chance .5), and the means of what zeroing.csv has
-    for each picture that holds the concept, see `zeroing`.
+    for each picture that holds the concept, see `zeroing`. areas.csv has the area of every concept's map against every concept's
+    true voxels.
 
     Examples
     --------
@@ -66,7 +67,7 @@ def _locate_all(
     import nibabel
 
     store, seed = run.store, run.profile.seed
-    scores, tables, zeroed = [], [], []
+    scores, tables, zeroed, areas = [], [], [], []
     for subject in store.tested:
         ids, voxels = held_out_voxels(store, subject, "average")
         heats, rows = {}, []
@@ -95,11 +96,13 @@ def _locate_all(
         lost, overlap = zeroing(store, encoders[0], heats, voxels, holds, text, share, seed)
         lost["image_id"] = np.array(ids)[lost.pop("row")]
         zeroed.append(lost.assign(subject=subject))
-        _add_truth(run, subject, heats, rows)
+        areas.append(_true_areas(run, subject, heats))
+        _add_truth(areas[-1], rows)
         means = lost.groupby("concept").mean(numeric_only=True).assign(jaccard=overlap)
         scores.append(pd.DataFrame(rows).join(means, on="concept"))
     pd.concat(tables).to_csv(folder / "rois.csv", index=False)
     pd.concat(scores).to_csv(folder / "scores.csv", index=False)
+    pd.concat(areas).to_csv(folder / "areas.csv", index=False)
     pd.concat(zeroed).to_csv(folder / "zeroing.csv", index=False)
 
 
@@ -191,22 +194,42 @@ def _mean_presence(
     return np.mean(sets, axis=0) if sets else np.full(holds.sum(), np.nan)
 
 
-def _add_truth(run: Run, subject: str, heats: dict, rows: list[dict]) -> None:
-    """Areas under the ROC curve against the true maps, of the same concept and, on average, of the others."""
+def _true_areas(run: Run, subject: str, heats: dict[str, Heat]) -> pd.DataFrame:
+    """Areas under the ROC curve of each map against the truly tuned voxels of each concept: subject, concept, map, auc."""
     from sklearn.metrics import roc_auc_score
 
-    maps = _true_maps(run, subject)
-    mask = run.recordings.mask(subject)
-    known = [r["concept"] for r in rows if r["concept"] in maps]
-    positive = {c: maps[c][mask] > np.quantile(maps[c][mask], 0.9) for c in known}
-    for row in rows if len(known) > 1 else []:
-        if row["concept"] in positive:
-            values = heats[row["concept"]].values[mask]
-            areas = {c: float(roc_auc_score(positive[c], values)) for c in known}
-            row["auc"] = areas.pop(row["concept"])
-            others = np.array(list(areas.values()))
+    maps, mask = _true_maps(run, subject), run.recordings.mask(subject)
+    known = [c for c in heats if c in maps]
+    tuned = {c: maps[c][mask] > np.quantile(maps[c][mask], 0.9) for c in known}
+    rows = [
+        (subject, c, shown, float(roc_auc_score(tuned[c], heats[shown].values[mask])))
+        for shown in known
+        for c in known
+    ]
+    return pd.DataFrame(rows, columns=["subject", "concept", "map", "auc"])
+
+
+def _add_truth(areas: pd.DataFrame, rows: list[dict]) -> None:
+    """The area of each concept's own map, the mean against other concepts' voxels, and two-way identification."""
+    own = {name: part.set_index("concept").auc for name, part in areas.groupby("map")}
+    for row in rows if len(own) > 1 else []:
+        if row["concept"] in own:
+            others = own[row["concept"]].drop(row["concept"])
+            row["auc"] = own[row["concept"]][row["concept"]]
             row["auc_other"] = float(others.mean())
-            row["two_way"] = float(np.mean((row["auc"] > others) + 0.5 * (row["auc"] == others)))
+            row["two_way"] = identified(own[row["concept"]], row["concept"])
+
+
+def identified(areas: pd.Series, concept: str) -> float:
+    """Share of the other concepts whose voxels a map fits less well than this one's; ties count half.
+
+    Parameters
+    ----------
+    areas : Series
+        Of one map, by concept.
+    """
+    others = areas.drop(concept)
+    return float(np.mean((areas[concept] > others) + 0.5 * (areas[concept] == others)))
 
 
 def _true_maps(run: Run, subject: str) -> dict:

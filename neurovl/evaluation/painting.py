@@ -67,7 +67,7 @@ def painters(profile: Profile) -> list[Painter]:
         found.append(Painter("no-vae", encoder="no-vae", from_noise=True))
     found += [Painter(one, encoder=one) for one in ONE_EACH if one in encoders]
     for variant in map(language_variant, profile.language.variants):
-        for prompt in profile.reconstruction.prompts if variant.encoder else ():
+        for prompt in profile.reconstruction.prompts if variant.asked and variant.encoder else ():
             brief = "brief-prompt" if variant.name == "main" else f"{variant.name}-brief"
             system = variant.system if prompt == "instruction" else brief
             if system != "neurovl":

@@ -148,11 +148,34 @@ class Table:
         """
         parts = {who: (ids, resampled_median(values)) for who, (ids, values) in ranks.items()}
         middle = {who: (len(ids) + 1) / 2 for who, (ids, _) in ranks.items()}
-        for who in ranks:
+        self.add_resampled(system, task, proto, metric, parts, condition, middle, 1.0)
+
+    def add_resampled(
+        self,
+        system: str,
+        task: str,
+        proto: str,
+        metric: str,
+        parts: dict[str, tuple[Sequence[str], Resampled]],
+        condition: str = "",
+        chance: dict[str, float] | None = None,
+        ceiling: float | None = None,
+    ) -> None:
+        """A score that is no mean over pictures, of each subject, and for 'all' the mean of these, resampled by picture.
+
+        Parameters
+        ----------
+        parts : dict of str to (image_ids, Resampled)
+            For each subject.
+        chance : dict of str to float, optional
+            For each subject.
+        """
+        chance = chance or {}
+        for who in parts:
             place = self.place(system, task, proto, who, metric, condition)
-            self._corpus_row(place, {who: parts[who]}, middle[who], 1.0)
+            self._corpus_row(place, {who: parts[who]}, chance.get(who), ceiling)
         place = self.place(system, task, proto, "all", metric, condition)
-        self._corpus_row(place, parts, _mean(list(middle.values())), 1.0)
+        self._corpus_row(place, parts, _mean(list(chance.values())), ceiling)
 
     def _corpus_row(
         self,

@@ -7,10 +7,11 @@ import numpy as np
 from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
 from neurovl.encoder.variants import encoder_for, system_name
-from neurovl.evaluation.answering import CONCEPT_WORD, score_text
+from neurovl.evaluation.answering import calibration_of
 from neurovl.evaluation.asserting import score_assertions
 from neurovl.evaluation.beside_paper import Basis, other_data, with_paper
 from neurovl.evaluation.claims import claims
+from neurovl.evaluation.confidence_scores import score_confidence
 from neurovl.evaluation.embeddings import derangement, held_out, linear_part, ridge_of
 from neurovl.evaluation.further_sets import available_sets, rows_of_sets
 from neurovl.evaluation.locating import concepts, score_maps
@@ -18,8 +19,10 @@ from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
 from neurovl.evaluation.picture_scores import score_pictures
 from neurovl.evaluation.region_importance import regions, score_importance, with_p
 from neurovl.evaluation.repeats import score_repeats
+from neurovl.evaluation.requests import score_requests
 from neurovl.evaluation.retrieving import Retrieval
 from neurovl.evaluation.score_table import Table
+from neurovl.evaluation.text_scores import CONCEPT_WORD, score_text
 from neurovl.metrics import protocol
 from neurovl.results import ADAPTED, Row, write_claims, write_results
 from neurovl.run import Run
@@ -31,6 +34,7 @@ SAID = (
     "description",
     "dialogue",
     "checks",
+    "confidence",
     "reasoning",
 )  # tasks of the language model
 WORDLESS = ("no-llm", "true-embedding")  # systems that paint without it
@@ -49,6 +53,7 @@ def score(runs: list[Run]) -> None:
     first = runs[0]
     p, names = first.profile, ["tokens", "targets", *(f"encoders/{s}" for s in first.variants())]
     names += ["llm", "captions", "reconstructions"] if first.has_captions else []
+    names += calibration_of(p) if first.has_captions else ()
     names += ["annotations"] if first.annotations() else []
     names += ["localization"] if concepts(first) else []
     weighed = bool(regions(first))
@@ -79,9 +84,12 @@ def score(runs: list[Run]) -> None:
         if first.has_captions:
             score_text(first, table)
             score_assertions(first, table)
+            score_confidence(first, table, s.dir / "confidence.csv")
             score_pictures(first, table)
         if concepts(first):
             score_maps(first, table)
+            if first.has_captions:
+                score_requests(first, table)
         if weighed:
             score_importance(first, table)
         table.add_all_subjects()

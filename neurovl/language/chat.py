@@ -2,17 +2,30 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from neurovl.files import replacing
+from neurovl.language.confidence import CANNOT_TELL, Confidence, Evidence
 from neurovl.language.conversations import GREEDY, Conversations, Speaking
 
 if TYPE_CHECKING:
     from neurovl.language.model import BrainLLM
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On an answer: the probability that it is right, and whether that is enough to speak."""
+
+    confidence: float
+    speaks: bool
+
+    def __str__(self) -> str:
+        sure = f"{self.confidence:.0%} sure"
+        return sure if self.speaks else f"{CANNOT_TELL} ({sure})"
 
 
 class Chat:
@@ -24,6 +37,15 @@ class Chat:
     hidden : Tensor (1, N + 1, D)
     speaking : Speaking
         Temperature, length, stop, system prompt.
+    confidence : Confidence, optional
+        By which each answer is judged.
+    signal : float
+        Of the brain, see `encoder.signal`; read by `confidence`.
+
+    Attributes
+    ----------
+    verdicts : list of Verdict
+        On the answers so far; empty where nothing judges them.
 
     Examples
     --------
@@ -35,8 +57,16 @@ class Chat:
     True
     """
 
-    def __init__(self, model: "BrainLLM", hidden: Tensor, speaking: Speaking = GREEDY) -> None:
+    def __init__(
+        self,
+        model: "BrainLLM",
+        hidden: Tensor,
+        speaking: Speaking = GREEDY,
+        confidence: Confidence | None = None,
+        signal: float = 0.0,
+    ) -> None:
         self._row = Conversations(model, hidden, speaking)
+        self._confidence, self._signal, self.verdicts = confidence, signal, list[Verdict]()
 
     @property
     def turns(self) -> list[tuple[str, str]]:
@@ -50,7 +80,7 @@ class Chat:
         return self.turns[-1][1]
 
     def stream(self, question: str, max_new_tokens: int | None = None) -> Iterator[str]:
-        """The same answer piece by piece, as it is found; the turn is remembered with the last piece."""
+        """The same answer piece by piece, as it is found; the turn is remembered with the last piece, and judged after it."""
         whole = self._row.speaking
         if max_new_tokens is not None:
             self._row.speaking = replace(whole, max_new_tokens=max_new_tokens)
@@ -63,6 +93,10 @@ class Chat:
                     shown = text
             if text != shown and text.startswith(shown):
                 yield text[len(shown) :]
+            if self._confidence is not None:
+                evidence = Evidence.of(self._row.likelihoods[0], self._signal)
+                verdict = Verdict(self._confidence.of(evidence), self._confidence.speaks(evidence))
+                self.verdicts.append(verdict)
         finally:
             self._row.speaking = whole
 
@@ -75,7 +109,9 @@ class Chat:
         about : mapping
             Where the brain and the model come from; numbers and texts by name.
         """
-        turns = [{"question": q, "answer": a} for q, a in self.turns]
+        turns: list[dict] = [{"question": q, "answer": a} for q, a in self.turns]
+        for turn, verdict in zip(turns, self.verdicts, strict=False):
+            turn |= asdict(verdict)
         record = {"about": dict(about), "speaking": asdict(self._row.speaking), "turns": turns}
         with replacing(Path(path)) as part:
             part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

@@ -91,6 +91,8 @@ class Conversations:
     ----------
     turns : list of list of (question, answer)
         What was said so far, row by row.
+    likelihoods : list of list of float
+        Of the last answers, row by row: the logarithm of the probability that each token had, the one that ends it included.
 
     Examples
     --------
@@ -112,6 +114,7 @@ class Conversations:
         self.model, self.speaking = model.eval(), speaking
         self.n_brain = hidden.shape[1]
         self.turns = [list(row) for row in turns] if turns else [[] for _ in hidden]
+        self.likelihoods: list[list[float]] = [[] for _ in hidden]
         self._ids: list[list[int]] = [[] for _ in hidden]  # of each row's columns that count
         self._mask = torch.zeros(len(hidden), 0, dtype=torch.bool, device=model.device)
         self._cache = Cache(layer_class_to_replicate=RoomyLayer)
@@ -127,6 +130,7 @@ class Conversations:
         other = object.__new__(type(self))
         other.model, other.speaking, other.n_brain = self.model, self.speaking, self.n_brain
         other.turns = [list(self.turns[k]) for k in rows]
+        other.likelihoods = [list(self.likelihoods[k]) for k in rows]
         other._ids = [list(self._ids[k]) for k in rows]
         index = torch.as_tensor(list(rows), device=self._mask.device)
         other._mask = self._mask[index]
@@ -154,11 +158,14 @@ class Conversations:
         rngs = [np.random.default_rng([how.seed, k, len(t)]) for k, t in enumerate(self.turns)]
         scores = self._listen(questions)
         said: list[list[int]] = [[] for _ in questions]
+        self.likelihoods = [[] for _ in questions]
         live = list(range(len(self)))
         for step in range(how.max_new_tokens):
             chosen = self._choose(scores, rngs)
+            known = scores.log_softmax(-1)[range(len(chosen)), chosen].tolist()
             for k in live:
                 said[k].append(chosen[k])
+                self.likelihoods[k].append(known[k])
             live = [k for k in live if chosen[k] not in ends and not self._stopped(said[k])]
             yield said
             if not live or step + 1 == how.max_new_tokens:
@@ -193,7 +200,10 @@ class Conversations:
 
     @torch.inference_mode()
     def _read(self, new: Sequence[Sequence[int]], hidden: Tensor | None = None) -> Tensor:
-        """Take further tokens into the cache; float32 scores (n, vocabulary) of what follows each row's last."""
+        """Take further tokens into the cache; float32 scores (n, vocabulary) of what follows each row's last.
+
+        `<image>`, which is never said, has no probability.
+        """
         model, width = self.model, max(map(len, new))
         ids = torch.full((len(new), width), model.tokenizer.pad_token_id)
         counts = torch.zeros(len(new), width, dtype=torch.bool)
@@ -214,10 +224,11 @@ class Conversations:
             logits_to_keep=1,
             **_named(model.llm, self._cache, places),
         )
-        return out.logits[:, -1].float()
+        scores = out.logits[:, -1].float()
+        scores[:, model.image_id] = -torch.inf
+        return scores
 
     def _choose(self, scores: Tensor, rngs: Sequence[np.random.Generator]) -> list[int]:
-        scores[:, self.model.image_id] = -torch.inf
         if not self.speaking.temperature:
             return scores.argmax(-1).tolist()
         sums = (scores / self.speaking.temperature).softmax(-1).double().cumsum(-1).cpu().numpy()

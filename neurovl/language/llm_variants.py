@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from neurovl.training.validation import HELD_OUT
+
 
 @dataclass(frozen=True)
 class LanguageVariant:
@@ -19,6 +21,8 @@ class LanguageVariant:
         The encoder whose hidden states it reads; '' for one that reads CLIP's patch tokens of the true pictures.
     model : str
         Which model of the profile it starts from, see `Models.spec`.
+    tune : bool
+        Whether the tune pictures are among those that it learns from.
     """
 
     name: str
@@ -26,10 +30,16 @@ class LanguageVariant:
     stage: str
     encoder: str = "main"
     model: str = "llm"
+    tune: bool = True
+
+    @property
+    def asked(self) -> bool:
+        """Whether it is a system, which is asked about test pictures."""
+        return self.tune
 
 
 def language_variant(name: str) -> LanguageVariant:
-    """The variant of a name: 'main', 'flat' (without ViT3D), 'pictures' (true ones, the upper bound), or a name of `models.llms`.
+    """The variant of a name: 'main', 'flat' (without ViT3D), 'pictures' (true ones, the upper bound), 'held-out', or a name of `models.llms`.
 
     Examples
     --------
@@ -43,4 +53,6 @@ def language_variant(name: str) -> LanguageVariant:
         return LanguageVariant(name, name, f"llms/{name}", encoder="flat")
     if name == "pictures":
         return LanguageVariant(name, "true-picture", f"llms/{name}", encoder="")
+    if name == HELD_OUT:
+        return LanguageVariant(name, name, f"llms/{name}", encoder=HELD_OUT, tune=False)
     return LanguageVariant(name, name, f"llms/{name}", model=f"llms/{name}")

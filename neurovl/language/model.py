@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from transformers import Cache, PreTrainedTokenizerBase
 
     from neurovl.encoder.vit3d import BrainEmbedding
+    from neurovl.language.confidence import Confidence
 
 GENERATION_BATCH = 64
 ROWS_TOGETHER = 8  # dialogues of a batch that are padded to one length while training
@@ -256,7 +257,13 @@ class BrainLLM(nn.Module):
         scores[:, self.image_id] = -torch.inf
         return scores.softmax(-1), out.past_key_values
 
-    def chat(self, z: "BrainEmbedding | Tensor", speaking: Speaking = GREEDY) -> Chat:
+    def chat(
+        self,
+        z: "BrainEmbedding | Tensor",
+        speaking: Speaking = GREEDY,
+        confidence: "Confidence | None" = None,
+        signal: float = 0.0,
+    ) -> Chat:
         """A conversation about one brain's picture.
 
         Parameters
@@ -264,6 +271,10 @@ class BrainLLM(nn.Module):
         z : BrainEmbedding or Tensor (1, N + 1, D)
         speaking : Speaking
             Temperature, length, stop, system prompt.
+        confidence : Confidence, optional
+            By which answers are judged, see `Run.confidence`.
+        signal : float
+            Of the brain, see `encoder.signal`; needed with `confidence`.
 
         Raises
         ------
@@ -276,7 +287,7 @@ class BrainLLM(nn.Module):
             raise DataError(
                 f"a chat is about one picture, got brain tokens of {len(hidden)}; pass z of one trial"
             )
-        return Chat(self, hidden, speaking)
+        return Chat(self, hidden, speaking, confidence, signal)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `projector.safetensors`, `config.json` and the language model in `llm/`; of one with adapters these alone.

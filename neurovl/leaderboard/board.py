@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from neurovl.baselines.registry import find, names
-from neurovl.evaluation.answering import true_captions
 from neurovl.evaluation.retrieving import Retrieval
 from neurovl.evaluation.score_table import Table
+from neurovl.evaluation.text_scores import true_captions
 from neurovl.leaderboard.caption_board import score_gallery_captions
 from neurovl.leaderboard.fitting import MAIN, fit_system, system_place
 from neurovl.leaderboard.gallery_tables import Gallery, read_gallery, together

@@ -3,11 +3,11 @@
 import pandas as pd
 
 from neurovl.errors import DataError, MissingError
-from neurovl.evaluation.answering import Said, scored_corpora
 from neurovl.evaluation.clip_score import ClipS
 from neurovl.evaluation.embeddings import derangement
 from neurovl.evaluation.picture_scores import KEYS
 from neurovl.evaluation.score_table import Corpora, Table
+from neurovl.evaluation.text_scores import Said, scored_corpora
 from neurovl.recordings import Recordings
 from neurovl.results import Row
 from neurovl.settings.sections import Profile
@@ -36,7 +36,7 @@ def score_gallery_captions(
     profile : Profile
         Says whether there is a network for CLIP-S.
     references : dict of str to dict
-        Of each task the true captions of each picture, see `evaluation.answering.true_captions`.
+        Of each task the true captions of each picture, see `evaluation.text_scores.true_captions`.
 
     Returns
     -------

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from neurovl.baselines import registry
 from neurovl.errors import ConfigError, DataError, MissingError
-from neurovl.evaluation.answering import true_captions
 from neurovl.evaluation.embeddings import chosen_images
 from neurovl.evaluation.score_table import Table
+from neurovl.evaluation.text_scores import true_captions
 from neurovl.leaderboard.brainhub import read_order
 from neurovl.leaderboard.caption_board import score_gallery_captions
 from neurovl.leaderboard.gallery_tables import Gallery, read_gallery, write_gallery

@@ -29,6 +29,7 @@ from neurovl.run import Run
 from neurovl.settings.profile_files import load_profile
 from neurovl.stages import look_only
 from neurovl.training.devices import places, several
+from neurovl.training.validation import HELD_OUT
 
 # In the order in which they begin where several are ready: what takes longest, and is waited for most, first.
 STAGES: dict[str, Callable] = {
@@ -37,6 +38,7 @@ STAGES: dict[str, Callable] = {
     "llm": train_language,
     "llms": train_language,
     "encoders": train_encoder,
+    "calibration": evaluation.calibrate,
     "captions": evaluation.answer,
     "reconstructions": evaluation.reconstruct,
     "localization": evaluation.localize,
@@ -50,11 +52,13 @@ STAGES: dict[str, Callable] = {
 
 
 FURTHER = ("imagery", "synthetic")  # test sets beyond the run's own
-SPOKEN = {"llm", "llms", "captions", "reconstructions"}  # of pictures with captions
+SPOKEN = {"llm", "llms", "calibration", "captions", "reconstructions"}  # of pictures with captions
 
 
 def is_possible(run: Run, stage: str) -> bool:
     """Whether a run's data allow a stage: languages need captions, maps objects, further test sets their sessions."""
+    if stage == "calibration" and HELD_OUT not in run.profile.language.variants:
+        return False
     if stage in SPOKEN:
         return run.has_captions
     if stage in FURTHER:
@@ -71,7 +75,8 @@ def stages_of(run: Run) -> list[str]:
 
 def needs(run: Run, name: str) -> list[str]:
     """The stages that one reads directly."""
-    trained = run.profile.alignment.variants
+    trained = (*run.profile.alignment.variants, HELD_OUT)
+    asked = [f"llms/{name}" for name in _others(run) if language_variant(name).asked]
 
     def encoders(*variants: str) -> list[str]:
         return [f"encoders/{v}" for v in variants if v in trained]
@@ -90,8 +95,9 @@ def needs(run: Run, name: str) -> list[str]:
         "encoders": ["tokens", "targets"],
         "llm": encoders("main"),
         "llms": read_by([one] if one else _others(run)),
-        "captions": ["llm", "llms"],
-        "reconstructions": ["llm", "llms", *encoders("no-vae", "patches", *ONE_EACH)],
+        "calibration": ["tokens", "targets", *encoders(HELD_OUT), f"llms/{HELD_OUT}"],
+        "captions": ["llm", *asked, *evaluation.calibration_of(run.profile)],
+        "reconstructions": ["llm", *asked, *encoders("no-vae", "patches", *ONE_EACH)],
         "localization": encoders("main", "patches"),
         "importance": encoders("main"),
         "adaptation": encoders("main", "common", "plain"),
@@ -371,6 +377,7 @@ def _require_stage(run: Run, name: str) -> None:
         lacking = {"localization": "pictures with objects"} | {
             one: f"the session of NSD-{one} of every subject" for one in FURTHER
         }
+        lacking["calibration"] = "captions, and held-out in language.variants of the profile"
         lacking |= dict.fromkeys(COMPARED, "pictures and one partition of them")
         raise ConfigError(
             f"stage {stage} cannot be made of {run.recordings.name}, expected "

@@ -17,6 +17,7 @@ from neurovl.run import Run
 from neurovl.settings.profile_files import load_profile
 from neurovl.tokens.store import TokenStore
 from neurovl.training.devices import agree, leader_first, leads
+from neurovl.training.validation import tune_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +145,8 @@ def train_language(run: Run, name: str = "main") -> None:
         if folder is None:
             return
         trials = run.store.trials[run.store.trials.split == "train"]
+        if not variant.tune:
+            trials = trials[~trials.image_id.isin(tune_pictures(trials.image_id))]
         pictures, file = list(trials.image_id), folder / "checkpoint" / "hidden.npy"
         with leader_first(p.compute.device):
             if variant.encoder:

@@ -14,11 +14,14 @@ from typing import TypeVar
 import torch
 
 from neurovl.encoder.alignment import held_out_voxels
+from neurovl.encoder.signal import Signal
 from neurovl.encoder.targets import Targets
 from neurovl.encoder.variants import expand
 from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder, load_encoder
 from neurovl.errors import DataError
-from neurovl.language import BrainLLM
+from neurovl.language import BrainLLM, Chat, Speaking
+from neurovl.language.confidence import Confidence
+from neurovl.language.conversations import GREEDY
 from neurovl.language.dialogues import PROMPTS
 from neurovl.language.llm_variants import language_variant
 from neurovl.localization.concept_maps import TEMPLATE, Heat, locate
@@ -31,6 +34,7 @@ from neurovl.stages import Stage, provenance_key, stage
 from neurovl.tokens.store import TokenStore
 from neurovl.training.devices import choose_device, choose_precision
 
+CONFIDENCE, SIGNAL = "confidence.json", "signal.safetensors"  # in the folder calibration
 Value = TypeVar("Value")
 
 
@@ -244,9 +248,39 @@ class Run:
         clip = load_clip(self.profile.models.clip, self.profile.compute.device)
         return clip.image_tokens([self.recordings.image(image) for image in image_ids])[1]
 
+    def confidence(self) -> tuple[Confidence, Signal] | None:
+        """How sure the language model's answers are, and the signal of brains that it reads; None where the run is not calibrated."""
+        folder = self.folder / "calibration"
+        if not (folder / CONFIDENCE).is_file():
+            return None
+        return Confidence.load(folder / CONFIDENCE), Signal.load(folder / SIGNAL)
+
+    def chat(self, z: BrainEmbedding, speaking: Speaking = GREEDY) -> Chat:
+        """A conversation about one brain's picture, each answer judged by `confidence` where the run has one."""
+        found = self.confidence()
+        if found is None:
+            return self.llm().chat(z, speaking)
+        sure, signal = found
+        return self.llm().chat(z, speaking, sure, float(signal.of(z)))
+
     def prompt(self, z: BrainEmbedding) -> str:
         """The language model's prompt for the diffusion model."""
         return self.llm().chat(z).ask(PROMPTS["reconstruction"][0])
+
+    def concept(self, request: str, z: BrainEmbedding) -> str:
+        """The word for what a request about a brain's picture means, such as 'the animal on the left'.
+
+        One word stands for itself, and so does a category of the test pictures; of anything else the language model says it.
+        """
+        known = self.once("categories", self._categories)
+        if " " not in request.strip() or request in known:
+            return request.strip()
+        return self.llm().chat(z).ask(PROMPTS["localization"][0].format(request)).strip(" .")
+
+    def _categories(self) -> set[str]:
+        trials = self.store.trials
+        ids = trials.image_id[trials.split == "test"].unique()
+        return {name for image in ids for name in self.categories(image)}
 
     def annotations(self) -> dict[str, dict]:
         """Captions and objects of the pictures by the profile's captioner and detector; empty where it names none."""

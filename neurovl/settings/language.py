@@ -40,7 +40,8 @@ class Language:
         alone.
     variants : tuple of str
         Language models to train: 'main' reads the main encoder, 'flat' the encoder of flat voxels, 'pictures' CLIP's patch
-        tokens of the true pictures, the upper bound; a name of `models.llms` is that language model, reading the main encoder.
+        tokens of the true pictures, the upper bound; 'held-out' never saw the tune pictures, and on these how sure answers are is
+        calibrated; a name of `models.llms` is that language model, reading the main encoder.
     """
 
     steps: tuple[int, int] | None = (300, 1200)

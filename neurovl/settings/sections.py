@@ -13,8 +13,8 @@ from neurovl.settings.leaderboard import Leaderboard
 from neurovl.settings.refusals import PRECISIONS, require, require_one_of
 
 TAKEN = frozenset(  # names that results.csv gives to systems, which no further language model may have
-    "main neurovl flat common plain ridge no-vae no-llm no-brain shuffled per-subject per-subject-flat true-embedding "
-    "brief-prompt flat-brief".split()
+    "main neurovl flat common plain ridge no-vae no-llm no-brain shuffled per-subject per-subject-flat true-embedding true-picture "
+    "pictures held-out scrambled noise brief-prompt flat-brief".split()
 )
 
 
@@ -320,7 +320,9 @@ class Profile:
     def __post_init__(self) -> None:
         for name in self.language.variants:
             require_one_of(
-                "language.variants", name, ("main", "flat", "pictures", *self.models.llms)
+                "language.variants",
+                name,
+                ("main", "flat", "pictures", "held-out", *self.models.llms),
             )
         require("language.variants", "main", self.language.variants)
         if "flat" in self.language.variants and "flat" not in self.alignment.variants:

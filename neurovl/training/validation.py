@@ -7,6 +7,8 @@ import pandas as pd
 
 from neurovl.errors import ConfigError
 
+HELD_OUT = "held-out"  # what is trained without the tune pictures
+
 
 def split_pictures(
     trials: pd.DataFrame, share: float, seed: int, section: str = "alignment"

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurovl.language.dialogues.composing import Dialogue
-from neurovl.language.dialogues.layout import Layout, Thing
+from neurovl.language.dialogues.layout import PLACE_PHRASES, Layout, Thing
 from neurovl.language.dialogues.reasoning import place
 from neurovl.language.dialogues.wordings import (
     COLOURS,
+    PROMPTS,
     how_many,
     is_are,
     is_there,
@@ -26,8 +27,10 @@ from neurovl.language.dialogues.wordings import (
     the,
 )
 
-CHECKS = ("yes/no", "count", "colour", "position", "comparison", "scene")
+CHECKS = ("yes/no", "count", "colour", "position", "comparison", "scene", "reference")
+KINDS = ("animal", "vehicle", "food", "furniture")  # words by which things may be meant
 LARGER = 1.5  # times the area, before one thing counts as the larger
+(LOCATE,) = PROMPTS["localization"]
 SIDES = {"left of": "right of", "above": "below"}
 MIRRORED = " left of "
 TURNS = 3  # of a dialogue that teaches
@@ -91,9 +94,25 @@ def answerable(layout: Layout, names: Sequence[str]) -> dict[str, list[tuple[str
         for other in layout.single[k + 1 :]
         for pair in _compared(one, other)
     ]
+    found["reference"] = [(LOCATE.format(phrase), name) for phrase, name in _meant(layout)]
     where = place(layout)
     if where:
         found["scene"].append(("Is this indoors or outdoors?", where[0]))
+    return found
+
+
+def _meant(layout: Layout) -> list[tuple[str, str]]:
+    """Ways to mean a category without its name, where one alone is meant: by its kind, its place, its size."""
+    found = []
+    for kind in KINDS:
+        names = layout.kinds(kind)
+        found += [(f"the {kind}", names[0])] if len(names) == 1 else []
+    for where, phrase in PLACE_PHRASES.items():
+        names = {thing.name for thing in layout.things if thing.place == where}
+        found += [(f"the thing {phrase}", names.pop())] if len(names) == 1 else []
+    if len(layout.counts) > 1:
+        first, second = layout.things[:2]
+        found += [("the largest thing", first.name)] if first.area >= LARGER * second.area else []
     return found
 
 

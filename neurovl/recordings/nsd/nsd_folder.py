@@ -27,6 +27,7 @@ from neurovl.recordings.nsd.design import (
     read_design,
     require_split,
 )
+from neurovl.recordings.nsd.imagery_pictures import imagined_images
 from neurovl.recordings.nsd.nsd_files import (
     BETAS,
     fetch_command,
@@ -130,7 +131,7 @@ class NSDRecordings(Recordings):
         for one, table in zip(self._files, tables, strict=True):
             compare_responses(root, one, table)
         super().__init__(root, list(self._files), pd.concat(tables))
-        self._stimuli = Stimuli(root, self.trials.image_id.unique())
+        self._stimuli = Stimuli(root, [*self.trials.image_id.unique(), *imagined_images()])
 
     def _state_terms(self, mark: Path) -> None:
         self.simulated = mark.is_file()

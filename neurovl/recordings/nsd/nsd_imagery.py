@@ -9,7 +9,6 @@ Kneeland et al. 2025, CVPR (NSD-Imagery, arXiv 2506.06898); order of the runs, c
 that reads the data set (MedARC-AI/MindEye_Imagery and others).
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ import pandas as pd
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.recordings.base import subject_label
 from neurovl.recordings.nsd.further_sessions import FurtherSession
+from neurovl.recordings.nsd.imagery_pictures import TARGETS
 from neurovl.recordings.nsd.nsd_files import BETAS
 from neurovl.recordings.pictures import read_picture
 
@@ -33,24 +33,6 @@ ORDER = (
 )  # of the runs in the file of betas
 TRIALS, ATTENDED = 48, 96  # betas of a run of seeing or imagining, and of attending
 REPEATS = 8  # of a cue in a run
-TARGETS = {  # cue to picture, set by set
-    "simple": {
-        "H": "bar_000.0deg_450L_43W",
-        "R": "bar_045.0deg_450L_43W",
-        "V": "bar_090.0deg_450L_43W",
-        "L": "bar_135.0deg_450L_43W",
-        "P": "crs_000.0deg_450L_43W",
-        "E": "crs_045.0deg_450L_43W",
-    },
-    "complex": {
-        "W": "shared0385_nsd28752",
-        "K": "shared0413_nsd30857",
-        "B": "shared0741_nsd53882",
-        "C": "shared0842_nsd61178",
-        "D": "shared0907_nsd65873",
-        "T": "shared0000_nsd00000",
-    },
-}
 WORDS = tuple("SZMYNF")  # cues of set C
 SETS = {"A": "simple", "B": "complex"}
 TASKS = {
@@ -129,19 +111,6 @@ class ImageryRecordings(FurtherSession):
 def picture_set(image_id: str) -> str:
     """'simple' or 'complex', the set that a picture belongs to."""
     return next(kind for kind, cues in TARGETS.items() if image_id in cues.values())
-
-
-def nsd_number(image_id: str) -> str | None:
-    """The nsdId of a picture that is one of NSD's own, as text; None of another.
-
-    Examples
-    --------
-    >>> from neurovl.recordings.nsd.nsd_imagery import nsd_number
-    >>> nsd_number("shared0385_nsd28752"), nsd_number("shared0000_nsd00000")
-    ('28752', None)
-    """
-    found = re.fullmatch(r"shared(\d{4})_nsd(\d{5})", image_id)
-    return str(int(found[2])) if found and int(found[1]) else None
 
 
 def first_beta(run: str) -> int:

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from neurovl.errors import ConfigError
 from neurovl.files import replacing
 from neurovl.recordings.nsd import nsd_imagery, nsd_synthetic
+from neurovl.recordings.nsd.imagery_pictures import TARGETS, nsd_number
 from neurovl.smallworld import scenes
 from neurovl.smallworld.subjects import synthetic_pictures, voxel_model
 from neurovl.smallworld.subjects.beta_series import Voxels, write_series
@@ -46,9 +47,9 @@ def known(tests: Sequence[str]) -> list[str]:
 def write_experiment(root: Path, test: str, seed: int) -> Pictures:
     """Pictures and design of a test, for all subjects; what the voxels see of the pictures."""
     if test == "imagery":
-        stems = [stem for targets in nsd_imagery.TARGETS.values() for stem in targets.values()]
+        stems = [stem for targets in TARGETS.values() for stem in targets.values()]
         for kind, letter in {kind: letter for letter, kind in nsd_imagery.SETS.items()}.items():
-            for stem in nsd_imagery.TARGETS[kind].values():
+            for stem in TARGETS[kind].values():
                 path = root / nsd_imagery.PICTURES / f"set{letter}" / f"{stem}.png"
                 with replacing(path) as part:
                     _target(stem).save(part, "PNG")
@@ -88,14 +89,14 @@ def _imagery(
     root: Path, subject: int, voxels: Voxels, pictures: Pictures, rng: np.random.Generator
 ) -> np.ndarray:
     """Writes the cues of each run; responses to what was seen and imagined, (720, n_voxels)."""
-    cues = [cue for targets in nsd_imagery.TARGETS.values() for cue in targets]
+    cues = [cue for targets in TARGETS.values() for cue in targets]
     seen = dict(zip(cues, voxels.responses(*pictures), strict=True))
     signal = np.zeros((nsd_imagery.ImageryRecordings.n_volumes, len(voxels.gain)))
     for run in nsd_imagery.ORDER:
         if run.startswith("att"):
             continue
         kind = nsd_imagery.SETS.get(run[3])
-        letters = tuple(nsd_imagery.TARGETS[kind]) if kind else nsd_imagery.WORDS
+        letters = tuple(TARGETS[kind]) if kind else nsd_imagery.WORDS
         order = rng.permutation(np.repeat(letters, nsd_imagery.REPEATS))
         table = pd.DataFrame({"TRIAL": np.arange(1, len(order) + 1), "CONDITION": order})
         name = f"nsdimagery_subj{subject:02d}_{run}.tsv"
@@ -172,7 +173,7 @@ def _target(stem: str) -> Image.Image:
 
 
 def _scene(stem: str) -> scenes.Scene:
-    number = nsd_imagery.nsd_number(stem)
+    number = nsd_number(stem)
     return scenes.make_scene("nsd", OUTSIDE if number is None else int(number))
 
 

@@ -18,6 +18,7 @@ from neurovl.errors import ConfigError, MissingError
 from neurovl.files import replacing
 from neurovl.recordings.base import subject_label
 from neurovl.recordings.nsd.atlases import ATLASES, WIDER_ATLASES
+from neurovl.recordings.nsd.imagery_pictures import imagined_images
 from neurovl.smallworld import scenes
 from neurovl.smallworld.subjects import cortical_sheet, experiment, further_tests, voxel_model
 from neurovl.smallworld.subjects.anatomy import Anatomy, make_anatomy
@@ -116,7 +117,7 @@ def _write_all(root: Path, settings: dict, n_jobs: int) -> None:
     experiment.write_experiment(root, design)
     ids = np.unique([experiment.seen_images(design, s, sessions) for s in numbers])
     experiment.write_stimuli(root, ids, n_jobs)
-    experiment.write_annotations(root, ids)
+    experiment.write_annotations(root, np.union1d(ids, [int(one) for one in imagined_images()]))
     for name, labels in (ATLASES | WIDER_ATLASES).items():
         lines = [f"{number} {label}" for number, label in enumerate(("Unknown", *labels))]
         for folder in ("fsaverage", *(f"subj{s:02d}" for s in numbers)):
