@@ -245,6 +245,8 @@ def test_controls_fall_where_they_must(run):
     compare(run, ["brain-diffuser", "onellm"], controls=True)
     # No embedding of a system that says words alone could be scored after another training.
     assert not (run.folder / retrained_place("onellm")).exists()
+    # No subject is outside this run.
+    assert not (run.folder / "leaderboard" / "new-subject").exists()
     table = pd.read_csv(run.folder / CONTROLS / "controls.csv", dtype={"subject": str})
     own = table.query("system == 'brain-diffuser' and subject == 'all' and task == 'alignment'")
     value = own.set_index("control").value

@@ -324,6 +324,10 @@ def test_a_new_subject_changes_no_shared_weight_and_is_read_by_it(toy):
     learned = decoder.predict(seen)["clip_image"]
     decoder.fit_new_subject(toy.train[second], toy.features, FrozenParts())
     np.testing.assert_array_equal(decoder.predict(seen)["clip_image"], learned)
+    dealt = np.random.default_rng(0).permutation(toy.train[second].image_ids)
+    blind = dataclasses.replace(toy.train[second], image_ids=dealt)
+    decoder.fit_new_subject(blind, toy.features, FrozenParts())
+    assert abs(identified(decoder.predict(seen)["clip_image"], true) - 0.5) < 0.2
     with pytest.raises(DataError, match=f"{first} is one of the subjects"):
         decoder.fit_new_subject(toy.train[first], toy.features, FrozenParts())
 

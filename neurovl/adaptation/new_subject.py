@@ -1,16 +1,19 @@
 """A subject that a run never saw: opened, its pictures chosen and embedded, its volumes brought to the run's region.
 
-The volumes are resized to the run's common grid and region, to which the subject's mask did not contribute, and
-standardised as if it had been scanned for the chosen training trials and the test trials alone.
+The volumes are resized to the run's common grid and region, to which the subject's mask did not contribute, or stay as they
+are for systems that read its own mask. They are standardised as if it had been scanned for the chosen training trials and the
+test trials alone.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from neurovl.baselines.own_masks import file_order, z_scores
 from neurovl.encoder.targets import Targets, write_targets
 from neurovl.errors import ConfigError, DataError
 from neurovl.recordings.base import Recordings, digest, find_subject
@@ -31,7 +34,7 @@ from neurovl.tokens.writing import (
 
 @dataclass(frozen=True)
 class NewTrials:
-    """Stored voxels of a new subject's chosen training trials and its test trials; read like a `TokenStore`.
+    """Voxels of a new subject's chosen training trials and its test trials; read like a `TokenStore`.
 
     Attributes
     ----------
@@ -41,7 +44,7 @@ class NewTrials:
     transductive : list of str
         Sessions with fewer than 20 chosen trials, standardised by all of these trials, whatever their pictures.
     measured : bool array, shape (V,)
-        Which of the region's voxels lie in the subject's own mask.
+        Which of the voxels lie in the subject's own mask.
     """
 
     trials: pd.DataFrame
@@ -51,11 +54,11 @@ class NewTrials:
 
     @property
     def n_voxels(self) -> int:
-        """V, the number of voxels of the region."""
+        """V, the number of voxels."""
         return self.stored.shape[1]
 
     def voxels(self, subject: str, rows: np.ndarray) -> np.ndarray:
-        """z-scores of the region, float32 (n, V); there is one subject alone."""
+        """z-scores, float32 (n, V); there is one subject alone."""
         return self.voxels_at(rows)
 
     def voxels_at(self, index: np.ndarray) -> np.ndarray:
@@ -168,16 +171,56 @@ def read_trials(
     inside = own_columns(mask, store.target, store.region, store.off_mask)
     resizer = Resizer(mask.shape, store.target, store.region[inside])
     gone = usable.missing.ravel(order="F")[resizer.inputs]
+
+    def stored(values: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        return pack(resizer, inside, values, np.where(gone, 0, scale), shift)
+
+    return _read(recordings, subject, choices, resizer.inputs, stored, measured)
+
+
+def read_own_mask(
+    recordings: Recordings, subject: str, choices: list[list[str]]
+) -> tuple[np.ndarray, list[NewTrials]]:
+    """The trials of `read_trials` as published systems read them: at the voxels of the subject's own mask, nothing resized.
+
+    Returns
+    -------
+    mask : bool array, shape (x, y, z)
+    list of NewTrials
+        For every choice, its V voxels those of the mask in C order.
+
+    Raises
+    ------
+    DataError
+        A z-score that float16 cannot hold.
+    """
+    mask = usable_mask(recordings, subject).voxels
+    inside, order = file_order(mask)
+
+    def stored(values: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        return z_scores(values, scale, shift, subject)[:, order].astype(np.float16)
+
+    found = _read(recordings, subject, choices, inside, stored, np.ones(len(inside), bool))
+    return mask, found
+
+
+def _read(
+    recordings: Recordings,
+    subject: str,
+    choices: list[list[str]],
+    inputs: np.ndarray,
+    stored: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    measured: np.ndarray,
+) -> list[NewTrials]:
+    """Each set standardised at the voxels `inputs`, and brought to `stored(values, scale, shift)`."""
     sets = [_restricted(recordings, subject, chosen) for chosen in choices]
     across = recordings.zscore == "subject"
-    moments = [
-        all_moments(_measured(one), subject, resizer.inputs) if across else None for one in sets
-    ]
+    moments = [all_moments(_measured(one), subject, inputs) if across else None for one in sets]
     voxels: list[list] = [[] for _ in sets]
     rows: list[list] = [[] for _ in sets]
     alone: list[list] = [[] for _ in sets]
     for session in dict.fromkeys(sets[0].trials.session if sets else ()):
-        values = recordings.session_voxels(subject, session, resizer.inputs)
+        values = recordings.session_voxels(subject, session, inputs)
         for k, one in enumerate(sets):
             own = one.trials[one.trials.session == session]
             used, is_train = (own.split != "unused").to_numpy(), (own.split == "train").to_numpy()
@@ -187,9 +230,7 @@ def read_trials(
                 alone[k].append(str(session))
                 is_train = used
             block, of = values[used], is_train[used]
-            scale, shift = standardisation(block, of, moments[k])
-            scale[gone] = 0
-            voxels[k].append(pack(resizer, inside, block, scale, shift))
+            voxels[k].append(stored(block, *standardisation(block, of, moments[k])))
             rows[k].append(own[used])
     return [
         NewTrials(pd.concat(r, ignore_index=True), np.concatenate(v), a, measured)

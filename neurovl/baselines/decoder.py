@@ -224,6 +224,42 @@ class Decoder(ABC):
         parts : FrozenParts
         """
 
+    def fit_new_subject(
+        self, voxels: SubjectVoxels, targets: PictureFeatures, parts: FrozenParts
+    ) -> "Decoder":
+        """Learn one more subject, after `fit` to others; optional.
+
+        A system that defines it stands in the curve of a new subject, see `leaderboard.new_subject`.
+
+        Parameters
+        ----------
+        voxels : SubjectVoxels
+            Training trials of that subject, single, as few as two pictures.
+        targets : PictureFeatures
+            Of its training pictures alone.
+        parts : FrozenParts
+            `checkpoint` is a folder of this training alone.
+
+        Returns
+        -------
+        Decoder
+            One that predicts that subject, this one or another. Asked again, it begins anew from what `fit` learned.
+
+        Raises
+        ------
+        ConfigError
+            The system has no recipe for a new subject.
+        """
+        raise ConfigError(
+            f"the system {self.name} has no recipe for a new subject, expected one that defines fit_new_subject: leave it out "
+            "of the new subject's curve"
+        )
+
+    @classmethod
+    def adapts(cls) -> bool:
+        """Whether it has a recipe for a new subject, `fit_new_subject`."""
+        return cls.fit_new_subject is not Decoder.fit_new_subject
+
     @abstractmethod
     def predict(self, voxels: SubjectVoxels) -> Predictions:
         """What it says of each row: float32 arrays (n, ...), named as the features are."""

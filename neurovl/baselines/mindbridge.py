@@ -148,26 +148,16 @@ class MindBridge(Decoder):
         return self
 
     def fit_new_subject(
-        self, voxels_of_subject: SubjectVoxels, targets: PictureFeatures, parts: FrozenParts
+        self, voxels: SubjectVoxels, targets: PictureFeatures, parts: FrozenParts
     ) -> "MindBridge":
-        """Add a subject: its embedder and builder are learned, all else stays as it is.
-
-        Where it was added before, it begins anew.
-
-        Parameters
-        ----------
-        voxels_of_subject : SubjectVoxels
-            Its training trials, single.
-        targets : PictureFeatures
-        parts : FrozenParts
-            `checkpoint` is a folder of this training alone.
+        """See `Decoder.fit_new_subject`: an embedder and a builder are added to this one, all else stays as it is.
 
         Raises
         ------
         DataError
             The subject is one of those that the model was trained on.
         """
-        subject = voxels_of_subject.subject
+        subject = voxels.subject
         if subject in self.trained_on:
             raise DataError(
                 f"{subject} is one of the subjects that MindBridge was trained on, expected another one than "
@@ -176,9 +166,7 @@ class MindBridge(Decoder):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(parts.seed)
             self.model.requires_grad_(False).add(subject)
-        self.n_parameters += self._train(
-            {subject: voxels_of_subject}, targets, parts, "new_subject_epochs"
-        )
+        self.n_parameters += self._train({subject: voxels}, targets, parts, "new_subject_epochs")
         return self
 
     def _train(

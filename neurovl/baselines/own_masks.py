@@ -41,10 +41,7 @@ def write_voxels(recordings: Recordings, folder: Path, n_jobs: int = 1) -> None:
     recordings.trials.to_csv(folder / TRIALS, index=False)
     for subject in recordings.subjects:
         mask = usable_mask(recordings, subject, n_jobs).voxels
-        inside = np.flatnonzero(mask.ravel(order="F"))
-        # Files run through the grid in Fortran order, arrays in C order.
-        places = np.ravel_multi_index(np.unravel_index(inside, mask.shape, order="F"), mask.shape)
-        order = np.argsort(places)
+        inside, order = file_order(mask)
         trials = recordings.subject_trials(subject).reset_index(drop=True)
         moments = (
             all_moments(recordings, subject, inside) if recordings.zscore == "subject" else None
@@ -62,12 +59,7 @@ def write_voxels(recordings: Recordings, folder: Path, n_jobs: int = 1) -> None:
                 is_train = np.ones(len(own), bool)
             values = recordings.session_voxels(subject, session, inside)
             scale, mean = standardisation(values, is_train, moments)
-            z = (values.astype(np.float32) - mean) * scale
-            if np.abs(z).max() > np.finfo(np.float16).max:
-                raise DataError(
-                    f"session {session} of {subject} has trials that lie more than 65504 standard deviations from the mean of "
-                    "the training trials, expected betas of one scale; look at them, or leave them out"
-                )
+            z = z_scores(values, scale, mean, f"session {session} of {subject}")
             for split, values in out.items():
                 chosen = (own.split == split).to_numpy()
                 values[rows[own.index[chosen]]] = z[chosen][:, order]
@@ -76,6 +68,45 @@ def write_voxels(recordings: Recordings, folder: Path, n_jobs: int = 1) -> None:
         regions = {f"roi_{k}": roi[mask] for k, roi in recordings.rois(subject).items()}
         np.savez_compressed(folder / f"{subject}.npz", mask=mask, **regions)
     (folder / "subjects.json").write_text(json.dumps(recordings.subjects))
+
+
+def file_order(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the V voxels of a mask lie in files, which run through the grid in Fortran order, and the way to C order.
+
+    Returns
+    -------
+    inside, order : int array, shape (V,)
+        Sorted flat indices in Fortran order, as `Recordings.session_voxels` takes them; what it gives has the order of the mask's
+        `SubjectVoxels` as `values[:, order]`.
+
+    Examples
+    --------
+    >>> from neurovl.baselines.own_masks import file_order
+    >>> mask = np.array([[True, True], [True, False]])
+    >>> inside, order = file_order(mask)
+    >>> inside.tolist(), order.tolist()
+    ([0, 1, 2], [0, 2, 1])
+    """
+    inside = np.flatnonzero(mask.ravel(order="F"))
+    places = np.ravel_multi_index(np.unravel_index(inside, mask.shape, order="F"), mask.shape)
+    return inside, np.argsort(places)
+
+
+def z_scores(values: np.ndarray, scale: np.ndarray, mean: np.ndarray, whose: str) -> np.ndarray:
+    """Responses (n, V), standardised, float32.
+
+    Raises
+    ------
+    DataError
+        One that float16 cannot hold.
+    """
+    z = (values.astype(np.float32) - mean) * scale
+    if np.abs(z).max() > np.finfo(np.float16).max:
+        raise DataError(
+            f"{whose} has trials that lie more than 65504 standard deviations from the mean of the training trials, expected "
+            "betas of one scale; look at them, or leave them out"
+        )
+    return z
 
 
 def subjects_in(folder: Path) -> list[str]:

@@ -219,15 +219,7 @@ class Umbrae(Decoder):
     def fit_new_subject(
         self, voxels: SubjectVoxels, targets: PictureFeatures, parts: FrozenParts
     ) -> "Umbrae":
-        """A decoder for one more subject, from this one's perceiver; this one stays as it is.
-
-        Parameters
-        ----------
-        voxels : SubjectVoxels
-            Training trials of the new subject, any number.
-        targets, parts
-            See `fit`.
-        """
+        """See `Decoder.fit_new_subject`: another decoder, from this one's perceiver; this one stays as it is."""
         settings = self.settings | {"epochs": self.settings["new_epochs"]}
         perceiver = copy.deepcopy(self._network.perceiver).requires_grad_(not settings["freeze"])
         new = type(self)(self.as_published, **self.settings)

@@ -21,7 +21,8 @@ def compare(
         bool,
         typer.Option(
             "--controls",
-            help="Also what trains every system again: without two categories, and from some regions alone.",
+            help="Also what trains systems again: without two categories, from some regions alone, and for the new subject of "
+            "the profile.",
         ),
     ] = False,
 ) -> None:

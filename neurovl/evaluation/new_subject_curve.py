@@ -136,14 +136,7 @@ def curve(
     """
     shares = run.profile.adaptation.shares if shares is None else shares
     seed = run.profile.seed if seed is None else seed
-    choices, kept, dropped = [], [], {}
-    for share in shares:
-        try:
-            choices.append(choose_pictures(recordings, subject, seed, share) if share else [])
-            kept.append(share)
-        except ConfigError as problem:
-            dropped[share] = str(problem)
-            logger.warning("share %g is left out: %s", share, problem)
+    choices, dropped = choose_shares(recordings, subject, seed, shares)
     run = run.on_data(recordings)
     targets = embed_subject(run, recordings, subject)
     settings = _identity(run, recordings, subject) | {"shares": shares, "seed": seed}
@@ -152,16 +145,15 @@ def curve(
         if not s.done:
             encoder, rows = run.encoder("main"), []
             noise = pooled_noise(run, encoder) if has_readout(run, encoder) else None
-            for share, one in zip(
-                kept, read_trials(recordings, subject, run.store, choices), strict=True
-            ):
+            every = read_trials(recordings, subject, run.store, list(choices.values()))
+            for share, one in zip(choices, every, strict=True):
                 if share:
                     networks = _adapted(run, encoder, one, targets, noise)
                 else:
                     networks = {"neurovl": encoder} | {s: run.encoder(s) for s in _common(run)}
                 rows += score(run, subject, one, networks, targets, share)
             for share, reason in dropped.items():
-                rows += _without_value(run, subject, SYSTEMS, reason, _varied(share))
+                rows += without_value(run, subject, SYSTEMS, reason, share)
             rows.sort(key=lambda row: row["share"])
             pd.DataFrame(rows).to_csv(s.dir / "curve.csv", index=False, float_format="%.6g")
     return pd.read_csv(run.folder / "adaptation" / subject / "curve.csv")
@@ -169,15 +161,34 @@ def curve(
 
 def curve_of_profile(run: Run) -> pd.DataFrame | None:
     """The curve of the subject that the profile names; None where it names none, or one that is not outside the run."""
+    found = subject_of_profile(run)
+    return None if found is None else curve(run, *found)
+
+
+def subject_of_profile(run: Run) -> tuple[str, Recordings] | None:
+    """The subject that the profile names, opened; None where it names none, or one that is not outside the run."""
     wanted = run.profile.adaptation.subject
     if wanted is None:
         return None
     try:
-        subject, recordings = open_subject(run, wanted)
+        return open_subject(run, wanted)
     except NeurovlError as problem:
         logger.warning("adaptation.subject of the profile is left out: %s", problem)
         return None
-    return curve(run, subject, recordings)
+
+
+def choose_shares(
+    recordings: Recordings, subject: str, seed: int, shares: Iterable[float]
+) -> tuple[dict[float, list[str]], dict[float, str]]:
+    """The pictures of each share of a subject's training pictures, see `choose_pictures`; and of each that holds too few, why."""
+    chosen, dropped = {}, {}
+    for share in shares:
+        try:
+            chosen[share] = choose_pictures(recordings, subject, seed, share) if share else []
+        except ConfigError as problem:
+            dropped[share] = str(problem)
+            logger.warning("share %g is left out: %s", share, problem)
+    return chosen, dropped
 
 
 def rows_of(curve: pd.DataFrame) -> list[Row]:
@@ -238,38 +249,77 @@ def score(
     list of dict
         One for each system, protocol and metric.
     """
-    p, rows = run.profile, one.training
-    used = one.trials.iloc[rows]
-    about = _varied(share) | {"pictures": used.image_id.nunique(), "trials": len(rows)}
-    table = Table(run.recordings.name, run.recordings.split_name, p.seed, p.evaluation.bootstrap)
-    shown = used.image_id.to_numpy()
+    rows, said = one.training, {}
+    shown = one.trials.image_id.iloc[rows].to_numpy()
     fitted = None
     if len(rows):
         fitted = fit_ridge(own_voxels(one, rows, one.measured), targets, shown, shown)
     for proto in PROTOCOLS:
         ids, voxels = held_out_voxels(one, subject, proto)
-        said = {}
+        parts = {}
         for system, network in networks.items():
             if network is not None:
                 z = predict(network, run.store.cut(voxels, network.layout))
-                said[system] = {"clip": z.clip, "vae": z.vae}
+                parts[system] = {"clip": z.clip, "vae": z.vae}
         if fitted is not None:
-            said["ridge"] = targets.parts(fitted.predict(voxels[:, one.measured]))
+            parts["ridge"] = targets.parts(fitted.predict(voxels[:, one.measured]))
+        said[proto] = ids, parts
+    made = score_said(run, subject, one, said, targets, share)
+    absent = [system for system, network in networks.items() if network is None]
+    made += without_value(run, subject, absent, WHOLE, share, one)
+    if fitted is None:
+        reason = "ridge has no trials to be fitted to"
+        made += without_value(run, subject, ("ridge",), reason, share, one)
+    return made
+
+
+def score_said(
+    run: Run,
+    subject: str,
+    one: NewTrials,
+    said: dict[str, tuple[list[str], dict[str, dict]]],
+    targets: Targets,
+    share: float | None = None,
+) -> list[dict]:
+    """Two-way identification of a new subject's test pictures by what systems say of them.
+
+    Parameters
+    ----------
+    run : Run
+        With the subject's recordings.
+    one : NewTrials
+        That the systems adapted with.
+    said : dict of str to (image_ids, dict)
+        For each protocol the test pictures and, by system, embeddings as `Table.add_embeddings` takes them.
+    targets, share
+        See `score`.
+
+    Returns
+    -------
+    list of dict
+        One for each system, protocol and metric.
+    """
+    p = run.profile
+    table = Table(run.recordings.name, run.recordings.split_name, p.seed, p.evaluation.bootstrap)
+    for proto, (ids, parts) in said.items():
         table.add_embeddings(
-            said, "adaptation", proto, subject, ids, targets, p.evaluation.permutations
+            parts, "adaptation", proto, subject, ids, targets, p.evaluation.permutations
         )
     n, alone = one.trials.session.nunique(), len(one.transductive)
     words = f"transductive: {alone} of {n} sessions standardised without labels" if alone else ""
-    made = []
-    for row in table.rows:
-        made.append(asdict(row) | {"note": "; ".join(x for x in (row.note, words) if x)} | about)
-    absent = [system for system, network in networks.items() if network is None]
-    made += _without_value(run, subject, absent, WHOLE, about)
-    if fitted is None:
-        made += _without_value(
-            run, subject, ("ridge",), "ridge has no trials to be fitted to", about
-        )
-    return made
+    about = _varied(share) | _used(one)
+    return [
+        asdict(row) | {"note": "; ".join(x for x in (row.note, words) if x)} | about
+        for row in table.rows
+    ]
+
+
+def _used(one: NewTrials | None) -> dict:
+    """How many training pictures and trials there were."""
+    if one is None:
+        return {"pictures": 0, "trials": 0}
+    used = one.trials.iloc[one.training]
+    return {"pictures": used.image_id.nunique(), "trials": len(used)}
 
 
 def _varied(share: float | None) -> dict:
@@ -297,14 +347,22 @@ def sentence(table: pd.DataFrame) -> str:
     )
 
 
-def _without_value(
-    run: Run, subject: str, systems: Iterable[str], reason: str, about: dict
+def without_value(
+    run: Run,
+    subject: str,
+    systems: Iterable[str],
+    reason: str,
+    share: float | None,
+    one: NewTrials | None = None,
+    metrics: Iterable[str] | None = None,
 ) -> list[dict]:
-    metrics = ["two_way_clip"] + ([] if run.targets.vae is None else ["two_way_vae"])
+    """Rows that say why there is no score: of each system, protocol and metric, by default those of the run's targets."""
+    if metrics is None:
+        metrics = ["two_way_clip"] + ([] if run.targets.vae is None else ["two_way_vae"])
     return [
         asdict(Row(run.recordings.name, system, "adaptation", proto, subject, metric, note=reason))
-        | {"pictures": 0, "trials": 0}
-        | about
+        | _varied(share)
+        | _used(one)
         for system in systems
         for proto in PROTOCOLS
         for metric in metrics

@@ -1,8 +1,11 @@
 """From the outputs of a run to results.csv and per_image.csv, each number with interval, chance and ceiling."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import label_text
@@ -40,8 +43,15 @@ SAID = (
 WORDLESS = ("no-llm", "true-embedding")  # systems that paint without it
 
 
-def score(runs: list[Run]) -> None:
+def score(runs: list[Run], curves: Sequence[Path] = ()) -> None:
     """RUN/results: score all folds of a run together, and the curve of the new subject that the profile names.
+
+    Parameters
+    ----------
+    runs : list of Run
+        One for each fold.
+    curves : sequence of Path
+        Stages of the first whose curve.csv, of other systems on that subject, is taken in.
 
     Examples
     --------
@@ -63,6 +73,7 @@ def score(runs: list[Run]) -> None:
     curve = curve_of_profile(first)
     if curve is not None:
         keys["adaptation"] = provenance_key(first.folder / "adaptation" / curve.subject[0])
+    keys |= {f"adaptation/{folder.name}": provenance_key(folder) for folder in curves}
     with first.stage(
         "results",
         score,
@@ -95,6 +106,8 @@ def score(runs: list[Run]) -> None:
         table.add_all_subjects()
         if curve is not None:
             table.rows += rows_of(curve)
+        for folder in curves:
+            table.rows += rows_of(pd.read_csv(folder / "curve.csv"))
         table.rows += rows_of_sets(first)
         images = table.frame()
         images.to_csv(s.dir / "per_image.csv", index=False)

@@ -1,6 +1,8 @@
 """What all systems of the comparison share: voxels, features of pictures, and the language model that speaks of patch tokens."""
 
+import copy
 import shutil
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from neurovl.baselines.picture_features import PictureFeatures, read_features, w
 from neurovl.baselines.subject_voxels import SubjectVoxels
 from neurovl.errors import ConfigError
 from neurovl.language import BrainLLM
+from neurovl.recordings import Recordings
 from neurovl.run import Run
 from neurovl.settings.language import Language
 
@@ -32,21 +35,45 @@ def prepare_voxels(run: Run) -> None:
 
 def prepare_features(run: Run) -> None:
     """RUN/leaderboard/features: what systems learn to predict, of every picture."""
+    settings = {"image_size": run.profile.models.image_size}
+    with run.stage(FEATURES, prepare_features, settings, models=("clip", "unclip")) as s:
+        if not s.done:
+            _embed(run, run.recordings, s.dir)
+
+
+def prepare_new_features(run: Run, subject: str, pictures: list[str]) -> str:
+    """RUN/leaderboard/features-SUBJECT: the same of some training pictures of a subject outside the run; the stage's name.
+
+    Parameters
+    ----------
+    run : Run
+        With the subject's recordings, see `Run.on_data`.
+    subject : str
+    pictures : list of str
+    """
+    place = f"{FEATURES}-{subject}"
+    settings = {"image_size": run.profile.models.image_size, "pictures": pictures}
+    with run.stage(place, prepare_new_features, settings, models=("clip", "unclip")) as s:
+        if not s.done:
+            view, trials = copy.copy(run.recordings), run.recordings.subject_trials(subject)
+            view.trials = trials[trials.image_id.isin(pictures)]
+            _embed(run, view, s.dir)
+    return place
+
+
+def _embed(run: Run, recordings: Recordings, folder: Path) -> None:
     from neurovl.foundation.clip import load_clip
     from neurovl.foundation.unclip import load_unclip
     from neurovl.foundation.vae import load_vae
 
     models, device = run.profile.models, run.profile.compute.device
-    settings = {"image_size": models.image_size}
-    with run.stage(FEATURES, prepare_features, settings, models=("clip", "unclip")) as s:
-        if not s.done:
-            write_features(
-                run.recordings,
-                s.dir,
-                load_clip(models.clip, device),
-                load_vae(models.unclip, device, models.image_size),
-                load_unclip(models.unclip, device),
-            )
+    write_features(
+        recordings,
+        folder,
+        load_clip(models.clip, device),
+        load_vae(models.unclip, device, models.image_size),
+        load_unclip(models.unclip, device),
+    )
 
 
 def train_captioner(run: Run) -> None:

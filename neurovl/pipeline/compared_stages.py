@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from neurovl import leaderboard
+from neurovl.errors import ConfigError
 from neurovl.run import Run
 
 # In the order of `making.STAGES`: what takes longest first.
@@ -13,10 +14,11 @@ COMPARED: dict[str, Callable] = {
     "search": leaderboard.search_system,
     "systems": leaderboard.fit,
     "retrained": leaderboard.retrain_system,
+    "new-subject": leaderboard.adapt_system,
     "samples": leaderboard.sample_system,
     "board": leaderboard.rank_systems,
 }
-OF_A_SYSTEM = ("search", "systems", "retrained", "samples")
+OF_A_SYSTEM = ("search", "systems", "retrained", "new-subject", "samples")
 
 
 def can_be_compared(run: Run, stage: str) -> bool:
@@ -37,10 +39,21 @@ def compared_systems(run: Run, systems: str | Sequence[str] | None = None) -> li
     return [*ours, *(one for one in others if not leaderboard.lacking(run, one))]
 
 
-def require_system(run: Run, name: str) -> None:
-    """Refuse a name that is no system."""
+def systems_of(run: Run, stage: str) -> list[str]:
+    """The systems of the profile that have a stage."""
+    names = compared_systems(run)
+    return leaderboard.adapting_systems(run, names) if stage == "new-subject" else names
+
+
+def require_system(run: Run, name: str, stage: str) -> None:
+    """Refuse a name that is no system, or none with this stage."""
     if name not in leaderboard.ours_in(run):
         leaderboard.chosen([name])
+    if stage == "new-subject" and not leaderboard.adapting_systems(run, [name]):
+        known = leaderboard.adapting_systems(run, leaderboard.chosen("all"))
+        raise ConfigError(
+            f"the system {name} has no recipe for a new subject, expected one of {', '.join(known)}: choose one of them"
+        )
 
 
 def needs_of_compared(run: Run, stage: str, one: str = "") -> list[str]:
@@ -51,6 +64,8 @@ def needs_of_compared(run: Run, stage: str, one: str = "") -> list[str]:
         ours = [name for name in systems if name in leaderboard.ours_in(run)]
         own = ["tokens", "targets", "features"] if ours else []
         return own + (["voxels", "features", *words] if len(ours) < len(systems) else [])
+    if stage == "new-subject":
+        return ["tokens", "targets", "voxels", "features", *words]
     if stage == "systems":
         ours = [name for name in systems if name in leaderboard.ours_in(run)]
         found = [f"encoders/{leaderboard.ENCODERS[name]}" for name in ours]

@@ -6,6 +6,7 @@ from neurovl import leaderboard
 from neurovl.pipeline.compared_stages import compared_systems
 from neurovl.pipeline.making import make
 from neurovl.run import Run
+from neurovl.stages import PROVENANCE
 
 
 def search(run: Run, systems: str | Sequence[str] = "all") -> list[str]:
@@ -31,7 +32,8 @@ def compare(run: Run, systems: str | Sequence[str] = "all", controls: bool = Fal
     systems : str or sequence of str
         Names, 'linear' or 'all'.
     controls : bool
-        Also what needs more trainings: RUN/leaderboard/controls.
+        Also what needs more trainings: RUN/leaderboard/controls, and the systems that have a recipe for it on the new subject
+        that the profile names, RUN/leaderboard/new-subject, which results.csv takes in where it is there already.
 
     Returns
     -------
@@ -49,6 +51,11 @@ def compare(run: Run, systems: str | Sequence[str] = "all", controls: bool = Fal
     leaderboard.rank_systems(run)
     if controls:
         again = leaderboard.embedding_systems(run, names)
-        make(run, *(f"retrained/{name}" for name in again))
+        adapting = leaderboard.adapting_systems(run, again)
+        make(
+            run, *(f"retrained/{one}" for one in again), *(f"new-subject/{one}" for one in adapting)
+        )
         leaderboard.run_controls(run, names)
+        if (run.root / "results" / PROVENANCE).is_file() and leaderboard.new_subject_curves(run):
+            make(run, "results")
     return names

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from neurovl import evaluation
+from neurovl import evaluation, leaderboard
 from neurovl.encoder.targets import texts_of
 from neurovl.encoder.variants import ONE_EACH
 from neurovl.errors import ConfigError, DataError, MissingError
@@ -12,9 +12,9 @@ from neurovl.pipeline.compared_stages import (
     COMPARED,
     OF_A_SYSTEM,
     can_be_compared,
-    compared_systems,
     needs_of_compared,
     require_system,
+    systems_of,
 )
 from neurovl.pipeline.scheduling import Task, side_by_side
 from neurovl.pipeline.starting import profile_for, start
@@ -200,7 +200,7 @@ def make_one(run: Run, name: str) -> None:
     """Make one stage of a fold, all that it reads being there; 'results' is of all folds."""
     stage, _, variant = name.partition("/")
     if stage == "results":
-        evaluation.score(run.all_folds())
+        evaluation.score(run.all_folds(), leaderboard.new_subject_curves(run))
     elif stage == "encoders":
         train_encoder(run, variant)
     elif stage == "llms":
@@ -259,9 +259,9 @@ def _tasks(run: Run, names: list[str]) -> list[Task]:
             elif stage == "encoders":
                 variants = fold.variants_of(variant) if variant else fold.variants()
                 found += [(k, f"encoders/{one}") for one in variants]
-            elif stage in ("llms", *OF_A_SYSTEM):
-                every = _others if stage == "llms" else compared_systems
-                found += [(k, f"{stage}/{one}") for one in ([variant] if variant else every(run))]
+            elif stage in ("llms", *OF_A_SYSTEM) and not variant:
+                every = _others(run) if stage == "llms" else systems_of(run, stage)
+                found += [(k, f"{stage}/{one}") for one in every]
             else:
                 found.append((k, name))
     return list(dict.fromkeys(found))
@@ -367,7 +367,7 @@ def _require_stage(run: Run, name: str) -> None:
             "language model such as llms/flat: choose one of them"
         )
     if variant and stage in OF_A_SYSTEM:
-        require_system(run, variant)
+        require_system(run, variant, stage)
     if variant and stage == "llms" and variant not in _others(run):
         raise ConfigError(
             f"there is no language model {variant!r} beside the main one, expected one of "

@@ -98,9 +98,11 @@ class RunTables:
 
     @cached_property
     def adaptation(self) -> pd.DataFrame:
-        """Scores over the share of new subjects' training pictures; no rows where none was adapted to."""
-        files = sorted(self.folder.glob("adaptation/*/curve.csv"))
-        return pd.concat([pd.read_csv(f) for f in files]) if files else pd.DataFrame()
+        """Scores over the share of new subjects' training pictures, ours and then other systems'; no rows where none was adapted to."""
+        places = ("adaptation", "leaderboard/new-subject")
+        files = [f for one in places for f in sorted(self.folder.glob(f"{one}/*/curve.csv"))]
+        parts = [pd.read_csv(f) for f in files]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def further(self, name: str) -> pd.DataFrame:
         """Scores of a further test set, such as 'imagery'; columns as in results.csv."""
