@@ -14,6 +14,7 @@ from neurovl import leaderboard
 from neurovl.baselines import registry
 from neurovl.baselines.own_masks import read_voxels, write_voxels
 from neurovl.baselines.picture_features import palette, read_features
+from neurovl.doctor.system_fits import feature_shapes
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.evaluation.embeddings import derangement
 from neurovl.foundation.clip import load_clip
@@ -114,6 +115,8 @@ def test_features_are_the_pictures(run):
     np.testing.assert_allclose(features.of("clip_text", ids), texts, atol=2e-2)
     states = text_states(load_unclip("tiny", "cpu"), run.recordings.captions(ids[0]))
     np.testing.assert_allclose(features.of("text_states", ids)[0], states.mean(0), atol=2e-2)
+    # What the doctor plans with, without a picture.
+    assert feature_shapes(run.profile) == {name: features.shape(name) for name in features.arrays}
     with pytest.raises(MissingError, match="no feature 'depth'"):
         features.of("depth", ids)
     with pytest.raises(MissingError, match="nowhere"):
