@@ -7,18 +7,20 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import neurovl
 from neurovl import leaderboard
 from neurovl.baselines import registry
 from neurovl.baselines.own_masks import read_voxels, write_voxels
 from neurovl.baselines.picture_features import palette, read_features
+from neurovl.doctor.system_fits import feature_shapes
 from neurovl.errors import ConfigError, DataError, MissingError
+from neurovl.evaluation.embeddings import derangement
 from neurovl.foundation.clip import load_clip
 from neurovl.foundation.unclip import load_unclip, text_states
 from neurovl.leaderboard.board import BOARD, systems_made
-from neurovl.leaderboard.controls import CONTROLS
+from neurovl.leaderboard.controls import BLURRED, CONTROLS, PERMUTED
 from neurovl.leaderboard.fitting import AS_PUBLISHED, MAIN, questions, system_place
 from neurovl.leaderboard.found_settings import searched_settings
 from neurovl.leaderboard.generating import sample_place
@@ -113,6 +115,8 @@ def test_features_are_the_pictures(run):
     np.testing.assert_allclose(features.of("clip_text", ids), texts, atol=2e-2)
     states = text_states(load_unclip("tiny", "cpu"), run.recordings.captions(ids[0]))
     np.testing.assert_allclose(features.of("text_states", ids)[0], states.mean(0), atol=2e-2)
+    # What the doctor plans with, without a picture.
+    assert feature_shapes(run.profile) == {name: features.shape(name) for name in features.arrays}
     with pytest.raises(MissingError, match="no feature 'depth'"):
         features.of("depth", ids)
     with pytest.raises(MissingError, match="nowhere"):
@@ -266,6 +270,23 @@ def test_controls_fall_where_they_must(run):
     assert {"permuted", "mean brain", "nearest training picture", "blurred"} == set(
         pictures.control
     )
+
+
+def test_controls_are_a_system_s_own_pictures_dealt_out_and_blurred(run):
+    compare(run, ["brain-diffuser"], controls=True)
+    made = run.folder / CONTROLS / "pictures" / "brain-diffuser"
+    samples = pd.read_csv(run.folder / sample_place("brain-diffuser") / "samples.csv", dtype=str)
+    own = samples[samples.condition.isna() & (samples.protocol == "average")]
+    own = own[own.subject == "subj02"].set_index("image_id").file
+    ids, true = own.index.tolist(), {}
+    for image, file in own.items():
+        true[image] = Image.open(run.folder / sample_place("brain-diffuser") / file)
+    order = derangement(len(ids), run.profile.seed)
+    for image, other in zip(ids, [ids[k] for k in order], strict=True):
+        found = {k: Image.open(made / k / "subj02" / f"{image}.png") for k in (PERMUTED, BLURRED)}
+        blurred = true[image].filter(ImageFilter.GaussianBlur(true[image].width / 16))
+        np.testing.assert_array_equal(found[PERMUTED], true[other])
+        np.testing.assert_array_equal(found[BLURRED], blurred)
 
 
 def test_held_out_categories_are_in_no_training_trial(run):

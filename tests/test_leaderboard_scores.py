@@ -1,5 +1,6 @@
 """Scores and ranks of the leaderboard against formulas written out, scikit-learn and scipy."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,7 @@ from neurovl.leaderboard.structure import (
     NONE,
     SIDE,
     Masks,
+    Probe,
     StructureJudge,
     category_iou,
     fit_probe,
@@ -31,6 +33,7 @@ from neurovl.leaderboard.structure import (
 )
 from neurovl.metrics import bootstrap
 from neurovl.results import Row
+from neurovl.run import Run
 from neurovl.smallworld import scenes
 
 PLACE = {"system": "mine", "condition": "", "protocol": "average", "subject": "subj01"}
@@ -324,12 +327,14 @@ def made_gallery(world, folder, systems) -> Gallery:
     return write_gallery(folder, rows)
 
 
-def profile_with(metric):
-    return SimpleNamespace(
+def run_on(data, metric="tiny"):
+    profile = SimpleNamespace(
+        seed=0,
         models=SimpleNamespace(metric=metric),
         compute=SimpleNamespace(device="cpu"),
         evaluation=SimpleNamespace(permutations=5),
     )
+    return Run(Path(), profile, Path()).on_data(data)
 
 
 def test_pictures_of_a_gallery_are_scored_and_what_cannot_be_read_has_its_reason(
@@ -340,7 +345,7 @@ def test_pictures_of_a_gallery_are_scored_and_what_cannot_be_read_has_its_reason
     systems = {"truth": true, "dealt": true[1:] + true[:1]}
     gallery = made_gallery(world, tmp_path, systems)
     table = Table("simulated-nsd", "", 0, 100)
-    score_gallery_pictures(table, world.data, gallery, profile_with("tiny"), world.train)
+    score_gallery_pictures(table, run_on(world.data), gallery)
     found = {(r.system, r.metric): r for r in table.rows}
     assert found["truth", "pixcorr"].value == pytest.approx(1)
     assert found["dealt", "pixcorr"].value < 0.5
@@ -352,12 +357,44 @@ def test_pictures_of_a_gallery_are_scored_and_what_cannot_be_read_has_its_reason
         name="other",
         image=world.data.image,
         objects=world.data.objects,
+        trials=world.data.trials,
     )
-    score_gallery_pictures(empty, other, gallery, profile_with("tiny"), world.train)
+    score_gallery_pictures(empty, run_on(other), gallery)
     found = {(r.system, r.metric): r for r in empty.rows}
     assert found["truth", "category_iou"].value is None
     assert "no true masks" in found["truth", "category_iou"].note
     assert found["truth", "objects_f1"].value is not None
+
+
+def test_one_probe_reads_all_galleries_of_a_run_as_one_of_its_own_does(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("neurovl.leaderboard.structure.FITTED", 60)
+    fitted = []
+    first = Probe.__init__
+
+    def fit(self, *about):
+        fitted.append(self)
+        first(self, *about)
+
+    monkeypatch.setattr(Probe, "__init__", fit)
+    true = [world.data.image(i) for i in world.test]
+    galleries = []
+    for name, turned in (("one", 1), ("other", 2)):
+        (tmp_path / name).mkdir()
+        dealt = true[turned:] + true[:turned]
+        galleries.append(made_gallery(world, tmp_path / name, {name: dealt}))
+
+    def scored(run, gallery):
+        table = Table("simulated-nsd", "", 0, 100)
+        score_gallery_pictures(table, run, gallery)
+        return table.rows
+
+    run = run_on(world.data)
+    together = [scored(run, gallery) for gallery in galleries]
+    assert len(fitted) == 1
+    assert together == [scored(run_on(world.data), gallery) for gallery in galleries]
+    assert len(fitted) == 3 and together[0] != together[1]
 
 
 def test_without_scenenet_the_rows_say_why(world, tmp_path, monkeypatch):
@@ -365,7 +402,7 @@ def test_without_scenenet_the_rows_say_why(world, tmp_path, monkeypatch):
     true = [world.data.image(i) for i in world.test]
     gallery = made_gallery(world, tmp_path, {"truth": true})
     table = Table("simulated-nsd", "", 0, 10)
-    score_gallery_pictures(table, world.data, gallery, profile_with("paper"), world.train)
+    score_gallery_pictures(table, run_on(world.data, "paper"), gallery)
     notes = {r.metric: r.note for r in table.rows if r.value is None}
     assert set(notes) == {"objects_precision", "objects_f1", "foreground_iou", "category_iou"}
     assert all("SceneNet" in note for note in notes.values())

@@ -153,3 +153,16 @@ def test_no_process_of_a_stage_outlives_it(tmp_path):
     names = tasks("tokens", "encoder")
     side_by_side(some_run(tmp_path), names, {names[1]: names[:1]}, read_in_processes, 1)
     assert (tmp_path / "encoder").read_text() == "0"
+
+
+def find(run: Run, name: str) -> None:
+    (run.root / name).write_text(run.once("found", lambda: "here"))
+
+
+def test_what_was_found_once_stays_in_its_process(tmp_path):
+    """A network on a GPU, or features of all pictures, would travel to every stage."""
+    run = some_run(tmp_path)
+    run.once("found", lambda: lambda: "what no process can be given")
+    side_by_side(run, tasks("tokens"), {}, find, 1)
+    assert (tmp_path / "tokens").read_text() == "here"
+    assert callable(run.once("found", lambda: "here"))

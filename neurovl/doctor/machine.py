@@ -25,6 +25,8 @@ FIXES = {
     "train llm 2": "raise language.accumulate, name a smaller models.llm, or take several GPUs, which divide it",
     "answers": "name a smaller models.llm",
     "reconstruct": "use a device with more memory, or a smaller models.image_size",
+    "compare": "name a smaller models.llm, all of which the captioner trains on one device, or lower batch sizes in leaderboard",
+    "compare --controls": "lower batch sizes in leaderboard.settings, or compare other systems",
 }
 
 

@@ -46,7 +46,7 @@ def needs(profile: Profile, sizes: Sizes, half: bool, jobs: int, processes: int 
         found += _annotators(profile, half)
         for variant in profile.language.variants:
             found += language_needs(profile, sizes, half, language_variant(variant), processes)
-        found.append(_sampling(profile, sizes, half))
+        found.append(sampling(profile, sizes, half))
     return found
 
 
@@ -115,7 +115,8 @@ def painted(profile: Profile, s: Sizes) -> int:
     return images * (s.subjects * (len(painters(profile)) + 1) + 1) + subjects * ablated * varied
 
 
-def _sampling(profile: Profile, s: Sizes, half: bool) -> Need:
+def sampling(profile: Profile, s: Sizes, half: bool) -> Need:
+    """Of painting a run's pictures."""
     from neurovl.reconstruction.reconstructor import BATCH
 
     settings, spec = profile.reconstruction, profile.models.unclip

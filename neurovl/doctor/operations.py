@@ -6,6 +6,7 @@ transformers by formulas (tests/test_plan.py counts them again on the real class
 metrics, the book.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,19 +54,19 @@ class Work:
 
 def work(profile: Profile, sizes: Sizes) -> list[Work]:
     """Every stage's work, by the names of `needs.needs`."""
-    found = [Work("preprocess", volumes=sizes.trials), _encoders(profile, sizes)]
+    found = [Work("preprocess", volumes=sizes.trials), encoder_work(profile, sizes)]
     if not sizes.has_images:
         return found
-    unclip = _unclip(profile)
-    found.insert(1, Work("targets", sizes.pictures * (_clip(profile) + unclip["encoder"])))
+    unclip = unclip_operations(profile)
+    seen = clip_operations(profile) + unclip["encoder"]
+    found.insert(1, Work("targets", sizes.pictures * seen))
     if profile.models.captioner is not None and profile.models.detector is not None:
         found.append(_annotations(profile, sizes))
-    steps = profile.reconstruction.steps * (1 + (profile.reconstruction.guidance > 1))
-    pictures = painted(profile, sizes)
+    pictures = painted(profile, sizes) * picture_operations(profile, unclip)
     return [
         *found,
-        *(one for v in profile.language.variants for one in _language(profile, sizes, v)),
-        Work("reconstruct", pictures * (steps * unclip["unet"] + unclip["decoder"]), shared=True),
+        *(one for v in profile.language.variants for one in language_work(profile, sizes, v)),
+        Work("reconstruct", pictures, shared=True),
     ]
 
 
@@ -88,7 +89,8 @@ def llm_operations(config: dict, n_parameters: int, tokens: int) -> float:
     return 2 * tokens * (n_parameters - table) + 4 * tokens**2 * h * layers
 
 
-def _encoders(profile: Profile, s: Sizes) -> Work:
+def encoder_work(profile: Profile, s: Sizes) -> Work:
+    """Of the training of all encoders in `s.encoders`."""
     clip = configurations(profile.models.clip, "clip")["clip"]["embed_dim"]
     latent = vae_sizes(profile)[2] if s.has_images else 0
     whole = 0.0
@@ -108,7 +110,8 @@ def _counted(module: torch.nn.Module, *args: torch.Tensor, **kwargs: torch.Tenso
     return float(counter.get_total_flops())
 
 
-def _clip(profile: Profile) -> float:
+def clip_operations(profile: Profile) -> float:
+    """Of one picture through CLIP's image tower."""
     from neurovl.foundation.skeleton import clip_skeleton
 
     clip = clip_skeleton(profile.models.clip)
@@ -116,7 +119,7 @@ def _clip(profile: Profile) -> float:
     return _counted(clip.model.visual, torch.empty(1, 3, side, side, device="meta"))
 
 
-def _unclip(profile: Profile) -> dict[str, float]:
+def unclip_operations(profile: Profile) -> dict[str, float]:
     """Of one picture through the VAE's encoder and decoder, and of one step of the UNet."""
     from neurovl.foundation.skeleton import unclip_skeleton
 
@@ -137,6 +140,13 @@ def _unclip(profile: Profile) -> dict[str, float]:
     }
 
 
+def picture_operations(profile: Profile, unclip: dict[str, float], share: float = 1.0) -> float:
+    """Of painting one picture, by the counts of `unclip_operations`; `share` of the steps are done."""
+    settings = profile.reconstruction
+    steps = int(settings.steps * share + 1e-6) * (1 + (settings.guidance > 1))
+    return steps * unclip["unet"] + unclip["decoder"]
+
+
 def _annotations(profile: Profile, s: Sizes) -> Work:
     """Each token of the captions that are drawn together reads the captioner once."""
     n = parameters(profile.models.captioner, "captioner").get("captioner") or 0
@@ -150,16 +160,15 @@ def _epoch(profile: Profile, s: Sizes) -> int:
     return s.train * (DIALOGUES_TAUGHT if profile.language.epoch == "pairs" else 1)
 
 
-def _language(profile: Profile, s: Sizes, name: str) -> list[Work]:
-    from neurovl.language.model import GENERATION_BATCH
-
+def language_work(profile: Profile, s: Sizes, name: str) -> list[Work]:
+    """Both stages of a language model's training, and its answers."""
     settings = profile.language
     variant = language_variant(name)
     spec = profile.models.spec(variant.model)
     config = configurations(spec, "llm")["llm"]
     n = parameters(spec, "llm").get("llm") or 0
-    length = tokens_read(profile, s, variant)[0] + TEXT
-    forward = llm_operations(config, n, length)
+    tokens = tokens_read(profile, s, variant)[0]
+    forward = llm_operations(config, n, tokens + TEXT)
     again = profile.compute.checkpointing
     found = []
     for stage, (steps, batch) in enumerate(
@@ -171,9 +180,17 @@ def _language(profile: Profile, s: Sizes, name: str) -> list[Work]:
         found.append(Work(named, steps * batch * passes * forward, shared=True))
     images = min(s.test, profile.evaluation.caption_images or s.test)
     asked = s.subjects * images * DIALOGUES * (SYSTEMS if name == "main" else 1)
-    answer = min(ANSWER, settings.max_new_tokens)
-    spoken = asked * llm_operations(config, n, length + answer)
-    return [
-        *found,
-        Work(of_variant("answers", variant), spoken, asked / GENERATION_BATCH * answer * 2.0 * n),
-    ]
+    return [*found, spoken(of_variant("answers", variant), profile, spec, asked, tokens)]
+
+
+def spoken(
+    stage: str, profile: Profile, spec: str | Sequence[str], asked: float, tokens: int
+) -> Work:
+    """Answers of a language model to questions about brains or pictures of so many tokens each."""
+    from neurovl.language.model import GENERATION_BATCH
+
+    config = configurations(spec, "llm")["llm"]
+    n = parameters(spec, "llm").get("llm") or 0
+    answer = min(ANSWER, profile.language.max_new_tokens)
+    operations = asked * llm_operations(config, n, tokens + TEXT + answer)
+    return Work(stage, operations, asked / GENERATION_BATCH * answer * 2.0 * n)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from neurovl.doctor.comparison import comparison
 from neurovl.doctor.findings import readable
 from neurovl.doctor.machine import FIXES, Machine, look
 from neurovl.doctor.needs import needs
@@ -57,6 +58,10 @@ class Device:
 H100 = Device("H100 80 GB", 80e9, 989e12, 3.35e12)
 RTX_4090 = Device("RTX 4090 24 GB", 24e9, 165e12, 1.01e12)
 CARDS = (H100, replace(H100, count=8), RTX_4090)
+COMPARED = (
+    "Not in the sum, and coarse: neurovl compare --systems all, of which neurovl reproduce does leaderboard.systems, and what "
+    "--controls adds. Assumed: systems have the profile's settings, and cards share them evenly; their scores are left out."
+)
 
 
 def measured(machine: Machine) -> Device:
@@ -126,27 +131,32 @@ def plan(profile: Profile, recordings: "Recordings | None" = None) -> list[str]:
     """
     machine = look(profile.compute.device)
     here, sizes = measured(machine), sizes_for(profile, recordings)
-    works = {one.stage: one for one in work(profile, sizes)}
-    devices = (here, *CARDS)
+    devices, works = (here, *CARDS), work(profile, sizes)
     wanted = {
         d: needs(profile, sizes, d.half, machine.cores, dividing(profile, d.count)) for d in devices
     }
+    of_run = len(wanted[here])
+    if compared := comparison(profile, sizes, recordings):
+        works += compared.works()
+        for d in devices:
+            wanted[d] += compared.needs(d.half)
     named = [f"{d.count} x {d.name}" for d in CARDS]
     head = ["stage", "operations", f"here: {here.name}", *named, "memory beside", "disk"]
-    rows, total = [head], dict.fromkeys(devices, 0.0)
+    rows, total = [], dict.fromkeys(devices, 0.0)
     in_memory = None if machine.device_memory else here
     for k, need in enumerate(wanted[here]):
-        own = works[need.stage]
-        cells = [need.stage, f"{own.operations:.1e}" if own.operations else ""]
+        own = [one for one in works if one.stage == need.stage]
+        operations = sum(one.operations for one in own)
+        cells = [need.stage, f"{operations:.1e}" if operations else ""]
         for d in devices:
-            taken = hours(own, d, machine.cores)
-            total[d] += taken
+            taken = sum(hours(one, d, machine.cores) for one in own)
+            total[d] += taken * (k < of_run)
             cells.append(_cell(taken, wanted[d][k], d, d is in_memory))
         rows.append([*cells, *(readable(b) if b else "" for b in (need.memory, need.disk))])
-    disk = sum(need.disk for need in wanted[here])
-    rows.append(["all", "", *(_time(total[d]) for d in devices), "", readable(disk)])
+    disk = sum(need.disk for need in wanted[here][:of_run])
+    rows.insert(of_run, ["all", "", *(_time(total[d]) for d in devices), "", readable(disk)])
     return [
-        *_aligned(rows),
+        *_aligned([head, *rows[:of_run]], rows[of_run:]),
         "",
         f"Here: {here.peak / 1e12:.3g} TFLOP/s and {here.bandwidth / 1e9:.3g} GB/s, measured now. Others: "
         + ", ".join(
@@ -155,6 +165,7 @@ def plan(profile: Profile, recordings: "Recordings | None" = None) -> list[str]:
         + ", from their data sheets.",
         f"Assumed: {SHARE:.0%} of the operations and {READING:.0%} of the bandwidth are reached; {VOLUMES:.0f} volumes are resized a "
         "second on each core of this machine.",
+        *([COMPARED] if compared else []),
         *_other_epoch(profile, sizes, devices, machine.cores),
         *_changes(wanted, in_memory),
     ]
@@ -219,9 +230,12 @@ def _changes(wanted: dict[Device, list[Need]], here: Device | None) -> list[str]
     return ["", "Too much:", *found] if found else []
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+def _aligned(rows: list[list[str]], below: list[list[str]]) -> list[str]:
+    """Rows with the head first, and those below a line."""
+    every = [*rows, *below]
+    widths = [max(len(row[k]) for row in every) for k in range(len(rows[0]))]
     lines = [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in every
     ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:-1], "-" * len(lines[0]), lines[-1]]
+    rule = "-" * len(lines[0])
+    return [lines[0], rule, *lines[1 : len(rows)], rule, *lines[len(rows) :]]

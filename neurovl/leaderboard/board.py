@@ -19,7 +19,7 @@ from neurovl.leaderboard.ours import CARDS, ENCODERS, fit_ours, ours_in
 from neurovl.leaderboard.outside import outside_galleries
 from neurovl.leaderboard.picture_board import score_gallery_pictures
 from neurovl.leaderboard.ranks import standings, write_leaderboard
-from neurovl.leaderboard.shared_inputs import PLACE, features_of, training_pictures
+from neurovl.leaderboard.shared_inputs import PLACE, features_of
 from neurovl.leaderboard.statements import read_facts, read_statement
 from neurovl.results import PROTOCOLS, write_texts
 from neurovl.run import Run
@@ -47,7 +47,7 @@ def rank_systems(run: Run) -> None:
         data = run.recordings
         table = Table(data.name, data.split_name, p.seed, p.evaluation.bootstrap)
         _score_embeddings(run, table, made)
-        score_gallery_pictures(table, data, whole, p, training_pictures(run))
+        score_gallery_pictures(table, run, whole)
         corpora = {}
         if run.has_captions:
             true = true_captions(run, whole.captions.image_id.unique())

@@ -4,7 +4,7 @@ Brains dealt out among pictures, one mean brain for all, the nearest training pi
 distance of a test picture from those of training, and the trainings of `retraining`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -188,12 +188,14 @@ def _of_pictures(run: Run, name: str, folder: Path) -> list[dict]:
         return []
     samples, mean = [], answers(run, name, MEAN)
     for subject, statement in answers(run, name).items():
-        ids = plain.image_id[plain.subject == subject].tolist()
+        listed = plain[plain.subject == subject]
+        ids = listed.image_id.tolist()
         if not ids:
             continue
-        made = {PERMUTED: _permuted(painted.folder, plain, subject, ids, run.profile.seed)}
+        own = _opened(painted.folder, listed.file)
+        made = {PERMUTED: [own[k] for k in derangement(len(ids), run.profile.seed)]}
         made[MEAN] = _of_mean_brain(run, mean[subject], len(ids))
-        made[BLURRED] = _blurred(painted.folder, plain, subject, ids)
+        made[BLURRED] = _blurred(own)
         if "clip_image" in statement.said:
             few = statement.take(rows_for(run, statement.image_ids, subject))
             made[NEAREST] = [run.recordings.image(i) for i in nearest_training(run, subject, few)]
@@ -216,7 +218,7 @@ def _of_pictures(run: Run, name: str, folder: Path) -> list[dict]:
     p, data = run.profile, run.recordings
     table = Table(data.name, data.split_name, p.seed, p.evaluation.bootstrap)
     gallery = write_gallery(folder, samples)
-    score_gallery_pictures(table, data, gallery, p, training_pictures(run))
+    score_gallery_pictures(table, run, gallery)
     table.add_all_subjects()
     kept = [one for one in table.rows if one.system in (PERMUTED, MEAN, NEAREST, BLURRED)]
     return [
@@ -226,24 +228,16 @@ def _of_pictures(run: Run, name: str, folder: Path) -> list[dict]:
     ]
 
 
-def _own(folder: Path, plain: pd.DataFrame, subject: str, ids: Sequence[str]) -> "list[Image]":
+def _opened(folder: Path, files: Iterable[str]) -> "list[Image]":
     from PIL import Image
 
-    files = plain[plain.subject == subject].set_index("image_id").file
-    return [Image.open(folder / files[image]).convert("RGB") for image in ids]
+    return [Image.open(folder / file).convert("RGB") for file in files]
 
 
-def _permuted(
-    folder: Path, plain: pd.DataFrame, subject: str, ids: list[str], seed: int
-) -> "list[Image]":
-    return _own(folder, plain, subject, [ids[k] for k in derangement(len(ids), seed)])
-
-
-def _blurred(folder: Path, plain: pd.DataFrame, subject: str, ids: list[str]) -> "list[Image]":
+def _blurred(own: "list[Image]") -> "list[Image]":
     """Without all that is fine: what rises with it is no sign of a brain."""
     from PIL import ImageFilter
 
-    own = _own(folder, plain, subject, ids)
     return [one.filter(ImageFilter.GaussianBlur(BLUR * one.width)) for one in own]
 
 

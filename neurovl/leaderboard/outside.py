@@ -26,7 +26,7 @@ from neurovl.leaderboard.handed_in import (
 from neurovl.leaderboard.ours import ENCODERS
 from neurovl.leaderboard.picture_board import score_gallery_pictures
 from neurovl.leaderboard.ranks import NO_DECODERS
-from neurovl.leaderboard.shared_inputs import PLACE, training_pictures
+from neurovl.leaderboard.shared_inputs import PLACE
 from neurovl.results import Row, write_results
 from neurovl.run import Run
 
@@ -111,7 +111,7 @@ def score_outside(
     gallery = take_in(run, name, pictures, captions, protocol, order)
     p, data = run.profile, run.recordings
     table = Table(data.name, data.split_name, p.seed, p.evaluation.bootstrap)
-    score_gallery_pictures(table, data, gallery, p, training_pictures(run))
+    score_gallery_pictures(table, run, gallery)
     if len(gallery.captions):
         true = true_captions(run, gallery.captions.image_id.unique())
         score_gallery_captions(table, data, gallery.captions, p, true)

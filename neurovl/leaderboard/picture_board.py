@@ -10,10 +10,11 @@ from neurovl.evaluation.embeddings import derangement
 from neurovl.evaluation.picture_scores import Judge, score_samples
 from neurovl.evaluation.score_table import Table
 from neurovl.leaderboard.gallery_tables import Gallery
+from neurovl.leaderboard.shared_inputs import training_pictures
 from neurovl.leaderboard.structure import STRUCTURE, StructureJudge, fit_probe
 from neurovl.recordings import Recordings
 from neurovl.results import Row
-from neurovl.settings.sections import Profile
+from neurovl.run import Run
 from neurovl.smallworld import scenes
 
 if TYPE_CHECKING:
@@ -32,13 +33,7 @@ NO_SCENENET = (
 NAMED = [k for k, one in enumerate(scenes.CATEGORIES.values()) if one.coco_id is not None]
 
 
-def score_gallery_pictures(
-    table: Table,
-    recordings: Recordings,
-    gallery: Gallery,
-    profile: Profile,
-    training_images: Sequence[str],
-) -> None:
+def score_gallery_pictures(table: Table, run: Run, gallery: Gallery) -> None:
     """Add the scores of all pictures of a gallery to a table, task 'reconstruction'.
 
     Besides those of `evaluation.picture_scores.score_samples`: `objects_precision` and `objects_f1` (recall is
@@ -48,19 +43,17 @@ def score_gallery_pictures(
     Parameters
     ----------
     table : Table
-    recordings : Recordings
+    run : Run
+        Its profile names metric networks, device and permutations. The probe of `structure` is fitted to its training
+        pictures, never to test pictures, and once, however many galleries are scored.
     gallery : Gallery
-    profile : Profile
-        Names metric networks, device and permutations.
-    training_images : sequence of str
-        What the probe of `structure` is fitted to; never test pictures.
     """
     if not len(gallery.samples):
         return
     ids = sorted(gallery.samples.image_id.unique())
-    judges, lacking = _judges(recordings, ids, profile, training_images, table.seed)
-    metric, device = profile.models.metric, profile.compute.device
-    about = (metric, device, profile.evaluation.permutations)
+    judges, lacking = _judges(run, ids)
+    p, recordings = run.profile, run.recordings
+    about = (p.models.metric, p.compute.device, p.evaluation.permutations)
     score_samples(table, recordings, gallery.folder, gallery.samples, *about, judges)
     for judge in judges if len(ids) > 1 else []:
         found = judge([recordings.image(i) for i in ids], ids, derangement(len(ids), table.seed))
@@ -73,17 +66,12 @@ def score_gallery_pictures(
             table.rows.append(Row(**place, note=reason))
 
 
-def _judges(
-    recordings: Recordings,
-    ids: Sequence[str],
-    profile: Profile,
-    training_images: Sequence[str],
-    seed: int,
-) -> tuple[list[Judge], dict[str, str]]:
+def _judges(run: Run, ids: Sequence[str]) -> tuple[list[Judge], dict[str, str]]:
     """The further judges, and for each score that has none the reason."""
     from neurovl.foundation.metric import metric_family
 
-    family = metric_family(profile.models.metric, profile.compute.device)
+    p, recordings = run.profile, run.recordings
+    family = metric_family(p.models.metric, p.compute.device)
     member = next((one for one in family if one.name == SCENENET), None)
     if member is None:
         return [], dict.fromkeys((*OBJECTS, *STRUCTURE), NO_SCENENET)
@@ -93,7 +81,10 @@ def _judges(
         return [], dict.fromkeys((*OBJECTS, *STRUCTURE), str(problem))
     judges: list[Judge] = [ObjectsJudge(network, recordings, ids)]
     try:
-        probe = fit_probe(network, recordings, training_images, seed)
+        probe = run.once(
+            "structure probe",
+            lambda: fit_probe(network, recordings, training_pictures(run), p.seed),
+        )
         judges.append(StructureJudge(probe, recordings, ids))
     except DataError as problem:
         return judges, dict.fromkeys(STRUCTURE, str(problem))

@@ -332,6 +332,10 @@ class Run:
             voxels=voxels[[ids.index(i) for i in wanted]],
         )
 
+    def __getstate__(self) -> dict:
+        """What another process gets: what was found once may be large or on a device, and is found there again."""
+        return self.__dict__ | {"_found": {}}
+
     def once(self, name: str, find: Callable[[], Value]) -> Value:
         """What `find` gives, found once for this object."""
         if name not in self._found:
