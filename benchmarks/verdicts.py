@@ -4,7 +4,8 @@
 
 Compared are ours and the systems that come closest: in the profile's simulation again with other seeds (`simulated-SEED`), where
 brains, noise and pictures differ, and on the profile's own simulation with other seeds of the training (`trained-SEED`), for ours
-and for the rivals that are trained by steps. verdicts.csv has one row a score: ours, the best rival, and the verdict on it.
+and for the rivals that are trained by steps. verdicts.csv has one row a score: ours, the best rival, and the verdict on it;
+verdicts_by_run.csv counts them.
 """
 
 import argparse
@@ -56,6 +57,22 @@ def best_rivals(board: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns)
 
 
+def by_run(table: pd.DataFrame) -> pd.DataFrame:
+    """How often the best rival is worse than ours, tied, undecided or better, run by run; and in which scores it is better."""
+    rows = []
+    for (run, protocol), part in table.groupby(["run", "protocol"], sort=False):
+        beaten = part[part.verdict == "better"]
+        words = [f"{one.metric} ({one.rival} {one.difference:+.3f})" for one in beaten.itertuples()]
+        verdicts = ("worse", "tied", "undecided", "better")
+        counts = {name: int((part.verdict == name).sum()) for name in verdicts}
+        rows.append(
+            {"run": run, "protocol": protocol, "scores": len(part)}
+            | counts
+            | {"better in": ", ".join(words)}
+        )
+    return pd.DataFrame(rows)
+
+
 def compared(
     folder: Path, profile: str, systems: str, seed: int, data: Path | None
 ) -> pd.DataFrame:
@@ -87,7 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
     parts = [best_rivals(board).assign(run=name) for name, board in tables.items()]
     table = pd.concat(parts)[["run", *parts[0].columns.drop("run")]]
     table.to_csv(chosen.out / "verdicts.csv", index=False, float_format="%.4g")
-    print(f"wrote {chosen.out / 'verdicts.csv'}")
+    by_run(table).to_csv(chosen.out / "verdicts_by_run.csv", index=False)
+    print(f"wrote {chosen.out / 'verdicts.csv'} and verdicts_by_run.csv")
 
 
 if __name__ == "__main__":

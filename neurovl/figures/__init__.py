@@ -13,6 +13,7 @@ from neurovl.figures.board_tables import (
 from neurovl.figures.brain_views import brain_view
 from neurovl.figures.checked_answers import ASSERTED, checked_answers, extreme_descriptions
 from neurovl.figures.cited_numbers import printed_numbers
+from neurovl.figures.confidence_curves import SILENCE, coverage_curves
 from neurovl.figures.control_plots import CONTROLS, control_curves, control_plot, novelty_plot
 from neurovl.figures.cortex import cortex
 from neurovl.figures.head_regions import (
@@ -83,7 +84,9 @@ __all__ = [
     "cards",
     "ceiling_histogram",
     "ceiling_map",
+    "SILENCE",
     "checked_answers",
+    "coverage_curves",
     "claims",
     "contact_sheet",
     "control_curves",

@@ -82,6 +82,12 @@ class RunTables:
         return self._text("captions/answers.csv")
 
     @cached_property
+    def confidence(self) -> pd.DataFrame:
+        """confidence.csv: how sure each answer is that can be judged, and whether it is right; no rows where none was."""
+        file = self.folder / "results" / "confidence.csv"
+        return read_named(file) if file.is_file() else pd.DataFrame()
+
+    @cached_property
     def samples(self) -> pd.DataFrame:
         """samples.csv: the reconstructed pictures."""
         return self._text("reconstructions/samples.csv")
