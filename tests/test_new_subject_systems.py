@@ -17,8 +17,8 @@ from neurovl.baselines.umbrae import Umbrae
 from neurovl.encoder.alignment import held_out_voxels
 from neurovl.errors import ConfigError, MissingError
 from neurovl.evaluation import scoring
-from neurovl.leaderboard import new_subject
-from neurovl.leaderboard.new_subject import adapt_system, adapting_systems, new_subject_curves
+from neurovl.leaderboard import system_adaptation
+from neurovl.leaderboard.system_adaptation import adapt_system, adapting_systems, new_subject_curves
 from neurovl.pipeline import comparing
 from neurovl.recordings.opening import open_recordings
 from neurovl.results import read_results
@@ -156,7 +156,7 @@ class Spy(Decoder):
 
 @pytest.fixture
 def spy(monkeypatch):
-    monkeypatch.setattr(new_subject, "find", lambda name: Spy)
+    monkeypatch.setattr(system_adaptation, "find", lambda name: Spy)
     for kept in (Spy.fitted, Spy.learned, Spy.said):
         kept.clear()
     return Spy
@@ -253,7 +253,7 @@ def test_results_take_the_curves_in_while_they_are_up_to_date(run, curve, monkey
     one = value(rows, system="umbrae", condition="share=0.25")
     assert one.value == value(curve, system="umbrae", share=0.25).value
     assert one.note == "split shared1000; 50 training pictures, 150 trials"
-    monkeypatch.setattr(new_subject, "system_code", lambda kind: "another")
+    monkeypatch.setattr(system_adaptation, "system_code", lambda kind: "another")
     assert new_subject_curves(run) == [] and "umbrae on the new subject is left out" in caplog.text
     scoring.score([run], [])
     assert "adaptation" not in set(read_results(run.folder / "results" / "results.csv").task)

@@ -229,7 +229,7 @@ class Decoder(ABC):
     ) -> "Decoder":
         """Learn one more subject, after `fit` to others; optional.
 
-        A system that defines it stands in the curve of a new subject, see `leaderboard.new_subject`.
+        A system that defines it stands in the curve of a new subject, see `leaderboard.system_adaptation`.
 
         Parameters
         ----------

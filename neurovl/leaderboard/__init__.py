@@ -8,7 +8,6 @@ from neurovl.leaderboard.board import rank_systems
 from neurovl.leaderboard.controls import embedding_systems, run_controls
 from neurovl.leaderboard.fitting import fit_system, lacking
 from neurovl.leaderboard.generating import sample_system
-from neurovl.leaderboard.new_subject import adapt_system, adapting_systems, new_subject_curves
 from neurovl.leaderboard.ours import ENCODERS, fit_ours, ours_in
 from neurovl.leaderboard.retraining import retrain_system
 from neurovl.leaderboard.searching import search_system, write_search
@@ -18,6 +17,7 @@ from neurovl.leaderboard.shared_inputs import (
     prepare_voxels,
     train_captioner,
 )
+from neurovl.leaderboard.system_adaptation import adapt_system, adapting_systems, new_subject_curves
 from neurovl.run import Run
 
 __all__ = [
