@@ -10,12 +10,14 @@ from neurovl.evaluation.calibrating import calibrate
 from neurovl.evaluation.further_sets import available_sets, evaluate_imagery, evaluate_synthetic
 from neurovl.evaluation.locating import concepts, localize
 from neurovl.evaluation.new_subject_curve import curve_of_profile
+from neurovl.evaluation.new_subject_words import answer_new_subject
 from neurovl.evaluation.painting import reconstruct
 from neurovl.evaluation.region_importance import measure_importance, regions
 from neurovl.evaluation.scoring import score
 
 __all__ = [
     "answer",
+    "answer_new_subject",
     "calibrate",
     "calibration_of",
     "concepts",

@@ -19,6 +19,7 @@ from neurovl.evaluation.embeddings import derangement, held_out, linear_part, ri
 from neurovl.evaluation.further_sets import available_sets, rows_of_sets
 from neurovl.evaluation.locating import concepts, score_maps
 from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
+from neurovl.evaluation.new_subject_words import answers_of, score_new_subject_words
 from neurovl.evaluation.picture_scores import score_pictures
 from neurovl.evaluation.region_importance import regions, score_importance, with_p
 from neurovl.evaluation.repeats import score_repeats
@@ -70,6 +71,8 @@ def score(runs: list[Run], curves: Sequence[Path] = ()) -> None:
     names += ["importance"] if weighed else []
     names += available_sets(first)
     keys = {f"{k}/{n}": provenance_key(run.folder / n) for k, run in enumerate(runs) for n in names}
+    words = [file.parent.relative_to(first.folder).as_posix() for file in answers_of(first)]
+    keys |= {name: provenance_key(first.folder / name) for name in words}
     curve = curve_of_profile(first)
     if curve is not None:
         keys["adaptation"] = provenance_key(first.folder / "adaptation" / curve.subject[0])
@@ -95,6 +98,7 @@ def score(runs: list[Run], curves: Sequence[Path] = ()) -> None:
         if first.has_captions:
             score_text(first, table)
             score_assertions(first, table)
+            score_new_subject_words(first, table)
             score_confidence(first, table, s.dir / "confidence.csv")
             score_pictures(first, table)
         if concepts(first):

@@ -24,8 +24,26 @@ def score_text(run: Run, table: Table) -> None:
     were not asked.
     """
     answers = read_answers(run.folder)
-    _score_open(answers, true_captions(run, answers.image_id.unique()), table)
-    _score_closed(answers, table)
+    score_said(answers, true_captions(run, answers.image_id.unique()), table)
+
+
+def score_said(
+    answers: pd.DataFrame,
+    references: dict[str, dict[str, list[str]]],
+    table: Table,
+    varied: str = "",
+) -> None:
+    """The same of any answers, with what is varied, if something is, as the condition.
+
+    Parameters
+    ----------
+    answers : DataFrame
+        Columns system, protocol, subject, type, image_id, turn, answer, truth, closed.
+    references : dict
+        See `true_captions`.
+    """
+    _score_open(answers, references, table, varied)
+    _score_closed(answers, table, varied)
 
 
 def true_captions(run: Run, ids: Iterable[str]) -> dict[str, dict[str, list[str]]]:
@@ -38,7 +56,10 @@ def true_captions(run: Run, ids: Iterable[str]) -> dict[str, dict[str, list[str]
 
 
 def _score_open(
-    answers: pd.DataFrame, references: dict[str, dict[str, list[str]]], table: Table
+    answers: pd.DataFrame,
+    references: dict[str, dict[str, list[str]]],
+    table: Table,
+    varied: str = "",
 ) -> None:
     answers = answers[answers.type.isin(list(TEXT_TASKS)) & (answers.turn == 0)]
     answers = answers.assign(task=answers.type.map(TEXT_TASKS))
@@ -59,13 +80,13 @@ def _score_open(
         }
     )
     for system in sorted({key[1] for key in parts if key[0] == "caption-blip2"}):
-        place = table.place(system, "caption-blip2", "average", "all", "clip_s")
+        place = table.place(system, "caption-blip2", "average", "all", "clip_s", varied)
         table.rows.append(Row(**place, note=WITHOUT_REFERENCES))
     for (system, task, proto, metric), own in corpora.items():
         known = corpora.get(("no-brain", task, "average", metric), {})
         blind = known if system in OF_MAIN else {}
         chance = {subject: score.value for subject, (_, score) in blind.items()}
-        table.add_corpora(system, task, proto, metric, own, chance)
+        table.add_corpora(system, task, proto, metric, own, chance, varied)
 
 
 # What was said: image ids, texts, and the true texts of each.
@@ -103,7 +124,7 @@ CLOSED = {
 }
 
 
-def _score_closed(answers: pd.DataFrame, table: Table) -> None:
+def _score_closed(answers: pd.DataFrame, table: Table, beside: str = "") -> None:
     closed = answers[answers.closed.astype(str) == "True"]
     for kinds, (task, varied) in CLOSED.items():
         part = closed[closed.type.isin(kinds)]
@@ -124,6 +145,6 @@ def _score_closed(answers: pd.DataFrame, table: Table) -> None:
                 metric,
                 by_image.index,
                 by_image,
-                float(chance[subject]) if system in OF_MAIN else None,
-                condition=varied,
+                float(chance[subject]) if system in OF_MAIN and subject in chance else None,
+                condition=f"{varied} {beside}".strip(),
             )

@@ -44,6 +44,7 @@ STAGES: dict[str, Callable] = {
     "localization": evaluation.localize,
     "importance": evaluation.measure_importance,
     "adaptation": evaluation.curve_of_profile,
+    "adaptation-words": evaluation.answer_new_subject,
     "imagery": evaluation.evaluate_imagery,
     "synthetic": evaluation.evaluate_synthetic,
     **COMPARED,
@@ -52,7 +53,14 @@ STAGES: dict[str, Callable] = {
 
 
 FURTHER = ("imagery", "synthetic")  # test sets beyond the run's own
-SPOKEN = {"llm", "llms", "calibration", "captions", "reconstructions"}  # of pictures with captions
+SPOKEN = {
+    "llm",
+    "llms",
+    "calibration",
+    "captions",
+    "adaptation-words",
+    "reconstructions",
+}  # of pictures with captions
 
 
 def is_possible(run: Run, stage: str) -> bool:
@@ -101,6 +109,7 @@ def needs(run: Run, name: str) -> list[str]:
         "localization": encoders("main", "patches"),
         "importance": encoders("main"),
         "adaptation": encoders("main", "common", "plain"),
+        "adaptation-words": ["llm"],
         **dict.fromkeys(FURTHER, ["encoders"]),
     }
     return direct.get(stage, [])
