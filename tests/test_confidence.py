@@ -27,7 +27,7 @@ def drawn(n, seed, law=lambda e: expit(2 + 3 * e.weakest + 2 * e.signal)):
     rng = np.random.default_rng(seed)
     informed = np.arange(n) % 3 > 0
     answers = [
-        Evidence(-rng.random(), -2 * rng.random(), rng.normal(1.0 if known else -1.5), int(length))
+        Evidence(-2 * rng.random(), rng.normal(1.0 if known else -1.5), int(length))
         for known, length in zip(informed, rng.choice([2, 20], n), strict=True)
     ]
     return answers, rng.random(n) < [law(one) for one in answers], informed

@@ -59,7 +59,7 @@ def answer(run: Run) -> None:
     >>> from neurovl import evaluation
     >>> evaluation.answer(run)
     >>> run.tables.answers.columns.tolist()[-4:]
-    ['likelihood', 'weakest', 'signal', 'tokens']
+    ['closed', 'weakest', 'signal', 'tokens']
     """
     p, variants = run.profile, [language_variant(v) for v in run.profile.language.variants]
     variants = [variant for variant in variants if variant.asked]
