@@ -33,9 +33,14 @@ def drawn(n, seed, law=lambda e: expit(2 + 3 * e.weakest + 2 * e.signal)):
     return answers, rng.random(n) < [law(one) for one in answers], informed
 
 
+def calibrated(n, seed):
+    answers, right, informed = drawn(n, seed)
+    return Confidence.fit(answers, right, ~informed)
+
+
 def test_confidence_is_the_probability_that_answers_are_right():
     """The law that answers were drawn by is found again: on new answers confidence is within a few hundredths of it."""
-    sure = Confidence.fit(*drawn(6000, 0))
+    sure = calibrated(6000, 0)
     answers, right, _ = drawn(6000, 1)
     law = np.array([expit(2 + 3 * one.weakest + 2 * one.signal) for one in answers])
     said = np.array([sure.of(one) for one in answers])
@@ -48,10 +53,10 @@ def test_without_a_law_there_is_nothing_to_be_sure_of():
     """Right and wrong shuffled: confidence is the share of right answers for all; and the surer half is no better then."""
     answers, right, informed = drawn(6000, 0)
     shuffled = np.random.default_rng(2).permutation(right).astype(float)
-    sure = Confidence.fit(answers, shuffled, informed)
+    sure = Confidence.fit(answers, shuffled, ~informed)
     said = np.array([sure.of(one) for one in answers])
     assert said.std() < 0.03 and said.mean() == pytest.approx(right.mean(), abs=0.02)
-    lawful = Confidence.fit(answers, right, informed)
+    lawful = Confidence.fit(answers, right, ~informed)
     of_law = np.array([lawful.of(one) for one in answers[:2000]])
     order = np.argsort(-of_law)
     half = surer_half(of_law[order], shuffled[order], np.ones(2000))
@@ -59,7 +64,7 @@ def test_without_a_law_there_is_nothing_to_be_sure_of():
 
 
 def test_brains_without_information_are_silent():
-    sure = Confidence.fit(*drawn(6000, 0))
+    sure = calibrated(6000, 0)
     answers, _, informed = drawn(6000, 1)
     spoken = np.array([sure.speaks(one) for one in answers])
     assert spoken[~informed].mean() == pytest.approx(FALSE_ALARMS, abs=0.03)
@@ -68,13 +73,13 @@ def test_brains_without_information_are_silent():
 
 def test_what_cannot_be_calibrated_is_refused():
     answers, right, informed = drawn(60, 0)
-    for wrong in ((answers, right | True, informed), (answers, right, informed | True)):
+    for wrong in ((answers, right | True, ~informed), (answers, right, informed & False)):
         with pytest.raises(DataError, match="cannot be calibrated"):
             Confidence.fit(*wrong)
 
 
 def test_saved_and_read_again(tmp_path):
-    sure = Confidence.fit(*drawn(300, 0))
+    sure = calibrated(300, 0)
     sure.save(tmp_path / "confidence.json")
     assert Confidence.load(tmp_path / "confidence.json") == sure
 

@@ -56,8 +56,8 @@ def calibrate(run: Run) -> None:
         table = pd.DataFrame(rows).assign(right=is_right(run, pd.DataFrame(rows)))
         table = table[table.right.notna()]
         evidence = [Evidence(*row) for row in table[list(EVIDENCE)].itertuples(index=False)]
-        informed = table.system != SCRAMBLED
-        Confidence.fit(evidence, table.right, informed).save(s.dir / CONFIDENCE)
+        blank = (table.system == SCRAMBLED) & (table.protocol == "average")
+        Confidence.fit(evidence, table.right, blank).save(s.dir / CONFIDENCE)
         signal.save(s.dir / SIGNAL)
         write_texts(table, s.dir / "answers.csv")
 

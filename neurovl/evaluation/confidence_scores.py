@@ -73,7 +73,9 @@ def score_confidence(run: Run, table: Table, file: Path) -> None:
 def judge_answers(run: Run, sure: Confidence) -> pd.DataFrame:
     """Every answer that can be judged, with its confidence: columns `COLUMNS`."""
     answers = read_all_answers(run.folder)
-    answers = answers[answers.signal.notna()].reset_index(drop=True)
+    # Where the request holds the word that is the answer, no brain is needed to be sure.
+    judged = answers.signal.notna() & (answers.type != "localization")
+    answers = answers[judged].reset_index(drop=True)
     right = is_right(run, answers)
     evidence = [
         Evidence(*row[:-1], int(row[-1])) for row in answers[list(EVIDENCE)].itertuples(index=False)

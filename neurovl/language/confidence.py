@@ -1,11 +1,11 @@
 r"""How sure an answer is, and when to say nothing: from how likely its words are, and from how much the brain says at all.
 
-.. math:: c = \sigma(b + w_1 \min l + w_2 s)
+.. math:: c = \sigma(b + w_1 \min l + w_2 s + w_3 \log n)
 
-`l` are the logarithms of the probabilities that the answer's tokens had, `s` is the brain's signal (`encoder.signal`). Weights and
+`l` are the logarithms of the probabilities that the answer's n tokens had, `s` is the brain's signal (`encoder.signal`). Weights and
 offset are a logistic regression of right on wrong answers about training pictures that neither network saw, a part of them from
 brains without information (voxels permuted). Short answers and long ones have weights of their own; a long one is right if it makes
-nothing up. The threshold is where at most one in ten answers of brains without information is spoken.
+nothing up. The threshold is where at most one in ten answers of averaged brains without information is spoken.
 
 The mean of `l`, and by how much it exceeds that without a brain, were tried besides and added nothing: the AUC of right against wrong
 short answers is .83 with and without them. The words' likelihoods alone cannot tell noise from a brain (AUC .49; the signal .98).
@@ -64,7 +64,7 @@ class Evidence:
 
     def features(self) -> list[float]:
         """What the regression reads."""
-        return [self.weakest, self.signal]
+        return [self.weakest, self.signal, float(np.log(self.tokens))]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Confidence:
     Examples
     --------
     >>> from neurovl.language.confidence import Confidence, Evidence, Scale
-    >>> scale = Scale((1.0, 2.0), 0.0, threshold=0.6)
+    >>> scale = Scale((1.0, 2.0, 0.0), 0.0, threshold=0.6)
     >>> sure = Confidence(scale, scale)
     >>> answer = Evidence(weakest=-0.3, signal=0.5, tokens=2)
     >>> round(sure.of(answer), 2), sure.speaks(answer)
@@ -116,34 +116,32 @@ class Confidence:
         return scale.confidence(evidence) >= scale.threshold
 
     @classmethod
-    def fit(
-        cls, answers: Sequence[Evidence], right: Sequence[bool], informed: Sequence[bool]
-    ) -> Self:
+    def fit(cls, answers: Sequence[Evidence], right: Sequence[bool], blank: Sequence[bool]) -> Self:
         """Calibrate on answers about pictures that no training saw.
 
         Parameters
         ----------
         answers : sequence of Evidence
         right : sequence of bool
-        informed : sequence of bool
-            Whether the brain holds anything of the picture. The others set the thresholds.
+        blank : sequence of bool
+            Those of brains without information that set the thresholds.
 
         Raises
         ------
         DataError
             Answers of a kind are all right or all wrong, or none is of a brain without information.
         """
-        right, informed = np.array(right, bool), np.array(informed, bool)
+        right, blank = np.array(right, bool), np.array(blank, bool)
         scales = []
         for short, kind in ((True, "short"), (False, "long")):
             rows = np.array([one.short == short for one in answers], bool)
-            if len(set(right[rows])) < 2 or informed[rows].all():
+            if len(set(right[rows])) < 2 or not blank[rows].any():
                 raise DataError(
                     f"{rows.sum()} {kind} answers cannot be calibrated, expected right and wrong ones, some of brains without "
                     "information: ask about more held-out pictures"
                 )
             x = np.array([one.features() for one in answers])[rows]
-            scales.append(_fit(x, right[rows], informed[rows]))
+            scales.append(_fit(x, right[rows], blank[rows]))
         return cls(*scales)
 
     def save(self, file: Path) -> None:
@@ -163,7 +161,7 @@ class Confidence:
         )
 
 
-def _fit(x: np.ndarray, right: np.ndarray, informed: np.ndarray) -> Scale:
+def _fit(x: np.ndarray, right: np.ndarray, blank: np.ndarray) -> Scale:
     """A logistic regression of standardised features, in the features' own units; and the threshold."""
     from sklearn.linear_model import LogisticRegression
 
@@ -172,5 +170,5 @@ def _fit(x: np.ndarray, right: np.ndarray, informed: np.ndarray) -> Scale:
     weights = model.coef_[0] / spread
     offset = float(model.intercept_[0] - weights @ mean)
     scale = Scale(tuple(weights.tolist()), offset, 0.0)
-    blind = 1 / (1 + np.exp(-(offset + x[~informed] @ weights)))
-    return Scale(scale.weights, offset, float(np.quantile(blind, 1 - FALSE_ALARMS)))
+    spoken = 1 / (1 + np.exp(-(offset + x[blank] @ weights)))
+    return Scale(scale.weights, offset, float(np.quantile(spoken, 1 - FALSE_ALARMS)))
