@@ -18,7 +18,7 @@ from neurovl.evaluation.new_subject_curve import subject_of_profile
 from neurovl.evaluation.score_table import Table
 from neurovl.evaluation.text_scores import score_said, true_captions
 from neurovl.language.dialogues import evaluation_set
-from neurovl.results import PROTOCOLS, condition, read_texts, write_texts
+from neurovl.results import PROTOCOLS, Row, condition, read_texts, write_texts
 from neurovl.run import Run
 
 PLACE = "adaptation-words"
@@ -71,13 +71,19 @@ def answer_new_subject(run: Run) -> None:
         write_texts(pd.DataFrame(rows), s.dir / "answers.csv")
 
 
-def score_new_subject_words(run: Run, table: Table) -> None:
-    """Rows of what was said about a new subject's pictures, ``share=0`` as it is, ``share=1`` adapted with all its trials."""
+def new_subject_words(run: Run) -> list[Row]:
+    """Rows of what was said about a new subject's pictures, ``share=0`` as it is, ``share=1`` adapted with all its trials.
+
+    They are no part of the mean over the run's subjects, so none is of 'all'.
+    """
+    p, data = run.profile, run.recordings
+    table = Table(data.name, data.split_name, p.seed, p.evaluation.bootstrap)
     for file in answers_of(run):
         answers = read_texts(file)
         references = true_captions(run, answers.image_id.unique())
         for share, part in answers.groupby("share"):
             score_said(part, references, table, condition(share=float(share)))
+    return [row for row in table.rows if row.subject != "all"]
 
 
 def answers_of(run: Run) -> list[Path]:

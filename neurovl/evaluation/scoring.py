@@ -19,7 +19,7 @@ from neurovl.evaluation.embeddings import derangement, held_out, linear_part, ri
 from neurovl.evaluation.further_sets import available_sets, rows_of_sets
 from neurovl.evaluation.locating import concepts, score_maps
 from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
-from neurovl.evaluation.new_subject_words import answers_of, score_new_subject_words
+from neurovl.evaluation.new_subject_words import answers_of, new_subject_words
 from neurovl.evaluation.picture_scores import score_pictures
 from neurovl.evaluation.region_importance import regions, score_importance, with_p
 from neurovl.evaluation.repeats import score_repeats
@@ -98,7 +98,6 @@ def score(runs: list[Run], curves: Sequence[Path] = ()) -> None:
         if first.has_captions:
             score_text(first, table)
             score_assertions(first, table)
-            score_new_subject_words(first, table)
             score_confidence(first, table, s.dir / "confidence.csv")
             score_pictures(first, table)
         if concepts(first):
@@ -108,6 +107,7 @@ def score(runs: list[Run], curves: Sequence[Path] = ()) -> None:
         if weighed:
             score_importance(first, table)
         table.add_all_subjects()
+        table.rows += new_subject_words(first)
         if curve is not None:
             table.rows += rows_of(curve)
         for folder in curves:
