@@ -312,11 +312,12 @@ def test_components_of_the_targets_take_what_the_formula_says():
 
 def encoder_of(**changes) -> Need:
     settings = load_profile("demo")
-    systems = changes.pop("systems")
+    systems, spoken = changes.pop("systems"), changes.pop("spoken", ("main",))
     settings = replace(
         settings,
         encoder=replace(settings.encoder, **({"readout": 128} | changes)),
         alignment=replace(settings.alignment, variants=systems),
+        language=replace(settings.language, variants=spoken),
     )
     return next(
         one
@@ -338,6 +339,8 @@ def test_the_systems_need_what_their_readout_takes():
     assert both.device == main.device and both.memory == main.memory > 0
     plain = encoder_of(systems=("plain",))
     assert both.disk == pytest.approx(main.disk + plain.disk)
+    # The language model that never saw the tune pictures reads an encoder that did not either.
+    assert encoder_of(systems=("main",), spoken=("main", "held-out")).disk == 2 * main.disk
     # Every trial's residuals, float32; without readout no trial stays in memory.
     assert main.memory - plain.memory > 4 * sizes.train * sizes.region > plain.memory
     # For all subjects at once every trial is read at once.

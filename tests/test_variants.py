@@ -43,6 +43,7 @@ PLAIN = {"shape": {"readout": 0}, "settings": {"synthetic": 0.0, "token_dropout"
         ("plain", PLAIN),
         ("flat", PLAIN | {"layout": "flat"}),
         ("no-vae", {"use_vae": False}),
+        ("held-out", {"tune": False}),
         ("p4", {"layout": "p4"}),
         ("per-subject-s2", {"subjects": ["s2"]}),
         ("per-subject-flat-s2", PLAIN | {"layout": "flat", "subjects": ["s2"]}),
@@ -56,6 +57,7 @@ def test_a_system_changes_what_it_says_and_nothing_else(name, changes):
         "settings": asdict(PROFILE.alignment),
         "subjects": None,
         "use_vae": True,
+        "tune": True,
     }
     for key, value in changes.items():
         expected[key] = expected[key] | value if isinstance(value, dict) else value

@@ -236,7 +236,7 @@ def locate(
 
     opened = open_run(run)
     if image_id is not None:
-        request, concept = concept, opened.concept(concept, opened.encode(subject, image_id))
+        request, concept = concept, opened.word_for(concept, opened.encode(subject, image_id))
         if concept != request:
             say(f"understood as: {concept}")
     if out.is_dir():

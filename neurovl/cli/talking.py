@@ -94,7 +94,7 @@ class Talk:
     def _locate(self, request: str) -> Iterator[str]:
         if not request:
             raise ConfigError("/locate has no word, expected one: write it as /locate dog")
-        word = self.run.concept(request, self.z)
+        word = self.run.word_for(request, self.z)
         if word != request:
             yield f"understood as: {word}\n"
         heat = self.run.locate(word, self.subject, self.image_id)

@@ -267,7 +267,7 @@ class Run:
         """The language model's prompt for the diffusion model."""
         return self.llm().chat(z).ask(PROMPTS["reconstruction"][0])
 
-    def concept(self, request: str, z: BrainEmbedding) -> str:
+    def word_for(self, request: str, z: BrainEmbedding) -> str:
         """The word for what a request about a brain's picture means, such as 'the animal on the left'.
 
         One word stands for itself, and so does a category of the test pictures; of anything else the language model says it.
