@@ -1,6 +1,7 @@
 """`neurovl chat` from a pipe: questions, commands, faults, and the transcript."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -9,9 +10,13 @@ from typer.testing import CliRunner
 from neurovl import pipeline
 from neurovl.cli import app
 from neurovl.cli.talking import Talk, hold
+from neurovl.encoder.signal import Signal
 from neurovl.errors import ConfigError, DataError
 from neurovl.language import Speaking
+from neurovl.language.confidence import CANNOT_TELL, Confidence, Scale
+from neurovl.language.dialogues import PROMPTS
 from neurovl.run import Run
+from neurovl.run.run import CONFIDENCE, SIGNAL
 from neurovl.settings.profile_files import load_profile
 
 PROFILE = """
@@ -69,7 +74,7 @@ def test_commands(run, tmp_path, monkeypatch):
     lines += ["/paint", "/save talk.json", "/subject 2", "/history", "/subject"]
     done = piped(run, lines=lines)
     assert done.exit_code == 0, done.output
-    for said in ("/locate WORD", first, f"subj01 saw picture {second}", "you   What?", "voxels"):
+    for said in ("/locate REQUEST", first, f"subj01 saw picture {second}", "you   What?", "voxels"):
         assert said in done.output, said
     assert "subj02 saw picture" in done.output and "nothing yet" in done.output
     assert Image.open(tmp_path / f"subj01_{second}.png").size == (64, 64)
@@ -92,3 +97,44 @@ def test_a_fault_ends_a_pipe_and_not_a_terminal(run, capsys):
     said = capsys.readouterr().out.splitlines()
     assert [line.startswith("neurovl: ") for line in said] == [True, True, True, False]
     assert len(talk.chat.turns) == 1
+
+
+def test_a_request_is_understood_and_its_word_located(run, monkeypatch):
+    """The language model's word drives the map; a category of the test pictures stands for itself and is not asked about."""
+    first = run.test_images(1)[0]
+    word, asked = run.categories(first)[0], []
+
+    class Answers:
+        def ask(self, question):
+            asked.append(question)
+            return f"{word}."
+
+    talk = Talk(run, Speaking(3), single=False)
+    talk.about("1", first)
+    monkeypatch.setattr(type(run.llm()), "chat", lambda self, z: Answers())
+    said = "".join(talk.answer("/locate the thing on the left"))
+    assert f"understood as: {word}" in said
+    assert said.endswith("".join(talk.answer(f"/locate {word}")))
+    assert asked == [PROMPTS["localization"][0].format("the thing on the left")]
+
+
+def test_every_answer_says_how_sure_it_is(run, tmp_path):
+    """A calibrated run: sure answers have their confidence, others are not to be told; the transcript holds both."""
+    folder, asked = run.folder / "calibration", ["What is in the picture?", "What?"]
+    folder.mkdir()
+    trials = run.store.trials
+    seen = trials.image_id[trials.split == "train"].unique().tolist()
+    Signal.fit(run.targets, seen, run.profile.alignment).save(folder / SIGNAL)
+    try:
+        for threshold in (0.0, 1.1):
+            scale = Scale((0.0, 0.0, 0.0), 0.0, threshold)
+            Confidence(scale, scale).save(folder / CONFIDENCE)
+            done = piped(run, lines=[*asked, f"/save {tmp_path / 'talk.json'}"])
+            assert done.exit_code == 0, done.output
+            assert done.output.count("50% sure") == 2
+            assert done.output.count(CANNOT_TELL) == (2 if threshold else 0)
+            turns = json.loads((tmp_path / "talk.json").read_text())["turns"]
+            assert [turn["confidence"] for turn in turns] == [0.5, 0.5]
+            assert [turn["speaks"] for turn in turns] == [not threshold] * 2
+    finally:
+        shutil.rmtree(folder)
