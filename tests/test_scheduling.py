@@ -121,7 +121,7 @@ def test_language_models_wait_for_their_own_encoder_and_answers_for_all(tmp_path
     assert set(pipeline.needs(run, "llms")) == {"encoders/main", "encoders/flat"}
     assert pipeline.needs(run, "llms/pictures") == ["tokens", "targets"]  # it reads no brain
     for stage in ("captions", "reconstructions"):
-        assert {"llm", "llms"} <= set(pipeline.needs(run, stage))
+        assert {"llm", "llms/flat", "llms/mine"} <= set(pipeline.needs(run, stage))
     for name, words in (("llms/theirs", "expected one of flat, mine"), ("captions/x", "no stage")):
         with pytest.raises(ConfigError, match=words):
             pipeline.make(run, name)

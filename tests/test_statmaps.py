@@ -74,6 +74,8 @@ def run(tmp_path):
         patch_variants=lambda: ["main", "p4"],
         store=SimpleNamespace(subject_name=lambda subject: f"subj{int(subject):02d}"),
         locate=lambda concept, subject, image_id: Heat(concept, "subj02", values, AFFINE),
+        encode=lambda subject, image_id: None,
+        word_for=lambda request, z: request,
     )
 
 

@@ -108,8 +108,8 @@ class Known:
     def encode(self, subject, image_id):
         return subject, image_id
 
-    def llm(self):
-        return SimpleNamespace(chat=Talk)
+    def chat(self, z):
+        return Talk(z)
 
     def prompt(self, z):
         return f"prompt {z[1]}"
@@ -127,10 +127,10 @@ class Known:
 
 
 class Talk:
-    """A chat that counts its turns."""
+    """A chat that counts its turns, and is sure of none."""
 
     def __init__(self, z):
-        self.z, self.turns = z, 0
+        self.z, self.turns, self.verdicts = z, 0, []
 
     def stream(self, question):
         self.turns += 1
