@@ -27,7 +27,7 @@ def drawn(n, seed, law=lambda e: expit(2 + 3 * e.weakest + 2 * e.signal)):
     rng = np.random.default_rng(seed)
     informed = np.arange(n) % 3 > 0
     answers = [
-        Evidence(-2 * rng.random(), rng.normal(1.0 if known else -1.5), int(length))
+        Evidence(-2 * rng.random(), rng.normal(1.0 if known else -1.5), rng.normal(), int(length))
         for known, length in zip(informed, rng.choice([2, 20], n), strict=True)
     ]
     return answers, rng.random(n) < [law(one) for one in answers], informed
@@ -71,6 +71,14 @@ def test_brains_without_information_are_silent():
     assert spoken[informed].mean() > 0.4
 
 
+def test_what_is_faint_is_not_spoken_of():
+    """Answers are right where a brain is strong: with as much signal, but little strength, as of what was imagined, silence."""
+    answers, right, informed = drawn(6000, 0, lambda e: expit(2 + 3 * e.weakest + 2 * e.strength))
+    sure = Confidence.fit(answers, right, ~informed)
+    seen, faint = (Evidence(-0.1, 1.0, strength, 2) for strength in (1.0, -3.0))
+    assert sure.speaks(seen) and not sure.speaks(faint)
+
+
 def test_what_cannot_be_calibrated_is_refused():
     answers, right, informed = drawn(60, 0)
     for wrong in ((answers, right | True, ~informed), (answers, right, informed & False)):
@@ -101,9 +109,11 @@ def test_signal_tells_pictures_from_noise_at_any_scale(tmp_path):
     def of(clip):
         return signal.of(BrainEmbedding(clip, None, torch.zeros(len(clip), 1, 1)))
 
-    assert of(shrunk).min() > of(noise).median()
+    assert of(shrunk)[:, 0].min() > of(noise)[:, 0].median()
     mean = targets[:400].mean(0)
-    torch.testing.assert_close(of(3 * (noise - mean) + mean), of(noise))
+    signal_of, strength_of = (of(3 * (noise - mean) + mean) - of(noise)).T
+    torch.testing.assert_close(signal_of, torch.zeros(100), atol=1e-5, rtol=0)
+    torch.testing.assert_close(strength_of, torch.full((100,), 3.0).log())
     signal.save(tmp_path / "signal.safetensors")
     again = Signal.load(tmp_path / "signal.safetensors")
     noisy = BrainEmbedding(noise, None, torch.zeros(100, 1, 1))

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from neurovl.doctor.language_needs import tokens_read
 from neurovl.doctor.shapes import pass_shapes
+from neurovl.doctor.sizes import sizes_for
 from neurovl.errors import DataError, MissingError
 from neurovl.foundation import model_facts as facts
 from neurovl.foundation.skeleton import (
@@ -21,6 +23,7 @@ from neurovl.foundation.skeleton import (
 )
 from neurovl.foundation.source import TINY
 from neurovl.language.dialogues import Dialogue, encode_dialogue
+from neurovl.language.llm_variants import language_variant
 from neurovl.reconstruction.reconstructor import Reconstructor
 from neurovl.settings.profile_files import load_profile, profile_from_dict
 
@@ -158,6 +161,22 @@ def test_readout_passes_beside_the_hidden_states():
     assert shape_of(trial, "readout p5") == (n, 125, 128)
     assert shape_of(trial, "ViT3D p5 plain") == shape_of(trial, "ViT3D flat") == (1, n + 1, 64)
     assert shape_of(trial, "heat of a concept, p5") == (1, n)
+
+
+@pytest.mark.parametrize("name", ["paper", "smoke"])
+def test_predictions_are_read_at_true_sizes(name):
+    """Class token, embedding and 4 x 4 places of the latent; the needs that the doctor computes know their number and width."""
+    profile = load_profile(name)
+    profile = replace(profile, language=replace(profile.language, reads="predictions"))
+    trial = pass_shapes(profile)
+    assert trial.faults == []
+    assert shape_of(trial, "prompt with 18 brain tokens")
+    sizes = {"paper": (768, 4 * 64 * 64), "smoke": (64, 4 * 16 * 16)}[name]
+    encoder = profile.encoder
+    width = encoder.width + encoder.readout + sizes[0] + sizes[1] // 16 + 17
+    assert tokens_read(profile, sizes_for(profile), language_variant("main")) == (18, width)
+    hidden = tokens_read(profile, sizes_for(profile), language_variant("hidden-states"))
+    assert hidden[0] == sizes_for(profile).tokens + 1
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """What training and asking a language model needs: its weights, what it keeps of dialogues, keys and values of answers."""
 
-from neurovl.doctor.sizes import ADAMW, F16, F32, TEXT, Need, Sizes
+from neurovl.doctor.sizes import ADAMW, F16, F32, TEXT, Need, Sizes, vae_sizes
 from neurovl.encoder.variants import Choice, describe
 from neurovl.errors import MissingError
 from neurovl.foundation.model_facts import configurations, parameters
 from neurovl.foundation.source import LARGE
 from neurovl.language.llm_variants import LanguageVariant
+from neurovl.language.prediction_tokens import SIDE
 from neurovl.settings.sections import Profile
 from neurovl.training.loop import parts_of
 
@@ -95,7 +96,12 @@ def tokens_read(profile: Profile, s: Sizes, variant: LanguageVariant) -> tuple[i
     """How many tokens stand for a brain, or for a true picture, and their width."""
     if variant.encoder:
         encoder = describe(variant.encoder, profile, Choice(["main"])).shape
-        return s.tokens + 1, encoder.width + encoder.readout
+        width = encoder.width + encoder.readout
+        if (variant.reads or profile.language.reads) == "hidden":
+            return s.tokens + 1, width
+        clip = configurations(profile.models.clip, "clip")["clip"]["embed_dim"]
+        places = SIDE**2
+        return 2 + places, width + clip + vae_sizes(profile)[2] // places + 1 + places
     tower = configurations(profile.models.clip, "clip")["clip"]["vision_cfg"]
     return (tower["image_size"] // tower["patch_size"]) ** 2, tower["width"]
 

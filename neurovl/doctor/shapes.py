@@ -192,19 +192,21 @@ def _speak(trial: Trial, profile: Profile, part: str, z: "BrainEmbedding") -> No
     import torch
 
     from neurovl.foundation.skeleton import count, llm_skeleton
-    from neurovl.language import BrainLLM, Projector
+    from neurovl.language import BrainLLM, PredictionTokens, Projector
     from neurovl.language.dialogues import Dialogue, collate, encode_dialogue
 
     llm, tokenizer = llm_skeleton(profile.models.spec(part))
     of = "" if part == "llm" else f", {part.partition('/')[2]}"
+    reading = PredictionTokens.fit(z) if profile.language.reads == "predictions" else None
+    hidden = z.hidden if reading is None else reading(z)
     with torch.device("meta"):
-        projector = Projector(z.hidden.shape[-1], llm.get_input_embeddings().embedding_dim)
-    model = BrainLLM(llm, tokenizer, projector)
-    trial.add("language", f"projected brain tokens{of}", projector(z.hidden), count(projector))
-    n_brain, wanted = z.hidden.shape[1], profile.language.max_new_tokens
+        projector = Projector(hidden.shape[-1], llm.get_input_embeddings().embedding_dim)
+    model = BrainLLM(llm, tokenizer, projector, reading)
+    trial.add("language", f"projected brain tokens{of}", projector(hidden), count(projector))
+    n_brain, wanted = hidden.shape[1], profile.language.max_new_tokens
     dialogue = Dialogue("brief", None, ((QUESTION, ANSWER),))
     batch = collate([encode_dialogue(tokenizer, dialogue, n_brain)], tokenizer.pad_token_id)
-    embeds = model.embed(batch["input_ids"], z.hidden)
+    embeds = model.embed(batch["input_ids"], hidden)
     trial.add("language", f"prompt with {n_brain} brain tokens spliced in{of}", embeds)
     logits = llm(
         inputs_embeds=embeds, attention_mask=batch["attention_mask"].to("meta"), use_cache=False

@@ -6,7 +6,11 @@ round. So the signal of a prediction is
 
 .. math:: s = \log \frac{\lVert f_{1 \ldots L} \rVert}{\lVert f_{K/2 \ldots K} \rVert}
 
-with `f` its K components and L = K / 12.
+with `f` its K components and L = K / 12. Its strength is
+
+.. math:: a = \log \lVert f_{1 \ldots L} \rVert
+
+which repeats do not raise: the mean of many responses to what was only imagined has a signal, but little strength.
 """
 
 from pathlib import Path
@@ -37,7 +41,7 @@ class Signal:
     >>> from neurovl.encoder.signal import Signal
     >>> signal = Signal.fit(run.targets, run.targets.image_ids, run.profile.alignment)
     >>> signal.of(run.encode(subject=1, image_id=run.test_images(1)[0])).shape
-    torch.Size([1])
+    torch.Size([1, 2])
     """
 
     def __init__(self, mean: torch.Tensor, analysis: torch.Tensor) -> None:
@@ -52,12 +56,13 @@ class Signal:
         return cls(basis.mean, basis.analysis)
 
     def of(self, z: BrainEmbedding) -> torch.Tensor:
-        """The signal of each prediction, shape (B,)."""
+        """Signal and strength of each prediction, shape (B, 2)."""
         vae = [] if z.vae is None else [z.vae.flatten(1)]
         f = (torch.cat([z.clip, *vae], 1).float().cpu() - self.mean) @ self.analysis
         n = f.shape[1]
-        leading, trailing = f[:, : max(1, round(LEADING * n))], f[:, n // 2 :]
-        return (leading.norm(dim=1) / trailing.norm(dim=1)).log()
+        leading = f[:, : max(1, round(LEADING * n))].norm(dim=1).log()
+        trailing = f[:, n // 2 :].norm(dim=1).log()
+        return torch.stack([leading - trailing, leading], 1)
 
     def save(self, file: Path) -> None:
         """Write it as safetensors."""

@@ -51,7 +51,7 @@ def answer(run: Run) -> None:
 
     Systems: 'neurovl' (all types from the average of repeats, brief captions and closed questions in balanced pairs also from a
     single trial), 'shuffled' (brains of other pictures), 'no-brain' (no response at all), and the other variants of the language
-    model, from averages; one of them may read the true pictures. For confidence alone: 'scrambled' and 'noise' (see `uninformed`),
+    model, from averages, and the one that reads hidden states from single trials too; one of them may read the true pictures. For confidence alone: 'scrambled' and 'noise' (see `uninformed`),
     and 'imagery', pictures that are imagined; these have closed questions and brief captions.
 
     Examples
@@ -59,7 +59,7 @@ def answer(run: Run) -> None:
     >>> from neurovl import evaluation
     >>> evaluation.answer(run)
     >>> run.tables.answers.columns.tolist()[-4:]
-    ['closed', 'weakest', 'signal', 'tokens']
+    ['weakest', 'signal', 'strength', 'tokens']
     """
     p, variants = run.profile, [language_variant(v) for v in run.profile.language.variants]
     variants = [variant for variant in variants if variant.asked]
@@ -87,7 +87,7 @@ def answer(run: Run) -> None:
         for variant in variants:
             for subject in run.store.tested:
                 _ask_about(run, journal, variant, subject, "average")
-                if variant.name == "main":
+                if variant.name == "main" or variant.reads:
                     _ask_about(run, journal, variant, subject, "single")
             run.forget(variant.stage)
         rows = [{k: v for k, v in row.items() if k in COLUMNS} for row in journal.records]
@@ -121,27 +121,31 @@ def _ask_about(
     for system, seen in systems.items():
         _write_answers(run, journal, variant, place | {"system": system}, seen, wanted, talk)
     if variant.name == "main" and kind == "average" and run.confidence():
-        for system, ids, seen in _of_no_picture(run, subject, wanted):
-            short = [one for one in evaluation_set(run.recordings, ids, seed)]
-            short += checked(run, ids)
-            short = [one for one in short if one.closed or one.type == "brief"]
-            _write_answers(run, journal, variant, place | {"system": system}, seen, ids, short)
+        for system, seen in _of_no_picture(run, subject, wanted):
+            _write_answers(
+                run, journal, variant, place | {"system": system}, seen, wanted, _short(talk)
+            )
+        if IMAGERY in available_sets(run):
+            ids, z = imagined(run, subject)
+            if ids:
+                talk = _short(evaluation_set(run.recordings, ids, seed) + checked(run, ids))
+                _write_answers(run, journal, variant, place | {"system": IMAGERY}, z, ids, talk)
+
+
+def _short(talk: list[Dialogue]) -> list[Dialogue]:
+    return [one for one in talk if one.closed or one.type == "brief"]
 
 
 def _of_no_picture(
     run: Run, subject: str, wanted: list[str]
-) -> Iterator[tuple[str, list[str], BrainEmbedding]]:
-    """Brains that hold nothing of the pictures that they are asked about, and those that imagined them."""
+) -> Iterator[tuple[str, BrainEmbedding]]:
+    """Brains that hold nothing of the pictures that they are asked about."""
     encoder = run.encoder("main", run.profile.compute.device)
     ids, voxels = held_out_voxels(run.store, subject, "average")
     voxels = voxels[[ids.index(i) for i in wanted]]
     for kind in UNINFORMED:
         drawn = uninformed(kind, voxels, run.store.measured(subject), run.profile.seed)
-        yield kind, wanted, predict(encoder, run.store.cut(drawn, encoder.layout))
-    if IMAGERY in available_sets(run):
-        ids, z = imagined(run, subject)
-        if ids:
-            yield IMAGERY, ids, z
+        yield kind, predict(encoder, run.store.cut(drawn, encoder.layout))
 
 
 def calibration_of(profile: Profile) -> tuple[str, ...]:
@@ -168,7 +172,7 @@ def _write_answers(
     dialogues: list[Dialogue],
 ) -> None:
     """Add one system's answers to the journal, some dialogues at a time; those that are in it are not asked again."""
-    hidden, signals, calibrated = getattr(read, "hidden", read), None, run.confidence()
+    calibrated, signals = run.confidence(), None
     if calibrated is not None and isinstance(read, BrainEmbedding):
         signals = calibrated[1].of(read).tolist()
     done = {row["part"] for row in journal.records if place.items() <= row.items()}
@@ -177,17 +181,17 @@ def _write_answers(
             continue
         some = dialogues[start : start + TOGETHER]
         longest = run.profile.language.max_new_tokens
-        said = converse(run.llm(variant.name), hidden, ids, some, longest, signals)
+        said = converse(run.llm(variant.name), read, ids, some, longest, signals)
         journal.add([place | row | {"part": part} for row in said])
 
 
 def converse(
     model: BrainLLM,
-    hidden: torch.Tensor,
+    z: BrainEmbedding | torch.Tensor,
     ids: list[str],
     dialogues: list[Dialogue],
     max_new_tokens: int,
-    signals: Sequence[float] | None = None,
+    signals: Sequence[Sequence[float]] | None = None,
 ) -> list[dict]:
     """Ask all dialogues turn by turn; the model's own answers are the history of later turns.
 
@@ -197,21 +201,21 @@ def converse(
     Parameters
     ----------
     model : BrainLLM
-    hidden : Tensor (n, N + 1, D)
-        Brain tokens.
+    z : BrainEmbedding or Tensor (n, N + 1, D)
+        What the encoder reads, or brain tokens.
     ids : list of str
         The picture of each.
     dialogues : list of Dialogue
     max_new_tokens : int
-    signals : sequence of float, length n, optional
-        Of the brains, see `encoder.signal`.
+    signals : sequence of (float, float), length n, optional
+        Signal and strength of the brains, see `encoder.signal`.
 
     Returns
     -------
     list of dict
         One a turn: type, image_id, turn, question, answer, truth, closed, and `Evidence` where signals are given.
     """
-    row = {image: k for k, image in enumerate(ids)}
+    hidden, row = model.read(z), {image: k for k, image in enumerate(ids)}
     about: dict[str, list[Dialogue]] = {}
     for one in dialogues:
         about.setdefault(one.image_id, []).append(one)
@@ -237,7 +241,7 @@ def converse(
 
 
 def _hold(
-    talks: Conversations, dialogues: list[Dialogue], signals: list[float | None]
+    talks: Conversations, dialogues: list[Dialogue], signals: list[Sequence[float] | None]
 ) -> list[list[dict]]:
     """Ask dialogues of equal length, a row each; what speaks for each answer, nothing where a signal is not known."""
     found: list[list[dict]] = [[] for _ in dialogues]
@@ -267,6 +271,12 @@ def _rows(
             zip(turns, dialogue.turns, strict=True)
         )
     ]
+
+
+def evidence_for(answers: pd.DataFrame) -> list[Evidence]:
+    """What speaks for each of some answers, of their columns `EVIDENCE`."""
+    rows = answers[list(EVIDENCE)].itertuples(index=False)
+    return [Evidence(*row[:-1], int(row[-1])) for row in rows]
 
 
 def read_answers(run_folder: Path) -> pd.DataFrame:

@@ -7,10 +7,10 @@ import pandas as pd
 
 from neurovl.encoder.alignment import predict
 from neurovl.encoder.signal import Signal
-from neurovl.evaluation.answering import EVIDENCE, checked, converse
+from neurovl.evaluation.answering import checked, converse, evidence_for
 from neurovl.evaluation.rightness import is_right
 from neurovl.evaluation.uninformed import SCRAMBLED, uninformed
-from neurovl.language.confidence import Confidence, Evidence
+from neurovl.language.confidence import Confidence
 from neurovl.language.dialogues import evaluation_set
 from neurovl.results import PROTOCOLS, write_texts
 from neurovl.run import Run
@@ -55,11 +55,11 @@ def calibrate(run: Run) -> None:
         run.forget(f"llms/{HELD_OUT}")
         table = pd.DataFrame(rows).assign(right=is_right(run, pd.DataFrame(rows)))
         table = table[table.right.notna()]
-        evidence = [Evidence(*row) for row in table[list(EVIDENCE)].itertuples(index=False)]
         blank = (table.system == SCRAMBLED) & (table.protocol == "average")
-        Confidence.fit(evidence, table.right, blank).save(s.dir / CONFIDENCE)
+        Confidence.fit(evidence_for(table), table.right, blank).save(s.dir / CONFIDENCE)
         signal.save(s.dir / SIGNAL)
         write_texts(table, s.dir / "answers.csv")
+    run.forget("calibration")
 
 
 def _answers(run: Run, subject: str, held: list[str], signal: Signal) -> list[dict]:
@@ -82,7 +82,7 @@ def _answers(run: Run, subject: str, held: list[str], signal: Signal) -> list[di
             x = uninformed(SCRAMBLED, x, store.measured(subject), p.seed)
         z = predict(encoder, store.cut(x, encoder.layout))
         longest, signals = p.language.max_new_tokens, signal.of(z).tolist()
-        said = converse(run.llm(HELD_OUT), z.hidden, ids, talk, longest, signals)
+        said = converse(run.llm(HELD_OUT), z, ids, talk, longest, signals)
         place = {"system": system, "protocol": kind, "subject": subject}
         found += [place | row for row in said]
     return found

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from neurovl.metrics.protocol import bootstrap
-from neurovl.results import Claim, condition, condition_value, peer_results, verdict
+from neurovl.results import PROTOCOLS, Claim, condition, condition_value, peer_results, verdict
 
 LATE = ("two_way_inception", "two_way_scenenet_late")
 TWO_WAY = ("two_way_clip", "two_way_vae")
@@ -111,6 +111,10 @@ def comparisons(betas: list[float], plain: str, late: str, pool: str = "") -> li
         ],
         "early visual areas weigh more for the layout than for the content (ours)": [
             ("importance", WEIGHTS, [Scored("vae-head")], [Scored("clip-head")]),
+        ],
+        "predictions tell a language model more than hidden states (ours)": [
+            ("caption", ["meteor_sentence"], [Scored("neurovl", k)], [Scored("hidden-states", k)])
+            for k in PROTOCOLS
         ],
         "captions depend on the brain": [
             ("caption", ["meteor_sentence"], ours, [Scored("no-brain")]),

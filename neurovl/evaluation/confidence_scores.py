@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from neurovl.evaluation.answering import EVIDENCE, read_all_answers
+from neurovl.evaluation.answering import evidence_for, read_all_answers
 from neurovl.evaluation.rightness import is_right
 from neurovl.evaluation.score_table import Resampled, Table
-from neurovl.language.confidence import Confidence, Evidence
+from neurovl.language.confidence import Confidence
 from neurovl.results import condition
 from neurovl.run import Run
 
@@ -77,9 +77,7 @@ def judge_answers(run: Run, sure: Confidence) -> pd.DataFrame:
     judged = answers.signal.notna() & (answers.type != "localization")
     answers = answers[judged].reset_index(drop=True)
     right = is_right(run, answers)
-    evidence = [
-        Evidence(*row[:-1], int(row[-1])) for row in answers[list(EVIDENCE)].itertuples(index=False)
-    ]
+    evidence = evidence_for(answers)
     judged = answers.assign(
         right=right,
         confidence=[sure.of(one) for one in evidence],

@@ -62,10 +62,10 @@ def answer_new_subject(run: Run) -> None:
                 ids, voxels = held_out_voxels(one, subject, proto)
                 wanted = chosen_images(ids, p.evaluation.caption_images, p.seed)
                 seen = voxels[[ids.index(i) for i in wanted]]
-                hidden = predict(encoder, run.store.cut(seen, encoder.layout)).hidden
+                z = predict(encoder, run.store.cut(seen, encoder.layout))
                 talk = evaluation_set(recordings, wanted, p.seed)
                 talk = [d for d in talk if d.type in ASKED] + checked(run, wanted)
-                said = converse(main.llm(), hidden, wanted, talk, p.language.max_new_tokens)
+                said = converse(main.llm(), z, wanted, talk, p.language.max_new_tokens)
                 place = {"system": "neurovl", "protocol": proto, "subject": subject, "share": share}
                 rows += [place | row for row in said]
         write_texts(pd.DataFrame(rows), s.dir / "answers.csv")

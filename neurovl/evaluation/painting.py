@@ -229,7 +229,7 @@ def prompts_from(
 ) -> list[str]:
     """What a language model says to paint, one text a brain, asked as `reconstruction.prompts` names it."""
     question = PROMPTS[ASKED[prompt]][0]
-    return llm.generate(z.hidden, [question] * len(z), max_new_tokens=max_new_tokens)
+    return llm.generate(z, [question] * len(z), max_new_tokens=max_new_tokens)
 
 
 def _add_ceiling(run: Run, album: "_Album", ids: list[str]) -> None:

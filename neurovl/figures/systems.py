@@ -30,6 +30,7 @@ SYSTEMS = (
     "plain",
     "flat",
     "no-vae",
+    "hidden-states",
     "no-llm",
     "brief-prompt",
     "ridge",

@@ -1,7 +1,7 @@
 """A conversation about one brain's picture."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +39,8 @@ class Chat:
         Temperature, length, stop, system prompt.
     confidence : Confidence, optional
         By which each answer is judged.
-    signal : float
-        Of the brain, see `encoder.signal`; read by `confidence`.
+    brain : (float, float)
+        Its signal and strength, see `encoder.signal`; read by `confidence`.
 
     Attributes
     ----------
@@ -63,10 +63,10 @@ class Chat:
         hidden: Tensor,
         speaking: Speaking = GREEDY,
         confidence: Confidence | None = None,
-        signal: float = 0.0,
+        brain: Sequence[float] = (0.0, 0.0),
     ) -> None:
         self._row = Conversations(model, hidden, speaking)
-        self._confidence, self._signal, self.verdicts = confidence, signal, list[Verdict]()
+        self._confidence, self._brain, self.verdicts = confidence, brain, list[Verdict]()
 
     @property
     def turns(self) -> list[tuple[str, str]]:
@@ -94,7 +94,7 @@ class Chat:
             if text != shown and text.startswith(shown):
                 yield text[len(shown) :]
             if self._confidence is not None:
-                evidence = Evidence.of(self._row.likelihoods[0], self._signal)
+                evidence = Evidence.of(self._row.likelihoods[0], self._brain)
                 verdict = Verdict(self._confidence.of(evidence), self._confidence.speaks(evidence))
                 self.verdicts.append(verdict)
         finally:

@@ -1,14 +1,16 @@
 r"""How sure an answer is, and when to say nothing: from how likely its words are, and from how much the brain says at all.
 
-.. math:: c = \sigma(b + w_1 \min l + w_2 s + w_3 \log n)
+.. math:: c = \sigma(b + w_1 \min l + w_2 s + w_3 a + w_4 \log n)
 
-`l` are the logarithms of the probabilities that the answer's n tokens had, `s` is the brain's signal (`encoder.signal`). Weights and
+`l` are the logarithms of the probabilities that the answer's n tokens had, `s` and `a` the brain's signal and its strength
+(`encoder.signal`). Weights and
 offset are a logistic regression of right on wrong answers about training pictures that neither network saw, a part of them from
 brains without information (voxels permuted). Short answers and long ones have weights of their own; a long one is right if it makes
 nothing up. The threshold is where at most one in ten answers of averaged brains without information is spoken.
 
 The mean of `l`, and by how much it exceeds that without a brain, were tried besides and added nothing: the AUC of right against wrong
 short answers is .83 with and without them. The words' likelihoods alone cannot tell noise from a brain (AUC .49; the signal .98).
+The mean of many repeats of an imagined picture has as much signal as one that was seen, but less strength.
 """
 
 import json
@@ -36,7 +38,7 @@ class Evidence:
     ----------
     weakest : float
         The least logarithm of its tokens' probabilities.
-    signal : float
+    signal, strength : float
         Of the brain, see `encoder.signal`.
     tokens : int
         How many it has.
@@ -44,18 +46,20 @@ class Evidence:
     Examples
     --------
     >>> from neurovl.language.confidence import Evidence
-    >>> Evidence.of([-0.1, -0.3], signal=0.5)
-    Evidence(weakest=-0.3, signal=0.5, tokens=2)
+    >>> Evidence.of([-0.1, -0.3], (0.5, 1.0))
+    Evidence(weakest=-0.3, signal=0.5, strength=1.0, tokens=2)
     """
 
     weakest: float
     signal: float
+    strength: float
     tokens: int
 
     @classmethod
-    def of(cls, likelihoods: Sequence[float], signal: float) -> Self:
-        """Of an answer's `Conversations.likelihoods`, and the brain's signal."""
-        return cls(float(min(likelihoods)), float(signal), len(likelihoods))
+    def of(cls, likelihoods: Sequence[float], brain: Sequence[float]) -> Self:
+        """Of an answer's `Conversations.likelihoods`, and what `Signal.of` says of the brain."""
+        signal, strength = brain
+        return cls(float(min(likelihoods)), float(signal), float(strength), len(likelihoods))
 
     @property
     def short(self) -> bool:
@@ -64,7 +68,7 @@ class Evidence:
 
     def features(self) -> list[float]:
         """What the regression reads."""
-        return [self.weakest, self.signal, float(np.log(self.tokens))]
+        return [self.weakest, self.signal, self.strength, float(np.log(self.tokens))]
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,9 @@ class Confidence:
     Examples
     --------
     >>> from neurovl.language.confidence import Confidence, Evidence, Scale
-    >>> scale = Scale((1.0, 2.0, 0.0), 0.0, threshold=0.6)
+    >>> scale = Scale((1.0, 2.0, 0.0, 0.0), 0.0, threshold=0.6)
     >>> sure = Confidence(scale, scale)
-    >>> answer = Evidence(weakest=-0.3, signal=0.5, tokens=2)
+    >>> answer = Evidence(weakest=-0.3, signal=0.5, strength=1.0, tokens=2)
     >>> round(sure.of(answer), 2), sure.speaks(answer)
     (0.67, True)
     """

@@ -21,6 +21,7 @@ from neurovl.errors import ConfigError, DataError
 from neurovl.language.dialogues import prompt_ids
 
 if TYPE_CHECKING:
+    from neurovl.encoder.vit3d import BrainEmbedding
     from neurovl.language.model import BrainLLM
 
 ROOM = 64  # columns; a buffer that is full grows by half, at least by so many
@@ -81,8 +82,8 @@ class Conversations:
     Parameters
     ----------
     model : BrainLLM
-    hidden : Tensor (n, N + 1, D)
-        Brain tokens.
+    z : BrainEmbedding or Tensor (n, N + 1, D)
+        What the encoder reads, or brain tokens.
     speaking : Speaking
     turns : sequence of turns ((question, answer), ...), optional
         What was said before in each.
@@ -98,7 +99,7 @@ class Conversations:
     --------
     >>> from neurovl.language import Conversations, Speaking
     >>> z = run.encode(subject=1, image_id=run.test_images(1)[0])
-    >>> begun = Conversations(run.llm(), z.hidden, Speaking(max_new_tokens=4))
+    >>> begun = Conversations(run.llm(), z, Speaking(max_new_tokens=4))
     >>> both = begun.take([0, 0])
     >>> len(both.ask(["Is there a dog?", "Is there a car?"]))
     2
@@ -107,11 +108,12 @@ class Conversations:
     def __init__(
         self,
         model: "BrainLLM",
-        hidden: Tensor,
+        z: "BrainEmbedding | Tensor",
         speaking: Speaking = GREEDY,
         turns: Sequence[Sequence[tuple[str, str]]] | None = None,
     ) -> None:
         self.model, self.speaking = model.eval(), speaking
+        hidden = model.read(z)
         self.n_brain = hidden.shape[1]
         self.turns = [list(row) for row in turns] if turns else [[] for _ in hidden]
         self.likelihoods: list[list[float]] = [[] for _ in hidden]

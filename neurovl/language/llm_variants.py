@@ -18,9 +18,11 @@ class LanguageVariant:
     stage : str
         Its folder below the run's.
     encoder : str
-        The encoder whose hidden states it reads; '' for one that reads CLIP's patch tokens of the true pictures.
+        The encoder that it reads; '' for one that reads CLIP's patch tokens of the true pictures.
     model : str
         Which model of the profile it starts from, see `Models.spec`.
+    reads : str
+        What it reads of the encoder, as `language.reads`, which it overrules.
     tune : bool
         Whether the tune pictures are among those that it learns from.
     """
@@ -30,6 +32,7 @@ class LanguageVariant:
     stage: str
     encoder: str = "main"
     model: str = "llm"
+    reads: str = ""
     tune: bool = True
 
     @property
@@ -39,7 +42,7 @@ class LanguageVariant:
 
 
 def language_variant(name: str) -> LanguageVariant:
-    """The variant of a name: 'main', 'flat' (without ViT3D), 'pictures' (true ones, the upper bound), 'held-out', or a name of `models.llms`.
+    """The variant of a name: 'main', 'flat' (without ViT3D), 'hidden-states' (all of them, the paper's recipe), 'pictures' (true ones, the upper bound), 'held-out', or a name of `models.llms`.
 
     Examples
     --------
@@ -51,6 +54,8 @@ def language_variant(name: str) -> LanguageVariant:
         return LanguageVariant(name, "neurovl", "llm")
     if name == "flat":
         return LanguageVariant(name, name, f"llms/{name}", encoder="flat")
+    if name == "hidden-states":
+        return LanguageVariant(name, name, f"llms/{name}", reads="hidden")
     if name == "pictures":
         return LanguageVariant(name, "true-picture", f"llms/{name}", encoder="")
     if name == HELD_OUT:

@@ -2,7 +2,7 @@
 
     answer ~ LLM([e(before <image>), P(h_0 ... h_N), e(after)]),   P(h) = W2 gelu(W1 h + b1) + b2
 
-Left out: how h is made (`neurovl.encoder.vit3d`), what the dialogues say (`neurovl.language.dialogues`).
+The h are the encoder's hidden states, as the paper has it, or `PredictionTokens`. Left out: how they are made (`neurovl.encoder.vit3d`), what the dialogues say (`neurovl.language.dialogues`).
 """
 
 import inspect
@@ -26,6 +26,7 @@ from neurovl.language.dialogues import (
     encode_dialogue,
 )
 from neurovl.language.dialogues.encoding import IGNORED
+from neurovl.language.prediction_tokens import PredictionTokens
 from neurovl.language.preparing import find_end_ids, fit_embeddings, greedy
 from neurovl.training.batch_sizes import in_batches
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from neurovl.language.confidence import Confidence
 
 GENERATION_BATCH = 64
+READING = "reading.safetensors"
 ROWS_TOGETHER = 8  # dialogues of a batch that are padded to one length while training
 
 
@@ -69,7 +71,9 @@ class BrainLLM(nn.Module):
     tokenizer : PreTrainedTokenizerBase
         Gets an `<image>` token, and a padding token, where it lacks them.
     projector : Projector
-        From the encoder's width to the language model's.
+        From the width of brain tokens to the language model's.
+    reading : PredictionTokens, optional
+        What makes brain tokens of a `BrainEmbedding`; by default its hidden states are read.
 
     Raises
     ------
@@ -84,12 +88,16 @@ class BrainLLM(nn.Module):
     >>> chat = model.chat(z)
     >>> isinstance(chat.ask("What is in the picture?"), str)
     True
-    >>> len(model.generate(z.hidden, ["Is there a dog?"], max_new_tokens=4))
+    >>> len(model.generate(z, ["Is there a dog?"], max_new_tokens=4))
     1
     """
 
     def __init__(
-        self, llm: nn.Module, tokenizer: "PreTrainedTokenizerBase", projector: Projector
+        self,
+        llm: nn.Module,
+        tokenizer: "PreTrainedTokenizerBase",
+        projector: Projector,
+        reading: PredictionTokens | None = None,
     ) -> None:
         super().__init__()
         width = llm.get_input_embeddings().embedding_dim
@@ -99,7 +107,7 @@ class BrainLLM(nn.Module):
                 f"the width of the language model; make it Projector({projector.first.in_features}, "
                 f"{width})"
             )
-        self.llm, self.tokenizer, self.projector = llm, tokenizer, projector
+        self.llm, self.tokenizer, self.projector, self.reading = llm, tokenizer, projector, reading
         self.image_id = add_placeholder(tokenizer)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -118,6 +126,12 @@ class BrainLLM(nn.Module):
         if not any(p.requires_grad for p in self.llm.parameters()):
             self.llm.eval()
         return self
+
+    def read(self, z: "BrainEmbedding | Tensor") -> Tensor:
+        """The brain tokens (B, N + 1, D) that this model reads of an embedding; tokens stay as they are."""
+        if isinstance(z, Tensor):
+            return z
+        return z.hidden if self.reading is None else self.reading(z)
 
     def loss(self, hidden: Tensor, dialogues: Sequence[Dialogue]) -> Tensor:
         """Mean cross-entropy of the answers' tokens, all earlier turns given (paper Eq. 3).
@@ -196,7 +210,7 @@ class BrainLLM(nn.Module):
 
     def generate(
         self,
-        hidden: Tensor,
+        z: "BrainEmbedding | Tensor",
         questions: Sequence[str],
         history: Sequence[Sequence[tuple[str, str]]] | None = None,
         max_new_tokens: int = 80,
@@ -205,7 +219,8 @@ class BrainLLM(nn.Module):
 
         Parameters
         ----------
-        hidden : Tensor (n_questions, N + 1, D)
+        z : BrainEmbedding or Tensor (n_questions, N + 1, D)
+            What the encoder reads, or brain tokens.
         questions : sequence of str
         history : sequence of turns ((question, answer), ...), optional
             Earlier turns for each question.
@@ -220,6 +235,7 @@ class BrainLLM(nn.Module):
         DataError
             When there are not as many brains, or histories, as questions.
         """
+        hidden = self.read(z)
         self.check_hidden(hidden.shape, len(questions), "questions")
         history = [()] * len(questions) if history is None else history
         if len(history) != len(questions):
@@ -262,7 +278,7 @@ class BrainLLM(nn.Module):
         z: "BrainEmbedding | Tensor",
         speaking: Speaking = GREEDY,
         confidence: "Confidence | None" = None,
-        signal: float = 0.0,
+        brain: Sequence[float] = (0.0, 0.0),
     ) -> Chat:
         """A conversation about one brain's picture.
 
@@ -273,24 +289,24 @@ class BrainLLM(nn.Module):
             Temperature, length, stop, system prompt.
         confidence : Confidence, optional
             By which answers are judged, see `Run.confidence`.
-        signal : float
-            Of the brain, see `encoder.signal`; needed with `confidence`.
+        brain : (float, float)
+            Its signal and strength, see `encoder.signal`; needed with `confidence`.
 
         Raises
         ------
         DataError
             When there is more than one brain.
         """
-        hidden = getattr(z, "hidden", z)
+        hidden = self.read(z)
         hidden = hidden if hidden.ndim == 3 else hidden[None]
         if len(hidden) != 1:
             raise DataError(
                 f"a chat is about one picture, got brain tokens of {len(hidden)}; pass z of one trial"
             )
-        return Chat(self, hidden, speaking, confidence, signal)
+        return Chat(self, hidden, speaking, confidence, brain)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `projector.safetensors`, `config.json` and the language model in `llm/`; of one with adapters these alone.
+        """Write `projector.safetensors`, `config.json`, `reading.safetensors` where there is one, and the language model in `llm/`; of one with adapters these alone.
 
         The config comes last: a folder that holds one is whole.
         """
@@ -302,10 +318,14 @@ class BrainLLM(nn.Module):
         self.tokenizer.save_pretrained(directory / "llm")
         state = {k: v.detach().cpu().contiguous() for k, v in self.projector.state_dict().items()}
         save_file(state, directory / "projector.safetensors")
+        (directory / READING).unlink(missing_ok=True)
+        if self.reading is not None:
+            self.reading.save(directory / READING)
         config = {
             "model_type": "neurovl-brain-llm",
             "brain_width": self.projector.first.in_features,
             "llm_width": self.projector.second.out_features,
+            "reads": "hidden" if self.reading is None else "predictions",
         }
         with replacing(directory / "config.json") as part:
             part.write_text(json.dumps(config, indent=2) + "\n")
@@ -351,13 +371,15 @@ class BrainLLM(nn.Module):
             config = json.loads((directory / "config.json").read_text())
             projector = Projector(config["brain_width"], config["llm_width"])
             projector.load_state_dict(load_file(directory / "projector.safetensors"))
+            read = config["reads"] == "predictions"
+            reading = PredictionTokens.load(directory / READING) if read else None
             model, tokenizer = llm or load_llm(str(directory / "llm"), device, weights)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as problem:
             raise DataError(
                 f"{directory} cannot be read ({str(problem).splitlines()[0][:120]}), expected the folder that "
                 "BrainLLM.save_pretrained writes; remove it and train it again: neurovl train llm --run RUN"
             ) from problem
-        return cls(model, tokenizer, projector).to(model.device).eval()
+        return cls(model, tokenizer, projector, reading).to(model.device).eval()
 
     def check_hidden(self, shape: Sequence[int], n: int, what: str) -> None:
         """Refuse brain tokens that are not (n, N + 1, D), one row for each of n `what`.
@@ -371,5 +393,5 @@ class BrainLLM(nn.Module):
         if len(shape) != 3 or shape[0] != n or shape[2] != width:
             raise DataError(
                 f"the brain tokens have shape {tuple(shape)}, expected ({n}, N + 1, {width}) "
-                f"for {n} {what}; pass BrainEmbedding.hidden of the encoder this model was trained with"
+                f"for {n} {what}; pass what the encoder reads that this model was trained with"
             )

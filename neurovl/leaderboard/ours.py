@@ -16,7 +16,7 @@ from neurovl.baselines.picture_features import PictureFeatures
 from neurovl.baselines.subject_voxels import SubjectVoxels
 from neurovl.encoder.alignment import fit_encoder, predict
 from neurovl.encoder.variants import Variant, describe
-from neurovl.encoder.vit3d import BrainEncoder
+from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder
 from neurovl.language.dialogues import PROMPTS
 from neurovl.leaderboard.fitting import MAIN, chosen_settings, questions, say, system_place
 from neurovl.leaderboard.statements import Facts
@@ -187,10 +187,14 @@ class Ours(Decoder):
     def _words(self, said: Predictions, kind: str) -> list[str] | None:
         if not self.speaks:
             return None
-        hidden = torch.from_numpy(said["hidden"])
+        clip, vae, hidden = (
+            torch.from_numpy(said[k]) if k in said else None
+            for k in ("clip_image", "vae", "hidden")
+        )
         longest = self.run.profile.language.max_new_tokens
         asked = [PROMPTS[kind][0]] * len(hidden)
-        return self.run.llm().generate(hidden, asked, max_new_tokens=longest)
+        z = BrainEmbedding(clip, vae, hidden)
+        return self.run.llm().generate(z, asked, max_new_tokens=longest)
 
 
 SEARCH = {

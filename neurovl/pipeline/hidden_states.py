@@ -9,23 +9,46 @@ from pathlib import Path
 import numpy as np
 
 from neurovl.encoder.alignment import predict
+from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder
+from neurovl.language import PredictionTokens
 from neurovl.run import Run
 
 BLOCK = 1024  # trials, about
 
 
-def hidden_states(run: Run, rows: np.ndarray, file: Path, variant: str = "main") -> np.ndarray:
-    """An encoder's penultimate layer of rows of the store, float16 array (n, N + 1, D) that is read from `file`.
+def hidden_states(
+    run: Run,
+    rows: np.ndarray,
+    file: Path,
+    variant: str = "main",
+    reading: PredictionTokens | None = None,
+) -> np.ndarray:
+    """What the language model reads of rows of the store, float16 array (n, N + 1, D) that is read from `file`.
 
-    It is written block by block; what an interrupted call has written is not computed again.
+    The encoder's penultimate layer, or with `reading` what that makes of its predictions. It is written block by block; what
+    an interrupted call has written is not computed again.
     """
-    load = functools.cache(lambda: run.encoder(variant, run.profile.compute.device))
+    load = _loaded_once(run, variant)
 
     def compute(block: np.ndarray) -> np.ndarray:
-        tokens = run.store.cut(run.store.voxels_at(block), load().layout)
-        return predict(load(), tokens).hidden.half().numpy()
+        z = _read(run, load(), block)
+        return (z.hidden if reading is None else reading(z)).half().numpy()
 
     return _kept(rows, file, compute)
+
+
+def fit_reading(run: Run, rows: np.ndarray, variant: str = "main") -> PredictionTokens:
+    """What makes brain tokens of an encoder's predictions, standardised over about `BLOCK` of these training trials."""
+    some = rows[:: max(1, len(rows) // BLOCK)]
+    return PredictionTokens.fit(_read(run, _loaded_once(run, variant)(), some))
+
+
+def _loaded_once(run: Run, variant: str) -> Callable[[], BrainEncoder]:
+    return functools.cache(lambda: run.encoder(variant, run.profile.compute.device))
+
+
+def _read(run: Run, encoder: BrainEncoder, rows: np.ndarray) -> BrainEmbedding:
+    return predict(encoder, run.store.cut(run.store.voxels_at(rows), encoder.layout))
 
 
 def picture_states(run: Run, image_ids: Sequence[str], file: Path) -> np.ndarray:

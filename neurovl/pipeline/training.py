@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from neurovl.pipeline.hidden_states import hidden_states, picture_states
+from neurovl.pipeline.hidden_states import fit_reading, hidden_states, picture_states
 from neurovl.pipeline.starting import profile_for, start
 from neurovl.recordings import Recordings
 from neurovl.recordings.copies import refuse_copies
@@ -131,6 +131,7 @@ def train_language(run: Run, name: str = "main") -> None:
     p, variant = run.profile, language_variant(name)
     settings, adapted = asdict(p.language), p.language.method == "lora"
     del settings["max_new_tokens"], settings["variants"]  # of answers, and of other models
+    settings["reads"] = variant.reads or p.language.reads if variant.encoder else ""
     if adapted:
         settings["lora"] = asdict(p.lora)
     with leader_first(p.compute.device):
@@ -148,9 +149,12 @@ def train_language(run: Run, name: str = "main") -> None:
         if not variant.tune:
             trials = trials[~trials.image_id.isin(tune_pictures(trials.image_id))]
         pictures, file = list(trials.image_id), folder / "checkpoint" / "hidden.npy"
+        rows, reading = trials.index.to_numpy(), None
         with leader_first(p.compute.device):
             if variant.encoder:
-                hidden = hidden_states(run, trials.index.to_numpy(), file, variant.encoder)
+                if settings["reads"] == "predictions":
+                    reading = fit_reading(run, rows, variant.encoder)
+                hidden = hidden_states(run, rows, file, variant.encoder, reading)
             else:
                 pictures = list(dict.fromkeys(pictures))
                 hidden = picture_states(run, pictures, file)
@@ -158,7 +162,7 @@ def train_language(run: Run, name: str = "main") -> None:
         llm, tokenizer = load_llm(p.models.spec(variant.model), p.compute.device, held)
         torch.manual_seed(p.seed)
         width = llm.get_input_embeddings().embedding_dim
-        model = BrainLLM(llm, tokenizer, Projector(hidden.shape[-1], width))
+        model = BrainLLM(llm, tokenizer, Projector(hidden.shape[-1], width), reading)
         curve = fit_language(
             model,
             hidden,

@@ -253,7 +253,10 @@ class Run:
         folder = self.folder / "calibration"
         if not (folder / CONFIDENCE).is_file():
             return None
-        return Confidence.load(folder / CONFIDENCE), Signal.load(folder / SIGNAL)
+        return self.once(
+            "calibration",
+            lambda: (Confidence.load(folder / CONFIDENCE), Signal.load(folder / SIGNAL)),
+        )
 
     def chat(self, z: BrainEmbedding, speaking: Speaking = GREEDY) -> Chat:
         """A conversation about one brain's picture, each answer judged by `confidence` where the run has one."""
@@ -261,7 +264,7 @@ class Run:
         if found is None:
             return self.llm().chat(z, speaking)
         sure, signal = found
-        return self.llm().chat(z, speaking, sure, float(signal.of(z)))
+        return self.llm().chat(z, speaking, sure, signal.of(z)[0].tolist())
 
     def prompt(self, z: BrainEmbedding) -> str:
         """The language model's prompt for the diffusion model."""

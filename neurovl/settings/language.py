@@ -35,11 +35,14 @@ class Language:
         Longest answer.
     precision : str
         As `alignment.precision`; on a CPU small language models are slower in bfloat16, so profiles for it say 'no'.
+    reads : str
+        What the language model gets of the encoder: 'hidden', the hidden states of its penultimate layer, as in the paper; or
+        'predictions', its class token, CLIP embedding and VAE latent (`language.PredictionTokens`).
     checks : bool
         Teach closed questions in balanced pairs too (`language.dialogues.balanced_checks`); the paper has six types of dialogue
         alone.
     variants : tuple of str
-        Language models to train: 'main' reads the main encoder, 'flat' the encoder of flat voxels, 'pictures' CLIP's patch
+        Language models to train: 'main' reads the main encoder, 'flat' the encoder of flat voxels, 'hidden-states' reads these whatever `reads` says, 'pictures' CLIP's patch
         tokens of the true pictures, the upper bound; 'held-out' never saw the tune pictures, and on these how sure answers are is
         calibrated; a name of `models.llms` is that language model, reading the main encoder.
     """
@@ -54,12 +57,14 @@ class Language:
     max_new_tokens: int = 64
     precision: str = "bf16"
     method: str = "full"
+    reads: str = "hidden"
     checks: bool = False
     variants: tuple[str, ...] = ("main",)
 
     def __post_init__(self) -> None:
         require_one_of("language.method", self.method, ("full", "lora"))
         require_one_of("language.precision", self.precision, PRECISIONS)
+        require_one_of("language.reads", self.reads, ("hidden", "predictions"))
         require_one_of("language.epoch", self.epoch, ("trials", "pairs"))
 
     def steps_for(self, n: int) -> tuple[int, int]:

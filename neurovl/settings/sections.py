@@ -14,7 +14,7 @@ from neurovl.settings.refusals import PRECISIONS, require, require_one_of
 
 TAKEN = frozenset(  # names that results.csv gives to systems, which no further language model may have
     "main neurovl flat common plain ridge no-vae no-llm no-brain shuffled per-subject per-subject-flat true-embedding true-picture "
-    "pictures held-out scrambled noise brief-prompt flat-brief".split()
+    "hidden-states pictures held-out scrambled noise brief-prompt flat-brief".split()
 )
 
 
@@ -322,7 +322,7 @@ class Profile:
             require_one_of(
                 "language.variants",
                 name,
-                ("main", "flat", "pictures", "held-out", *self.models.llms),
+                ("main", "flat", "hidden-states", "pictures", "held-out", *self.models.llms),
             )
         require("language.variants", "main", self.language.variants)
         if "flat" in self.language.variants and "flat" not in self.alignment.variants:
