@@ -6,7 +6,7 @@
 
 Weights are random, brain tokens random numbers, as many as the paper's patches of 14 leave; dialogues are about as long as real
 ones. What is timed is `neurovl.language.fit_language`, stage 2, from one request for a loss to the next,
-`BrainLLM.generate`, in batches and one by one, and the turns of a `Chat`, two tokens each, about a brain of a hundred tokens. All weights of 8 billion take 180 GB to train: on one GPU `full` is timed with as many layers as fit, which
+loss and gradients of dialogues that are not equally long, `BrainLLM.generate`, in batches and one by one, and the turns of a `Chat`, two tokens each, about a brain of a hundred tokens. All weights of 8 billion take 180 GB to train: on one GPU `full` is timed with as many layers as fit, which
 the row says.
 
 `weights moved` is the share of the trained weights, but for the tables of words, that are not bit for bit what they were, after the same batches as in the
@@ -17,6 +17,7 @@ becomes of weights that are kept in bf16 as well, which neurovl does not do. Res
 import contextlib
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -27,13 +28,15 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from neurovl.foundation.model_facts import configurations
 from neurovl.foundation.source import TINY
 from neurovl.language import BrainLLM, Projector, Speaking, fit_language, train
+from neurovl.language import model as language_model
 from neurovl.language.adapters import add_adapters
-from neurovl.language.dialogues import Dialogue
+from neurovl.language.dialogues import Dialogue, encode_dialogue
 from neurovl.settings.sections import Language, Lora
 from neurovl.training.devices import choose_precision
 
 LLAMA = "meta-llama/Meta-Llama-3-8B-Instruct"
 SEED, BRAIN, WIDTH = 0, 58, 768  # tokens of a brain at patch 14, class token included; their width
+MIXED = 4  # batches of the training together, of dialogues that are not equally long
 LONG, TALKS = 100, 5  # brain tokens of the talks; how many are timed
 TURNS = ("first turn", "second turn", "second turn without the first's cache", "first token")
 SENTENCE = "a dog and a red car stand near the tree on the grass".split()
@@ -96,13 +99,18 @@ def build(shape: dict, layers: int, device: str, dtype: torch.dtype) -> BrainLLM
 def talks(n: int, rng: np.random.Generator) -> dict[int, list[Dialogue]]:
     """A dialogue of three turns for each of `n` pictures."""
 
-    def words(count: int) -> str:
-        return " ".join(rng.choice(SENTENCE, count))
-
     return {
-        k: [Dialogue("conversation", k, tuple((words(12), words(24)) for _ in range(3)), True)]
+        k: [
+            Dialogue(
+                "conversation", k, tuple((words(rng, 12), words(rng, 24)) for _ in range(3)), True
+            )
+        ]
         for k in range(n)
     }
+
+
+def words(rng: np.random.Generator, count: int) -> str:
+    return " ".join(rng.choice(SENTENCE, count))
 
 
 def brains(n: int, tokens: int = BRAIN) -> torch.Tensor:
@@ -162,6 +170,42 @@ def training_rate(size: Size, method: str, device: str) -> dict:
     if device == "cuda":
         row["memory, GB"] = short(torch.cuda.max_memory_allocated() / 1e9)
     return row
+
+
+def padding_rates(size: Size, device: str) -> list[dict]:
+    """Tokens a second through loss and gradients, dialogues of unlike lengths: padded to the longest of 8 alike, and of all."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    net = build(size.shape, size.full_layers, device, dtype)
+    rng, batch, rows = np.random.default_rng(SEED), MIXED * size.batch, []
+    lessons = [
+        Dialogue("conversation", k, tuple((words(rng, 8), words(rng, n)) for _ in range(turns)))
+        for k, (turns, n) in enumerate(zip(*rng.integers(1, [[4], [40]], (2, batch)), strict=True))
+    ]
+    hidden, encode = brains(batch), partial(encode_dialogue, net.tokenizer, n_brain=BRAIN)
+    tokens = sum(len(encode(one)[0]) for one in lessons)
+    for what, together in (
+        ("padded to like ones", language_model.ROWS_TOGETHER),
+        ("padded to all", batch),
+    ):
+        clock = Clock(device)
+        with mock.patch.object(language_model, "ROWS_TOGETHER", together):
+            for _ in range(size.steps + 1):  # the first warms up
+                clock.tick()
+                net.loss(hidden, lessons).backward()
+                net.zero_grad()
+        clock.tick()
+        rows.append(
+            {
+                "task": "training",
+                "what": f"{size.what}, dialogues of unlike lengths, {what}",
+                "computed in": str(dtype).removeprefix("torch."),
+                "batch": batch,
+                "n": size.steps,
+                "a second": short(tokens / np.median(np.diff(clock.moments)[1:])),
+                "unit": "tokens",
+            }
+        )
+    return rows
 
 
 def answering_rates(size: Size, device: str) -> list[dict]:
@@ -264,6 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = chosen.device
     size, machine = sizes(device, chosen.small), describe_machine(device)[0]
     rows = [training_rate(size, method, device) for method in ("full", "lora")]
+    rows += padding_rates(size, device)
     rows += answering_rates(size, device)
     rows += what_is_learnt(size, 4 if chosen.small else 100, device)
     keep(rows, {k: machine[k] for k in ("date", "device")}, chosen.out, "language.csv")

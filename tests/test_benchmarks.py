@@ -255,7 +255,7 @@ def test_language_is_timed_and_both_trainings_move_what_they_train(benchmark, tm
     table = pd.read_csv(tmp_path / "language.csv")
     rates = table[table.task != "learning"]
     assert (
-        list(rates.unit) == ["steps", "steps", "answers", "answers", *["turns"] * 4]
+        list(rates.unit) == ["steps"] * 2 + ["tokens"] * 2 + ["answers"] * 2 + ["turns"] * 4
         and (rates["a second"] > 0).all()
     )
     learnt = table[table.task == "learning"].set_index(["what", "computed in"])

@@ -243,3 +243,18 @@ def test_misspelt_settings_are_refused(tmp_path):
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(MissingError, match="is not a run folder"):
         open_run(tmp_path)
+
+
+def test_ways_of_teaching_words_are_compared_on_tune_pictures(smoke_run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import words
+
+    words.main(["--run", str(smoke_run), "--small", "--out", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "words.csv")
+    assert list(table.what.unique()) == list(words.WAYS)
+    assert (table.groupby("what").protocol.nunique() == 2).all()
+    assert table[list(words.SHOWN.values())].notna().all(axis=None)
+    lesson = words.Lesson(open_run(smoke_run))
+    assert not set(lesson.held) & set(lesson.pictures)
+    trials = open_run(smoke_run).store.trials.set_index("image_id").split
+    assert (trials[lesson.held] == "train").all()

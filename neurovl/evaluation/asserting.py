@@ -6,6 +6,7 @@ from neurovl.evaluation.answering import OF_MAIN, read_answers
 from neurovl.evaluation.score_table import Table
 from neurovl.language.dialogues.assertions import judge
 from neurovl.language.dialogues.layout import Layout
+from neurovl.recordings import Recordings
 from neurovl.run import Run
 
 DETAILS = "details_right"
@@ -17,9 +18,12 @@ def score_assertions(run: Run, table: Table) -> None:
     Chance is what the main model says without a brain; of other language models it stays empty. A description without a detail
     that can be judged has no share of right ones.
     """
-    answers = read_answers(run.folder)
+    score_descriptions(read_answers(run.folder), run.recordings, table)
+
+
+def score_descriptions(answers: pd.DataFrame, data: Recordings, table: Table) -> None:
+    """The same of any answers; parameters as in `text_scores.score_said`."""
     said = answers[(answers.type == "detailed") & (answers.turn == 0)]
-    data = run.recordings
     objects = {image: data.objects(image) for image in said.image_id.unique()}
     names = sorted({thing["category"] for things in objects.values() for thing in things})
     if not names:

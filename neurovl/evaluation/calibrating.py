@@ -15,6 +15,7 @@ from neurovl.language.dialogues import evaluation_set
 from neurovl.results import PROTOCOLS, write_texts
 from neurovl.run import Run
 from neurovl.run.run import CONFIDENCE, SIGNAL
+from neurovl.tokens.store import TokenStore
 from neurovl.training.validation import HELD_OUT, tune_pictures
 
 ASKED = ("brief", "detailed", "conversation")  # besides closed questions in balanced pairs
@@ -62,17 +63,23 @@ def calibrate(run: Run) -> None:
     run.forget("calibration")
 
 
-def _answers(run: Run, subject: str, held: list[str], signal: Signal) -> list[dict]:
-    """What is said about a subject's tune pictures."""
-    encoder, store, p = run.encoder(HELD_OUT, run.profile.compute.device), run.store, run.profile
-    own = store.trials[(store.trials.subject == subject) & store.trials.image_id.isin(held)]
+def volumes_of(
+    store: TokenStore, subject: str, image_ids: list[str]
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Those of some pictures that a subject saw, and the stored voxels (n, V) of the average of repeats and of the first."""
+    own = store.trials[(store.trials.subject == subject) & store.trials.image_id.isin(image_ids)]
     groups = own.sort_values("repeat").groupby("image_id").groups
-    ids = list(groups)
     rows = [np.asarray(some) for some in groups.values()]
-    volumes = {
+    return list(groups), {
         "average": np.stack([store.voxels_at(some).mean(0) for some in rows]),
         "single": np.stack([store.voxels_at(some[:1])[0] for some in rows]),
     }
+
+
+def _answers(run: Run, subject: str, held: list[str], signal: Signal) -> list[dict]:
+    """What is said about a subject's tune pictures."""
+    encoder, store, p = run.encoder(HELD_OUT, run.profile.compute.device), run.store, run.profile
+    ids, volumes = volumes_of(store, subject, held)
     talk = [d for d in evaluation_set(run.recordings, ids, p.seed) if d.type in ASKED]
     talk += checked(run, ids)
     found = []

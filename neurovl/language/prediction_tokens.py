@@ -36,9 +36,8 @@ class PredictionTokens(nn.Module):
     --------
     >>> from neurovl.language import PredictionTokens
     >>> z = run.encode(subject=1, image_id=run.test_images(1)[0])
-    >>> tokens = PredictionTokens.fit(z)(z)
-    >>> tokens.shape[1] == 2 + 16, len(z.hidden[0]) > len(tokens[0])
-    (True, True)
+    >>> PredictionTokens.fit(z)(z).shape[1]  # class token, embedding, 4 x 4 places
+    18
     """
 
     def __init__(
