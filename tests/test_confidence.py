@@ -19,7 +19,7 @@ from neurovl.evaluation.confidence_scores import (
 )
 from neurovl.evaluation.rightness import is_right
 from neurovl.evaluation.uninformed import UNINFORMED, uninformed
-from neurovl.language.confidence import FALSE_ALARMS, Confidence, Evidence
+from neurovl.language.confidence import FALSE_ALARMS, Confidence, Evidence, Scale
 
 
 def drawn(n, seed, law=lambda e: expit(2 + 3 * e.weakest + 2 * e.signal)):
@@ -90,6 +90,10 @@ def test_saved_and_read_again(tmp_path):
     sure = calibrated(300, 0)
     sure.save(tmp_path / "confidence.json")
     assert Confidence.load(tmp_path / "confidence.json") == sure
+    older = Scale(sure.short.weights[:3], 0.0, 0.5)
+    Confidence(older, older).save(tmp_path / "confidence.json")
+    with pytest.raises(DataError, match="3 weights, expected 4"):
+        Confidence.load(tmp_path / "confidence.json")
 
 
 def test_signal_tells_pictures_from_noise_at_any_scale(tmp_path):

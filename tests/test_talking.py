@@ -127,7 +127,7 @@ def test_every_answer_says_how_sure_it_is(run, tmp_path):
     Signal.fit(run.targets, seen, run.profile.alignment).save(folder / SIGNAL)
     try:
         for threshold in (0.0, 1.1):
-            scale = Scale((0.0, 0.0, 0.0), 0.0, threshold)
+            scale = Scale((0.0,) * 4, 0.0, threshold)
             Confidence(scale, scale).save(folder / CONFIDENCE)
             done = piped(run, lines=[*asked, f"/save {tmp_path / 'talk.json'}"])
             assert done.exit_code == 0, done.output

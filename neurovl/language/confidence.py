@@ -15,7 +15,7 @@ The mean of many repeats of an imagined picture has as much signal as one that w
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -155,14 +155,24 @@ class Confidence:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what `save` wrote."""
-        kinds = json.loads(file.read_text())
-        return cls(
-            *(
-                Scale(**kinds[kind] | {"weights": tuple(kinds[kind]["weights"])})
-                for kind in ("short", "long")
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        DataError
+            It was calibrated on other evidence than answers have now.
+        """
+        kinds, wanted = json.loads(file.read_text()), len(fields(Evidence))
+        scales = [
+            Scale(**kinds[kind] | {"weights": tuple(kinds[kind]["weights"])})
+            for kind in ("short", "long")
+        ]
+        if any(len(one.weights) != wanted for one in scales):
+            raise DataError(
+                f"{file} has {len(scales[0].weights)} weights, expected {wanted}; calibrate again: neurovl make calibration "
+                "--run RUN"
             )
-        )
+        return cls(*scales)
 
 
 def _fit(x: np.ndarray, right: np.ndarray, blank: np.ndarray) -> Scale:
