@@ -151,19 +151,16 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.small:
         language = replace(run.profile.language, steps=(2, 4), max_new_tokens=8)
         run = replace(run, profile=replace(run.profile, language=language))
-    lesson, answers, seconds = Lesson(run), [], {}
+    lesson, answers = Lesson(run), []
     with tempfile.TemporaryDirectory() as folder:
         for name, way in WAYS.items():
             tokens, reading = lesson.tokens(way, Path(folder))
-            start = time.perf_counter()
+            print(name, file=sys.stderr)
             model = lesson.teach(way, tokens, reading)
-            seconds[name] = time.perf_counter() - start
-            print(f"{name}: taught in {seconds[name]:.0f} s", file=sys.stderr)
             answers += [{"system": name} | row for row in lesson.answers(model)]
     rows = [
         {"what": name, "protocol": protocol}
         | {metric: short(value) for metric, value in row.items()}
-        | {"training, s": round(seconds[name])}
         for (name, protocol), row in scored(run, pd.DataFrame(answers)).iterrows()
     ]
     about = {"date": time.strftime("%Y-%m-%d", time.gmtime())}
