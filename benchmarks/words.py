@@ -21,10 +21,10 @@ import torch
 from measuring import keep, parse, processor, short
 
 import neurovl
-from neurovl.encoder.alignment import predict
+from neurovl.encoder.alignment import held_out_voxels, predict
 from neurovl.evaluation.answering import checked, converse
 from neurovl.evaluation.asserting import score_descriptions
-from neurovl.evaluation.calibrating import ASKED, volumes_of
+from neurovl.evaluation.calibrating import ASKED
 from neurovl.evaluation.score_table import Table
 from neurovl.evaluation.text_scores import score_said
 from neurovl.foundation.llm import load_llm
@@ -32,6 +32,7 @@ from neurovl.language import BrainLLM, PredictionTokens, Projector, fit_language
 from neurovl.language.dialogues import evaluation_set
 from neurovl.language.talks import talks
 from neurovl.pipeline.hidden_states import fit_reading, hidden_states
+from neurovl.results import PROTOCOLS
 from neurovl.run import Run
 from neurovl.settings.language import Language
 from neurovl.training.validation import HELD_OUT, tune_pictures
@@ -120,10 +121,10 @@ class Lesson:
         run, store = self.run, self.run.store
         encoder = run.encoder(HELD_OUT)
         for subject in store.subjects:
-            ids, volumes = volumes_of(store, subject, self.held)
-            talk = evaluation_set(run.recordings, ids, run.profile.seed)
-            talk = [one for one in talk if one.type in ASKED] + checked(run, ids)
-            for protocol, x in volumes.items():
+            for protocol in PROTOCOLS:
+                ids, x = held_out_voxels(store, subject, protocol, self.held)
+                talk = evaluation_set(run.recordings, ids, run.profile.seed)
+                talk = [one for one in talk if one.type in ASKED] + checked(run, ids)
                 z = predict(encoder, store.cut(x, encoder.layout))
                 longest = run.profile.language.max_new_tokens
                 for row in converse(model.eval(), z, ids, talk, longest):

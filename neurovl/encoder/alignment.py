@@ -1,6 +1,6 @@
 """Alignment of brains with CLIP and VAE embeddings: loss, MixUp, training and prediction (paper section 3.1)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -276,13 +276,17 @@ def predict(encoder: BrainEncoder, tokens: torch.Tensor, batch_size: int = 256) 
     return BrainEmbedding(**whole)
 
 
-def held_out_voxels(store: TokenStore, subject: str, protocol: str) -> tuple[list[str], np.ndarray]:
-    """Test pictures of a subject and their stored voxels (n, V).
+def held_out_voxels(
+    store: TokenStore, subject: str, protocol: str, image_ids: Collection[str] | None = None
+) -> tuple[list[str], np.ndarray]:
+    """Test pictures of a subject, or others that a network was not trained on, and their stored voxels (n, V).
 
     Parameters
     ----------
     protocol : str
         'average': the mean of all repeats; 'single': the first repeat (paper section 4.2).
+    image_ids : collection of str, optional
+        In the place of the test pictures; those that the subject saw are taken.
 
     Examples
     --------
@@ -292,9 +296,9 @@ def held_out_voxels(store: TokenStore, subject: str, protocol: str) -> tuple[lis
     True
     """
     own = store.trials[store.trials.subject == subject].reset_index(drop=True)
-    test = own[own.split == "test"]
-    ids = sorted(test.image_id.unique())
-    groups = test.sort_values("repeat").groupby("image_id").groups
+    held = own[own.split == "test" if image_ids is None else own.image_id.isin(image_ids)]
+    ids = sorted(held.image_id.unique())
+    groups = held.sort_values("repeat").groupby("image_id").groups
     chosen = [
         np.asarray(groups[i])[:1] if protocol == "single" else np.asarray(groups[i]) for i in ids
     ]

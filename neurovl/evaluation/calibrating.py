@@ -2,10 +2,9 @@
 
 from itertools import product
 
-import numpy as np
 import pandas as pd
 
-from neurovl.encoder.alignment import predict
+from neurovl.encoder.alignment import held_out_voxels, predict
 from neurovl.encoder.signal import Signal
 from neurovl.evaluation.answering import checked, converse, evidence_for
 from neurovl.evaluation.rightness import is_right
@@ -15,7 +14,6 @@ from neurovl.language.dialogues import evaluation_set
 from neurovl.results import PROTOCOLS, write_texts
 from neurovl.run import Run
 from neurovl.run.run import CONFIDENCE, SIGNAL
-from neurovl.tokens.store import TokenStore
 from neurovl.training.validation import HELD_OUT, tune_pictures
 
 ASKED = ("brief", "detailed", "conversation")  # besides closed questions in balanced pairs
@@ -63,28 +61,16 @@ def calibrate(run: Run) -> None:
     run.forget("calibration")
 
 
-def volumes_of(
-    store: TokenStore, subject: str, image_ids: list[str]
-) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Those of some pictures that a subject saw, and the stored voxels (n, V) of the average of repeats and of the first."""
-    own = store.trials[(store.trials.subject == subject) & store.trials.image_id.isin(image_ids)]
-    groups = own.sort_values("repeat").groupby("image_id").groups
-    rows = [np.asarray(some) for some in groups.values()]
-    return list(groups), {
-        "average": np.stack([store.voxels_at(some).mean(0) for some in rows]),
-        "single": np.stack([store.voxels_at(some[:1])[0] for some in rows]),
-    }
-
-
 def _answers(run: Run, subject: str, held: list[str], signal: Signal) -> list[dict]:
     """What is said about a subject's tune pictures."""
     encoder, store, p = run.encoder(HELD_OUT, run.profile.compute.device), run.store, run.profile
-    ids, volumes = volumes_of(store, subject, held)
+    volumes = {kind: held_out_voxels(store, subject, kind, held) for kind in PROTOCOLS}
+    ids = volumes["average"][0]
     talk = [d for d in evaluation_set(run.recordings, ids, p.seed) if d.type in ASKED]
     talk += checked(run, ids)
     found = []
     for kind, system in product(PROTOCOLS, ("neurovl", SCRAMBLED)):
-        x = volumes[kind]
+        x = volumes[kind][1]
         if system == SCRAMBLED:
             x = uninformed(SCRAMBLED, x, store.measured(subject), p.seed)
         z = predict(encoder, store.cut(x, encoder.layout))
