@@ -6,8 +6,10 @@
 
 Weights are random, brain tokens random numbers, as many as the paper's patches of 14 leave; dialogues are about as long as real
 ones. What is timed is `neurovl.language.fit_language`, stage 2, from one request for a loss to the next,
-loss and gradients of dialogues that are not equally long, `BrainLLM.generate`, in batches and one by one, and the turns of a `Chat`, two tokens each, about a brain of a hundred tokens. All weights of 8 billion take 180 GB to train: on one GPU `full` is timed with as many layers as fit, which
-the row says.
+loss and gradients of dialogues that are not equally long, `BrainLLM.generate`, in batches and one by one, and the turns of a
+`Chat`, two tokens each, about a brain of a hundred tokens: on a CPU at Llama 3 8B's own width with few layers, since in narrow ones
+the overhead of a call hides what a cache saves. All weights of 8 billion take 180 GB to train: on one GPU `full` is timed with as
+many layers as fit, which the row says.
 
 `weights moved` is the share of the trained weights, but for the tables of words, that are not bit for bit what they were, after the same batches as in the
 row above: `float32` and `bf16` are what is computed in, and what is trained is kept in float32 in both; the last row shows what
@@ -54,6 +56,7 @@ class Size:
     steps: int
     questions: int
     answer: int
+    talk: tuple[str, dict]
 
 
 def llama() -> dict:
@@ -76,10 +79,13 @@ def narrow(width: int, layers: int) -> dict:
 
 def sizes(device: str, small: bool) -> Size:
     if small:
-        return Size("width 32", narrow(32, 2) | {"vocab_size": 4096}, 2, 4, (1, 1), 2, 4, 4)
+        tiny = "width 32", narrow(32, 2) | {"vocab_size": 4096}
+        return Size(*tiny, 2, 4, (1, 1), 2, 4, 4, tiny)
     if device == "cuda":
-        return Size("Llama 3 8B", llama(), 8, 24, (3, 3), 20, 256, 32)
-    return Size("width 512", narrow(512, 8), 8, 8, (1, 1), 5, 64, 32)
+        whole = "Llama 3 8B", llama()
+        return Size(*whole, 8, 24, (3, 3), 20, 256, 32, whole)
+    wide = "width 4096, 4 layers", narrow(4096, 4)
+    return Size("width 512", narrow(512, 8), 8, 8, (1, 1), 5, 64, 32, wide)
 
 
 def build(shape: dict, layers: int, device: str, dtype: torch.dtype) -> BrainLLM:
@@ -211,13 +217,17 @@ def padding_rates(size: Size, device: str) -> list[dict]:
 def answering_rates(size: Size, device: str) -> list[dict]:
     """Answers a second, in batches and one by one, as long as they may be: weights that are random end none."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = build(size.shape, size.shape["num_hidden_layers"], device, dtype).eval()
-    model.end_ids, rows = [], []
+    rows = []
+
+    def endless(shape: dict) -> BrainLLM:
+        model = build(shape, shape["num_hidden_layers"], device, dtype).eval()
+        model.end_ids = []
+        return model
 
     def row(what: str, batch: int, n: int, seconds: float, unit: str) -> dict:
         return {
             "task": "answers",
-            "what": f"{size.what}, {what}",
+            "what": what,
             "computed in": str(dtype).removeprefix("torch."),
             "batch": batch,
             "n": n,
@@ -225,7 +235,7 @@ def answering_rates(size: Size, device: str) -> list[dict]:
             "unit": unit,
         }
 
-    asked = "What is in the picture?"
+    asked, model = "What is in the picture?", endless(size.shape)
     together, alone = min(64, size.questions), max(2, size.questions // 8)
     for batch, n in ((together, size.questions), (1, alone)):
         hidden, clock = brains(n), Clock(device)
@@ -236,11 +246,14 @@ def answering_rates(size: Size, device: str) -> list[dict]:
                 model.generate(part, [asked] * len(part), max_new_tokens=size.answer)
         clock.tick()
         seconds = np.diff(clock.moments)[-1]
-        rows.append(row(f"{size.answer} tokens", batch, n, seconds, "answers"))
+        what = f"{size.what}, {size.answer} tokens"
+        rows.append(row(what, batch, n, seconds, "answers"))
 
+    what, shape = size.talk
+    model = endless(shape)
     turns = np.array([talk_seconds(model, asked, device) for _ in range(TALKS + 1)])[1:]
-    for what, seconds in zip(TURNS, np.median(turns, 0), strict=True):
-        rows.append(row(f"{what}, {LONG} brain tokens", 1, 1, seconds, "turns"))
+    for turn, seconds in zip(TURNS, np.median(turns, 0), strict=True):
+        rows.append(row(f"{what}, {turn}, {LONG} brain tokens", 1, 1, seconds, "turns"))
     return rows
 
 
