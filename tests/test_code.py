@@ -90,7 +90,7 @@ def test_comments_docstrings_and_annotations_change_nothing(elsewhere, file):
             {"llm", "captions", "reconstructions"},
         ),
         (
-            "localization/concept_maps.py",
+            "localization/encoder_maps.py",
             "hidden[:, 1:]).sum(-1)",
             "hidden[:, 1:]).mean(-1)",
             {"localization", "reconstructions"},

@@ -10,7 +10,7 @@ from neurovl.encoder.alignment import alignment_loss, place_readout, predict
 from neurovl.encoder.batches import partners
 from neurovl.encoder.vit3d import Block, BrainEmbedding, BrainEncoder, _attend
 from neurovl.errors import DataError
-from neurovl.localization.concept_maps import gradcam
+from neurovl.localization.encoder_maps import gradcam
 from neurovl.settings.sections import Alignment
 
 SHAPE = {

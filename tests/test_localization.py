@@ -6,7 +6,8 @@ import torch
 
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import DataError
-from neurovl.localization.concept_maps import gradcam, locate, to_grid
+from neurovl.localization.concept_maps import SubjectPictures, find_maps
+from neurovl.localization.encoder_maps import gradcam, to_grid
 from neurovl.recordings.opening import open_recordings
 from neurovl.tokens.store import TokenStore
 from neurovl.tokens.writing import write_store
@@ -23,6 +24,13 @@ def make_encoder(store, layout):
     torch.manual_seed(0)
     n, c = store.shape(layout)
     return BrainEncoder(n, c, 16, None, layout, width=32, layers=2, heads=2, head_hidden=16).eval()
+
+
+def located(store, encoders, voxels, method="gradcam", text=None, subject="subj01"):
+    """The map of one concept, which all pictures hold."""
+    texts, holds = torch.randn(16) if text is None else text, np.ones((len(voxels), 1), bool)
+    about = SubjectPictures(store, subject, ["dog"], texts[None], encoders, voxels, holds)
+    return find_maps(method, about)["dog"]
 
 
 def test_gradcam_by_finite_differences(store):
@@ -78,14 +86,7 @@ def test_the_grid_has_its_peak_at_the_hot_patch(store):
 def test_heat_is_in_the_subject_s_own_space(store, tiny_nsd):
     data = open_recordings(tiny_nsd)
     encoders = [make_encoder(store, "p5"), make_encoder(store, "p4")]
-    heat = locate(
-        "dog",
-        store=store,
-        encoders=encoders,
-        text=torch.randn(16),
-        subject=2,
-        voxels=store.voxels(2, [0, 1]),
-    )
+    heat = located(store, encoders, store.voxels(2, [0, 1]), subject="subj02")
     image, mask = heat.to_nifti(), data.mask(2)
     assert image.shape == mask.shape
     np.testing.assert_allclose(image.affine, data.affine(2))
@@ -99,22 +100,15 @@ def test_heat_is_in_the_subject_s_own_space(store, tiny_nsd):
 
 
 def test_no_trial_is_refused(store):
-    with pytest.raises(DataError, match="0 trials were given"):
-        locate(
-            "dog",
-            store=store,
-            encoders=[],
-            text=torch.randn(16),
-            subject=1,
-            voxels=np.zeros((0, len(store.region))),
-        )
+    with pytest.raises(DataError, match="0 pictures were given"):
+        located(store, [], np.zeros((0, len(store.region))))
 
 
 def test_patterns_are_correlations_with_the_decoded_score(store):
     encoder, text = make_encoder(store, "p5"), torch.randn(16)
     voxels = store.voxels(1, np.arange(40))
-    about = {"store": store, "encoders": [encoder], "text": text, "subject": 1, "method": "pattern"}
-    heat = locate("dog", voxels=voxels, **about)
+    about = {"text": text, "method": "pattern"}
+    heat = located(store, [encoder], voxels, **about)
     with torch.no_grad():
         z = encoder(store.cut(voxels, "p5")).clip.numpy()
     score = [float(v @ text.numpy() / np.linalg.norm(v) / np.linalg.norm(text)) for v in z]
@@ -126,4 +120,4 @@ def test_patterns_are_correlations_with_the_decoded_score(store):
         > 0.9999
     )
     with pytest.raises(DataError, match="at least 3"):
-        locate("dog", voxels=voxels[:2], **about)
+        located(store, [encoder], voxels[:2], **about)

@@ -15,7 +15,7 @@ import torch
 
 import neurovl
 from neurovl.errors import MissingError
-from neurovl.localization.concept_maps import locate
+from neurovl.localization.concept_maps import SubjectPictures, find_maps
 from neurovl.tokens.writing import write_store
 
 ROOT = Path(__file__).parents[1]
@@ -147,9 +147,9 @@ def test_a_trial_passes_the_steps_in_the_order_of_the_page(run, tiny_nsd, tmp_pa
         prompt = llm.chat(z).ask("What is in the picture?", max_new_tokens=4)
         paint(z, prompt=prompt)
         voxels = store.voxels(1, store.image_rows(1, image_id))
-        locate(
-            "dog", store=store, encoders=[encoder], text=text, subject=1, voxels=voxels
-        ).to_nifti()
+        about = (store, "subj01", ["dog"], text[None], [encoder], voxels)
+        holds = np.ones((len(voxels), 1), bool)
+        find_maps("gradcam", SubjectPictures(*about, holds))["dog"].to_nifti()
     finally:
         sys.setprofile(None)
     place = iter(passed)

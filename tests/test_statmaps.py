@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from neurovl.cli import app
 from neurovl.errors import DataError, MissingError
 from neurovl.hub.statmaps import export_maps, sidecar, statmap_name
-from neurovl.localization.concept_maps import Heat
+from neurovl.localization.heat import Heat
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -73,7 +73,7 @@ def run(tmp_path):
         recordings=recordings,
         patch_variants=lambda: ["main", "p4"],
         store=SimpleNamespace(subject_name=lambda subject: f"subj{int(subject):02d}"),
-        locate=lambda concept, subject, image_id: Heat(concept, "subj02", values, AFFINE),
+        locate=lambda concept, subject, image_id, method: Heat(concept, "subj02", values, AFFINE),
         encode=lambda subject, image_id: None,
         word_for=lambda request, z: request,
     )

@@ -12,7 +12,8 @@ from neurovl.errors import DataError
 from neurovl.evaluation import locating
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.score_table import Table
-from neurovl.localization.concept_maps import Heat, locate
+from neurovl.localization.concept_maps import SubjectPictures, find_maps
+from neurovl.localization.heat import Heat
 from neurovl.localization.zeroing import balls, located_voxels, moved_voxels, presence, silence
 from neurovl.recordings.base import TRIAL_COLUMNS, Recordings
 from neurovl.tokens.store import TokenStore
@@ -259,13 +260,8 @@ def test_the_whole_mask_for_every_concept_has_no_advantage(own, monkeypatch):
 
 
 def found(store, encoder, words, voxels, method):
-    about = {"store": store, "encoders": [encoder], "subject": "a", "method": method}
-    return {
-        n: locate(
-            n, text=words[n], voxels=voxels[HOLDS[n]] if method == "gradcam" else voxels, **about
-        )
-        for n in NAMES
-    }
+    texts, holds = torch.stack([words[n] for n in NAMES]), np.stack([HOLDS[n] for n in NAMES], 1)
+    return find_maps(method, SubjectPictures(store, "a", NAMES, texts, [encoder], voxels, holds))
 
 
 def test_a_map_that_was_found_holds(store):

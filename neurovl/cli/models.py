@@ -227,11 +227,17 @@ def locate(
             help="NIfTI file to write, or a folder, where it gets a BIDS name; a JSON file comes beside it."
         ),
     ] = Path("."),
+    method: Annotated[
+        str,
+        typer.Option(
+            help="gradcam: what the encoder reads (the paper's); tuning: which voxels answer to the concept; or another of the book's."
+        ),
+    ] = "gradcam",
 ) -> None:
     """Show where a concept is in a subject's brain."""
     import nibabel
 
-    from neurovl.hub.statmaps import HEAT, about_map, statmap_name, write_sidecar
+    from neurovl.hub.statmaps import HEAT, about_map, sources_of, statmap_name, write_sidecar
     from neurovl.run import open_run
 
     opened = open_run(run)
@@ -241,13 +247,13 @@ def locate(
             say(f"understood as: {concept}")
     if out.is_dir():
         name = opened.store.subject_name(subject)
-        out = out / statmap_name(name, concept, "gradcam", opened.recordings.space)
+        out = out / statmap_name(name, concept, method, opened.recordings.space)
     with output(out, (".nii.gz", ".nii")) as part:
-        heat = opened.locate(concept, subject, image_id)
+        heat = opened.locate(concept, subject, image_id, method)
         table = heat.roi_table(opened.recordings.rois(heat.subject)).head(8).round(3)
         nibabel.save(heat.to_nifti(), part)
-        sources = ["tokens", *(f"encoders/{one}" for one in opened.patch_variants())]
-        about = about_map(opened.recordings, heat.subject, concept, "gradcam", sources, HEAT)
+        sources = sources_of(opened, method)
+        about = about_map(opened.recordings, heat.subject, concept, method, sources, HEAT)
         if image_id is not None:
             about["Picture"] = image_id
         write_sidecar(out, about)

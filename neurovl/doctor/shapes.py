@@ -147,7 +147,7 @@ def _encode(
     from neurovl.encoder.variants import ONE_EACH, Choice, describe
     from neurovl.encoder.vit3d import BrainEncoder
     from neurovl.foundation.skeleton import count
-    from neurovl.localization.concept_maps import gradcam
+    from neurovl.localization.encoder_maps import gradcam
 
     shape, main = profile.encoder, None
     if not trial.check(

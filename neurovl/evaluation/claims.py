@@ -102,12 +102,17 @@ def comparisons(betas: list[float], plain: str, late: str, pool: str = "") -> li
         ),
         "zeroing located voxels removes the concept": [
             (maps, ["drop"], [zeroed(system, "located")], [zeroed(system, voxels)])
-            for system in ("neurovl", "pattern")
+            for system in ("neurovl", "pattern", "tuning")
             for voxels in ("moved", "other")
         ],
         "the located voxels are the true ones": [
             (maps, ["auc"], ours, [Scored("shuffled")]),
             (maps, ["auc"], [Scored("pattern")], [Scored("shuffled-pattern")]),
+            (maps, ["auc"], [Scored("tuning")], [Scored("shuffled-tuning")]),
+        ],
+        "tuning finds the true voxels better than a contrast (ours)": [
+            (maps, ["auc"], [Scored("tuning")], [Scored("contrast")]),
+            (maps, ["auc"], [Scored("tuning")], [Scored("noise-ceiling")]),
         ],
         "early visual areas weigh more for the layout than for the content (ours)": [
             ("importance", WEIGHTS, [Scored("vae-head")], [Scored("clip-head")]),

@@ -1,5 +1,6 @@
-"""Concepts located in every subject, what zeroing them does, and the true maps where they are known: RUN/localization/."""
+"""Concepts located in every subject by every method, what zeroing them does, and how near the truth they lie where it is known."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,10 +8,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from neurovl.encoder.alignment import held_out_voxels, predict
+from neurovl.encoder.alignment import predict
 from neurovl.encoder.vit3d import BrainEncoder
+from neurovl.evaluation.map_truth import ceiling_maps, true_areas, true_heats, truth_scores
 from neurovl.evaluation.score_table import Table
-from neurovl.localization.concept_maps import TEMPLATE, Heat, locate
+from neurovl.localization.concept_maps import (
+    METHODS,
+    VOXEL_MAPS,
+    SubjectPictures,
+    find_maps,
+    reliability,
+)
+from neurovl.localization.heat import Heat
 from neurovl.localization.zeroing import (
     CONTROLS,
     located_voxels,
@@ -20,22 +29,25 @@ from neurovl.localization.zeroing import (
 )
 from neurovl.results import condition, read_named
 from neurovl.run import Run
+from neurovl.run.mapped_pictures import mapped_pictures
 from neurovl.tokens.store import TokenStore
 
-METHODS = ("gradcam", "pattern")
+SILENCED = ("gradcam", "pattern", "tuning")  # methods whose voxels are zeroed
 ZEROED = ("located", "moved", "other")
 HALF = np.float64(0.5)  # two-way identification without information
 
 
 def localize(run: Run) -> None:
-    """Locate the commonest concepts of the test pictures by GradCAM, as the paper does, and by activation patterns.
+    """Locate the commonest concepts of the test pictures by each method of `concept_maps.METHODS`; GradCAM is the paper's.
 
-    Each method has a folder with NIfTI heatmaps (GradCAM's is the stage's own), rois.csv, scores.csv, areas.csv and zeroing.csv.
-    scores.csv has, for each subject and concept, the area under the ROC curve of the heatmap against the voxels that are
-    truly tuned to the concept (simulation only), the mean of the same against the maps of the other concepts, the share of
-    other concepts whose map it fits less well (two-way identification, chance .5), and the means of what zeroing.csv has
-    for each picture that holds the concept, see `zeroing`. areas.csv has the area of every concept's map against every concept's
-    true voxels.
+    Each method has a folder with NIfTI heatmaps (GradCAM's is the stage's own), where it has a p one with the ending ``_p``, rois.csv,
+    scores.csv, areas.csv and, of `SILENCED`, zeroing.csv. scores.csv has, for each subject and concept, in simulations: the area under
+    the ROC curve of the heatmap against the voxels that are truly tuned to the concept, the mean of the same over the maps of other
+    concepts, the share of other concepts whose voxels it fits less well (two-way identification, chance .5), and what
+    `map_truth.truth_scores` says; the split-half reliability of methods that ask the voxels; and the means of what zeroing.csv has
+    for each picture that holds the concept, see `zeroing`. areas.csv has the area of every concept's map against every concept's true
+    voxels. In simulations the folders 'ceiling' (the generating model), 'truth' and 'noise-ceiling' (one map for all concepts) have
+    the same.
 
     Examples
     --------
@@ -44,66 +56,107 @@ def localize(run: Run) -> None:
     >>> (run.folder / "localization" / "scores.csv").is_file()
     True
     """
-    from neurovl.foundation.clip import load_clip
-
     p, variants = run.profile, run.patch_variants()
     inputs = ("tokens", "targets", *(f"encoders/{x}" for x in variants))
     with run.stage("localization", localize, p.localization, inputs, ("clip",)) as s:
         if s.done:
             return
         shown = concepts(run)
-        clip = load_clip(p.models.clip, p.compute.device)
-        text = dict(zip(shown, clip.embed_texts([TEMPLATE.format(c) for c in shown]), strict=True))
-        encoders = [run.encoder(x, p.compute.device) for x in variants]
-        for method in METHODS:
-            folder = s.dir if method == "gradcam" else s.dir / method
+        tables: dict[tuple[str, str], list[pd.DataFrame]] = defaultdict(list)
+        for subject in run.store.tested:
+            seen = set(run.test_images(subject))
+            names = [c for c, images in shown.items() if seen & set(images)]
+            if not names:
+                continue
+            pictures = mapped_pictures(run, names, subject)
+            for method in usable(pictures):
+                heats = find_maps(method, pictures)
+                _save(heats, folder_of(s.dir, method))
+                for file, table in _tables(run, method, pictures, heats).items():
+                    tables[method, file].append(table)
+            if run.recordings.simulated and pictures.responses is not None:
+                for control, heats in _controls(run, pictures):
+                    _save(heats, folder_of(s.dir, control))
+                    for file, table in _against_truth(run, subject, heats).items():
+                        tables[control, file].append(table)
+        for (method, file), parts in tables.items():
+            folder = folder_of(s.dir, method)
             folder.mkdir(exist_ok=True)
-            _locate_all(run, method, folder, shown, text, encoders)
+            pd.concat(parts).to_csv(folder / f"{file}.csv", index=False)
 
 
-def _locate_all(
-    run: Run, method: str, folder: Path, shown: dict, text: dict, encoders: list
-) -> None:
+def folder_of(stage: Path, method: str) -> Path:
+    """Where a method's maps and scores are; GradCAM's are the stage's own."""
+    return stage if method == "gradcam" else stage / method
+
+
+def usable(pictures: SubjectPictures) -> list[str]:
+    """The methods for which a subject has what they rest on."""
+    lacking = set() if pictures.responses is not None else set(VOXEL_MAPS)
+    if not len(pictures.regions):
+        lacking.add("occlusion-roi")
+    return [method for method in METHODS if method not in lacking]
+
+
+def _save(heats: dict[str, Heat], folder: Path) -> None:
     import nibabel
 
-    store, seed = run.store, run.profile.seed
-    scores, tables, zeroed, areas = [], [], [], []
-    for subject in store.tested:
-        ids, voxels = held_out_voxels(store, subject, "average")
-        heats, rows = {}, []
-        for concept, images in shown.items():
-            chosen = [ids.index(i) for i in images if i in ids]
-            if not chosen:
-                continue
-            heat = locate(
-                concept,
-                store=store,
-                encoders=encoders if method == "gradcam" else encoders[:1],
-                text=text[concept],
-                subject=subject,
-                voxels=voxels[chosen] if method == "gradcam" else voxels,
-                method=method,
-            )
-            nibabel.save(heat.to_nifti(), folder / f"{subject}_{concept.replace(' ', '-')}.nii.gz")
-            table = heat.roi_table(run.recordings.rois(subject))
-            tables.append(table.assign(subject=subject, concept=concept))
-            heats[concept] = heat
-            rows.append({"subject": subject, "concept": concept, "n_images": len(chosen)})
-        if not heats:
-            continue
-        holds = {c: np.isin(ids, shown[c]) for c in heats}
-        share = run.profile.localization.share
-        lost, overlap = zeroing(store, encoders[0], heats, voxels, holds, text, share, seed)
-        lost["image_id"] = np.array(ids)[lost.pop("row")]
-        zeroed.append(lost.assign(subject=subject))
-        areas.append(_true_areas(run, subject, heats))
-        _add_truth(areas[-1], rows)
+    folder.mkdir(exist_ok=True)
+    for concept, heat in heats.items():
+        name = f"{heat.subject}_{concept.replace(' ', '-')}"
+        nibabel.save(heat.to_nifti(), folder / f"{name}.nii.gz")
+        if heat.p is not None:
+            nibabel.save(nibabel.Nifti1Image(heat.p, heat.affine), folder / f"{name}_p.nii.gz")
+
+
+def _controls(run: Run, pictures: SubjectPictures) -> list[tuple[str, dict[str, Heat]]]:
+    """Maps by the generating model, the true maps, and one map for all concepts: each voxel's noise ceiling."""
+    found = [("ceiling", ceiling_maps(run, pictures.names, pictures.responses))]
+    found.append(("truth", true_heats(run, pictures.subject, pictures.names)))
+    explained = run.recordings.noise_ceiling(pictures.subject)
+    if explained is not None:
+        heat = Heat("", pictures.subject, explained, run.recordings.affine(pictures.subject))
+        found.append(("noise-ceiling", dict.fromkeys(pictures.names, heat)))
+    return found
+
+
+def _against_truth(run: Run, subject: str, heats: dict[str, Heat]) -> dict[str, pd.DataFrame]:
+    areas = true_areas(run, subject, heats)
+    rows = [{"subject": subject, "concept": concept} for concept in heats]
+    _add_truth(areas, rows)
+    scores = pd.DataFrame(rows)
+    if more := truth_scores(run, subject, heats):
+        scores = scores.merge(pd.DataFrame(more), "left", ["subject", "concept"])
+    return {"areas": areas, "scores": scores}
+
+
+def _tables(
+    run: Run, method: str, pictures: SubjectPictures, heats: dict[str, Heat]
+) -> dict[str, pd.DataFrame]:
+    """rois, areas, scores and, for some methods, zeroing of one subject's maps."""
+    store, subject, p = run.store, pictures.subject, run.profile
+    rois = run.recordings.rois(subject)
+    named = [heat.roi_table(rois).assign(concept=c) for c, heat in heats.items()]
+    tables = {"rois": pd.concat(named).assign(subject=subject)}
+    tables |= _against_truth(run, subject, heats)
+    n = dict(zip(pictures.names, pictures.holds.sum(0), strict=True))
+    scores = tables["scores"]
+    scores.insert(2, "n_images", scores.concept.map(n))
+    if method in VOXEL_MAPS:
+        found = dict(zip(pictures.names, reliability(method, pictures), strict=True))
+        scores["split_half"] = scores.concept.map(found)
+    if method in SILENCED:
+        holds = dict(zip(pictures.names, pictures.holds.T, strict=True))
+        text = dict(zip(pictures.names, pictures.texts, strict=True))
+        share, encoder = p.localization.share, pictures.encoders[0]
+        about = (pictures.voxels, holds, text, share, p.seed)
+        lost, overlap = zeroing(store, encoder, heats, *about)
+        ids = np.array(run.test_images(subject))
+        lost["image_id"] = ids[lost.pop("row").to_numpy(int)]
+        tables["zeroing"] = lost.assign(subject=subject)
         means = lost.groupby("concept").mean(numeric_only=True).assign(jaccard=overlap)
-        scores.append(pd.DataFrame(rows).join(means, on="concept"))
-    pd.concat(tables).to_csv(folder / "rois.csv", index=False)
-    pd.concat(scores).to_csv(folder / "scores.csv", index=False)
-    pd.concat(areas).to_csv(folder / "areas.csv", index=False)
-    pd.concat(zeroed).to_csv(folder / "zeroing.csv", index=False)
+        tables["scores"] = scores.join(means, on="concept")
+    return tables
 
 
 def concepts(run: Run) -> dict[str, list[str]]:
@@ -194,21 +247,6 @@ def _mean_presence(
     return np.mean(sets, axis=0) if sets else np.full(holds.sum(), np.nan)
 
 
-def _true_areas(run: Run, subject: str, heats: dict[str, Heat]) -> pd.DataFrame:
-    """Areas under the ROC curve of each map against the truly tuned voxels of each concept: subject, concept, map, auc."""
-    from sklearn.metrics import roc_auc_score
-
-    maps, mask = _true_maps(run, subject), run.recordings.mask(subject)
-    known = [c for c in heats if c in maps]
-    tuned = {c: maps[c][mask] > np.quantile(maps[c][mask], 0.9) for c in known}
-    rows = [
-        (subject, c, shown, float(roc_auc_score(tuned[c], heats[shown].values[mask])))
-        for shown in known
-        for c in known
-    ]
-    return pd.DataFrame(rows, columns=["subject", "concept", "map", "auc"])
-
-
 def _add_truth(areas: pd.DataFrame, rows: list[dict]) -> None:
     """The area of each concept's own map, the mean against other concepts' voxels, and two-way identification."""
     own = {name: part.set_index("concept").auc for name, part in areas.groupby("map")}
@@ -232,55 +270,68 @@ def identified(areas: pd.Series, concept: str) -> float:
     return float(np.mean((areas[concept] > others) + 0.5 * (areas[concept] == others)))
 
 
-def _true_maps(run: Run, subject: str) -> dict:
-    """The simulation's tuning maps; only this score may open them."""
-    if not run.recordings.simulated:
-        return {}
-    from neurovl.smallworld.subjects import truth
+CONTROL_MAPS = ("ceiling", "noise-ceiling")
+PLAIN = (
+    "average_precision",
+    "dice",
+    "peak_distance",
+    "map_correlation",
+    "false_discoveries",
+    "true_voxels_found",
+    "family_discoveries",
+    "split_half",
+)
 
-    return truth(run.recordings.root, subject)
+
+def system_of(method: str) -> str:
+    """A method's name among systems: GradCAM is the paper's and so `neurovl`."""
+    return "neurovl" if method == "gradcam" else method
 
 
 def score_maps(run: Run, table: Table) -> None:
-    """Heatmaps against the true maps and one another, where an 'image' is a concept, and the effect of zeroing."""
-    for method in METHODS:
-        system = "neurovl" if method == "gradcam" else method
-        control = "shuffled" if method == "gradcam" else f"shuffled-{method}"
-        folder = run.folder / "localization" / ("" if method == "gradcam" else method)
-        scores = pd.read_csv(folder / "scores.csv")
+    """Heatmaps against the true maps and one another, where an 'image' is a concept, and the effect of zeroing.
+
+    Chance of `auc` is what maps of other concepts reach, its ceiling the generating model's area. Under ``control=turned`` the map is
+    turned by half a turn.
+    """
+    stage = run.folder / "localization"
+    found = {
+        method: pd.read_csv(folder_of(stage, method) / "scores.csv")
+        for method in (*METHODS, *CONTROL_MAPS)
+        if (folder_of(stage, method) / "scores.csv").is_file()
+    }
+    best = found.get("ceiling")
+    ceilings = {} if best is None else dict(best.groupby("subject").auc.mean())
+    for method, scores in found.items():
+        system = system_of(method)
         for subject, part in scores.groupby("subject", sort=False):
-
-            def add(
-                name: str,
-                metric: str,
-                rows: pd.DataFrame,
-                values: pd.Series,
-                chance: pd.Series,
-                subject: str = subject,
-            ) -> None:
-                table.add(
-                    name,
-                    "localization",
-                    "average",
-                    subject,
-                    metric,
-                    rows.concept,
-                    values,
-                    float(chance.mean()),
-                )
-
-            if "auc" in part and part.auc.notna().any():
-                known = part[part.auc.notna()]
-                add(system, "auc", known, known.auc, known.auc_other)
-                add(control, "auc", known, known.auc_other, known.auc_other)
-                add(system, "two_way_true_map", known, known.two_way, HALF)
-            known = part[part.jaccard.notna()]
+            place = (system, "localization", "average", subject)
+            known = part[part.auc.notna()] if "auc" in part else part[:0]
             if len(known):
+                chance, ceiling = float(known.auc_other.mean()), ceilings.get(subject)
+                names = known.concept
+                table.add(*place, "auc", names, known.auc, chance, ceiling)
+                table.add(*place, "two_way_true_map", names, known.two_way, HALF)
+                if method not in CONTROL_MAPS:
+                    control = f"shuffled{'' if method == 'gradcam' else f'-{method}'}"
+                    table.add(control, *place[1:], "auc", names, known.auc_other, chance)
+                    turned = condition(control="turned")
+                    table.add(*place, "auc", names, known.auc_turned, condition=turned)
+            for metric in PLAIN:
+                rows = part[part[metric].notna()] if metric in part else part[:0]
+                if len(rows) > 1:
+                    table.add(*place, metric, rows.concept, rows[metric])
+            rows = part[part.jaccard.notna()] if "jaccard" in part else part[:0]
+            if len(rows):
                 share = run.profile.localization.share
-                add(system, "jaccard", known, known.jaccard, np.float64(share / (2 - share)))
-        zeroed = read_named(folder / "zeroing.csv")
-        for subject, part in zeroed.groupby("subject", sort=False):
-            score_zeroing(table, system, subject, part)
+                chance = share / (2 - share)
+                table.add(*place, "jaccard", rows.concept, rows.jaccard, chance)
+    for method in SILENCED:
+        file = folder_of(stage, method) / "zeroing.csv"
+        for subject, part in (
+            read_named(file).groupby("subject", sort=False) if file.is_file() else ()
+        ):
+            score_zeroing(table, system_of(method), subject, part)
 
 
 def score_zeroing(table: Table, system: str, subject: str, zeroed: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.targets import Targets
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.evaluation.score_table import Table
-from neurovl.localization.concept_maps import to_grid
+from neurovl.localization.encoder_maps import to_grid
 from neurovl.localization.importance import (
     agreement,
     attributions,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from neurovl.evaluation.answering import OF_MAIN, read_answers
-from neurovl.evaluation.locating import METHODS, identified
+from neurovl.evaluation.locating import SILENCED, folder_of, identified
 from neurovl.evaluation.score_table import Table
 from neurovl.results import condition, read_named
 from neurovl.run import Run
@@ -22,8 +22,11 @@ def score_requests(run: Run, table: Table) -> None:
     """
     answers = read_answers(run.folder)
     asked = answers[answers.type == "reference"]
-    for method in METHODS:
-        areas = _areas(run.folder / "localization" / ("" if method == "gradcam" else method))
+    for method in SILENCED:
+        folder = folder_of(run.folder / "localization", method)
+        if not (folder / "areas.csv").is_file():
+            continue
+        areas = _areas(folder)
         for metric in ("auc", "two_way_true_map"):
             scores = [
                 _score(areas.get(one.subject), one.truth, one.answer, metric)

@@ -15,17 +15,28 @@ from pathlib import Path
 from neurovl import __version__
 from neurovl.errors import DataError, MissingError
 from neurovl.files import replacing
+from neurovl.localization.concept_maps import VOXEL_MAPS
 from neurovl.recordings import Recordings
 from neurovl.results import read_named
 from neurovl.run import Run
 
 BIDS = "1.10.0"
 HEAT = "0 to 1 within the subject's mask: least and greatest heat; 0 elsewhere"
+CHANCE = "p, of exchanged brains, over all voxels of the mask; 1 outside"
 TIMES = "times an even spread over the subject's mask; 0 elsewhere"
 METHODS = {
     "gradcam": "GradCAM of the cosine between the predicted CLIP embedding and the concept's, on the encoder's penultimate "
     "layer, mean over pictures and patch sizes (Selvaraju et al. 2017; Shen et al. 2024)",
+    "integrated-gradients": "integrated gradients of the cosine between the predicted CLIP embedding and the concept's, mean over "
+    "pictures, where positive (Sundararajan et al. 2017)",
+    "rollout": "attention rollout to the class token, mean over pictures with the concept (Abnar and Zuidema 2020)",
+    "occlusion": "presence of the concept in the predicted CLIP embedding that is lost without a patch, where positive",
+    "occlusion-roi": "presence of the concept in the predicted CLIP embedding that is lost without a region, where positive",
     "pattern": "correlation over trials with the decoded presence of the concept, where positive (Haufe et al. 2014)",
+    "contrast": "t of pictures with against without the concept, where positive (univariate GLM)",
+    "word-responses": "response to the word's CLIP embedding by a voxelwise encoding model, where positive (Luo et al. 2024)",
+    "searchlight": "cross-validated decoding of the concept from the ball around a voxel, where positive (Kriegeskorte et al. 2006)",
+    "tuning": "weight of the concept in an encoding model of all concepts and the pictures' looks, where positive",
     "importance": "integrated gradients of what a head gains over the mean (Sundararajan et al. 2017)",
 }
 
@@ -57,7 +68,7 @@ def statmap_name(
         "sub": _label(re.sub(r"^(sub-|subj(?=\d))", "", subject), subject),
         "space": space,
         "contrast": _label(contrast, contrast),
-        "stat": stat,
+        "stat": _label(stat, stat),
         "desc": description,
     }
     return "_".join(f"{k}-{v}" for k, v in parts.items() if v) + "_statmap.nii.gz"
@@ -103,6 +114,14 @@ def about_map(
         "SimulatedData": recordings.simulated,
         "GeneratedBy": [{"Name": "neurovl", "Version": __version__}],
     }
+
+
+def sources_of(run: Run, stat: str) -> list[str]:
+    """Stages of the run that a map was made from."""
+    if stat in VOXEL_MAPS:
+        return ["tokens", "targets"]
+    heads = run.patch_variants() if stat == "gradcam" else ["main"]
+    return ["tokens", *(f"encoders/{one}" for one in heads)]
 
 
 def sidecar(path: Path) -> Path:
@@ -196,17 +215,18 @@ def _maps(run: Run) -> dict[Path, tuple[Path, dict]]:
                 f"{source.name} is missing in {source.parent.name}/, expected the map of {contrast!r} that its table names: "
                 f"remove {source.parent.name}/ and run neurovl evaluate --run RUN"
             )
-        heads = run.patch_variants() if stat == "gradcam" else ["main"]
-        sources = ["tokens", *(f"encoders/{one}" for one in heads)]
-        units = TIMES if stat == "importance" else HEAT
+        units = TIMES if stat == "importance" else CHANCE if description == "p" else HEAT
+        sources = sources_of(run, stat)
         about = about_map(data, subject, contrast, stat, sources, units)
         found[target] = (source, about)
 
-    for stat, folder in (("gradcam", "localization"), ("pattern", "localization/pattern")):
-        table = run.folder / folder / "scores.csv"
+    for stat in METHODS:
+        table = run.folder / "localization" / ("" if stat == "gradcam" else stat) / "scores.csv"
         for row in read_named(table).itertuples() if table.is_file() else ():
-            file = f"{row.subject}_{row.concept.replace(' ', '-')}.nii.gz"
-            add(table.with_name(file), row.subject, row.concept, stat)
+            file = f"{row.subject}_{row.concept.replace(' ', '-')}"
+            add(table.with_name(f"{file}.nii.gz"), row.subject, row.concept, stat)
+            if table.with_name(f"{file}_p.nii.gz").is_file():
+                add(table.with_name(f"{file}_p.nii.gz"), row.subject, row.concept, stat, "p")
     for subject in data.subjects:
         for head in ("clip-head", "vae-head"):
             for ending, description in (("", ""), ("_tokens", "tokens")):

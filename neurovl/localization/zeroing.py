@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from neurovl.errors import DataError
-from neurovl.localization.concept_maps import Heat
+from neurovl.localization.heat import Heat
 from neurovl.tokens.resize import resize_linear
 from neurovl.tokens.store import TokenStore
 

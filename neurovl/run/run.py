@@ -13,20 +13,20 @@ from typing import TypeVar
 
 import torch
 
-from neurovl.encoder.alignment import held_out_voxels
 from neurovl.encoder.signal import Signal
 from neurovl.encoder.targets import Targets
 from neurovl.encoder.variants import expand
 from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder, load_encoder
-from neurovl.errors import DataError
 from neurovl.language import BrainLLM, Chat, Speaking
 from neurovl.language.confidence import Confidence
 from neurovl.language.conversations import GREEDY
 from neurovl.language.dialogues import PROMPTS
 from neurovl.language.llm_variants import language_variant
-from neurovl.localization.concept_maps import TEMPLATE, Heat, locate
+from neurovl.localization.concept_maps import find_maps
+from neurovl.localization.heat import Heat
 from neurovl.reconstruction.reconstructor import Reconstructor
 from neurovl.recordings import Recordings, open_recordings, require_both_splits
+from neurovl.run.mapped_pictures import mapped_pictures
 from neurovl.run.record import read_record
 from neurovl.run.tables import RunTables
 from neurovl.settings.sections import Profile
@@ -303,37 +303,30 @@ class Run:
         """What a picture holds, as words to locate."""
         return sorted({o["category"] for o in self.recordings.objects(image_id)})
 
-    def locate(self, concept: str, subject: str | int, image_id: str | int | None = None) -> Heat:
+    def locate(
+        self,
+        concept: str,
+        subject: str | int,
+        image_id: str | int | None = None,
+        method: str = "gradcam",
+    ) -> Heat:
         """Where a concept lies in a subject, from one test picture or from all that hold the concept.
+
+        Parameters
+        ----------
+        method : str
+            'gradcam', the paper's: what the encoder reads; 'tuning': which voxels answer to the concept, over the training
+            pictures; or any other of `localization.concept_maps.find_maps`.
 
         Raises
         ------
         DataError
             No test picture of the subject holds the concept, or the subject did not see the picture.
+        ConfigError
+            The method is unknown.
         """
-        from neurovl.foundation.clip import load_clip
-
-        name = self.store.subject_name(subject)
-        ids, voxels = held_out_voxels(self.store, name, "average")
-        if image_id is None:
-            wanted = [i for i in ids if concept in self.categories(i)]
-        else:
-            wanted = [i for i in ids if i == str(image_id)]
-        if not wanted:
-            what = f"pictures with {concept!r}" if image_id is None else f"image {image_id}"
-            raise DataError(
-                f"{name} has no test trials for {what}, expected one at least; choose an image of the test split with "
-                "--image-id"
-            )
-        clip = load_clip(self.profile.models.clip, self.profile.compute.device)
-        return locate(
-            concept,
-            store=self.store,
-            encoders=[self.encoder(one) for one in self.patch_variants()],
-            text=clip.embed_texts([TEMPLATE.format(concept)])[0],
-            subject=name,
-            voxels=voxels[[ids.index(i) for i in wanted]],
-        )
+        pictures = mapped_pictures(self, [concept], subject, image_id)
+        return find_maps(method, pictures)[concept]
 
     def __getstate__(self) -> dict:
         """What another process gets: what was found once may be large or on a device, and is found there again."""

@@ -203,12 +203,13 @@ class RunTables:
         """A picture of the comparison by its name in `compared_samples`."""
         return _opened(self.folder / "leaderboard" / "board" / file)
 
-    def heat(self, subject: str, concept: str) -> "Nifti1Image":
-        """A concept's heatmap as a nibabel image."""
+    def heat(self, subject: str, concept: str, method: str = "gradcam") -> "Nifti1Image":
+        """A concept's heatmap as a nibabel image; in simulations `method` may be 'truth' or 'ceiling' too."""
         import nibabel
 
+        folder = "" if method == "gradcam" else method
         file = f"{subject}_{concept.replace(' ', '-')}.nii.gz"
-        return nibabel.load(self.folder / "localization" / file)
+        return nibabel.load(self.folder / "localization" / folder / file)
 
     def token_maps(self, subject: str) -> dict:
         """The importance of a subject's tokens for each head as nibabel images."""
