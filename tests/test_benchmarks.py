@@ -277,6 +277,17 @@ def test_pictures_are_timed(benchmark, tmp_path):
     assert (paper.pictures, paper.pixels, paper.steps) == (982, 512, 20)
 
 
+def test_ways_of_mapping_are_compared(benchmark, tmp_path):
+    import maps
+
+    maps.main(["--small", "--out", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "maps.csv", index_col="what")
+    assert list(table.index) == [*maps.WAYS, "the generating model"]
+    # Of one small subject: still, what explains the most fits better than other words' maps.
+    assert table.auc["tuning"] > table["other words' maps"]["tuning"]
+    assert table.auc["the generating model"] > 0.6
+
+
 def test_the_app_is_timed_with_clients_at_once(benchmark, tmp_path):
     pytest.importorskip("voila")
     pytest.importorskip("websocket")

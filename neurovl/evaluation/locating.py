@@ -46,8 +46,8 @@ def localize(run: Run) -> None:
     concepts, the share of other concepts whose voxels it fits less well (two-way identification, chance .5), and what
     `map_truth.truth_scores` says; the split-half reliability of methods that ask the voxels; and the means of what zeroing.csv has
     for each picture that holds the concept, see `zeroing`. areas.csv has the area of every concept's map against every concept's true
-    voxels. In simulations the folders 'ceiling' (the generating model), 'truth' and 'noise-ceiling' (one map for all concepts) have
-    the same.
+    voxels. In simulations the folders 'ceiling' (the generating model) and 'noise-ceiling' (one map for all concepts) have the same, and
+    'truth' the true maps.
 
     Examples
     --------
@@ -75,6 +75,7 @@ def localize(run: Run) -> None:
                 for file, table in _tables(run, method, pictures, heats).items():
                     tables[method, file].append(table)
             if run.recordings.simulated and pictures.responses is not None:
+                _save(true_heats(run, subject, names), folder_of(s.dir, "truth"))
                 for control, heats in _controls(run, pictures):
                     _save(heats, folder_of(s.dir, control))
                     for file, table in _against_truth(run, subject, heats).items():
@@ -110,9 +111,8 @@ def _save(heats: dict[str, Heat], folder: Path) -> None:
 
 
 def _controls(run: Run, pictures: SubjectPictures) -> list[tuple[str, dict[str, Heat]]]:
-    """Maps by the generating model, the true maps, and one map for all concepts: each voxel's noise ceiling."""
+    """Maps by the generating model, and one map for all concepts: each voxel's noise ceiling."""
     found = [("ceiling", ceiling_maps(run, pictures.names, pictures.responses))]
-    found.append(("truth", true_heats(run, pictures.subject, pictures.names)))
     explained = run.recordings.noise_ceiling(pictures.subject)
     if explained is not None:
         heat = Heat("", pictures.subject, explained, run.recordings.affine(pictures.subject))
@@ -295,13 +295,11 @@ def score_maps(run: Run, table: Table) -> None:
     turned by half a turn.
     """
     stage = run.folder / "localization"
-    found = {
-        method: pd.read_csv(folder_of(stage, method) / "scores.csv")
-        for method in (*METHODS, *CONTROL_MAPS)
-        if (folder_of(stage, method) / "scores.csv").is_file()
-    }
-    best = found.get("ceiling")
-    ceilings = {} if best is None else dict(best.groupby("subject").auc.mean())
+    found = {"gradcam": pd.read_csv(stage / "scores.csv")}
+    for file in sorted(stage.glob("*/scores.csv")):
+        found[file.parent.name] = pd.read_csv(file)
+    best = found.get("ceiling", pd.DataFrame())
+    ceilings = dict(best.groupby("subject").auc.mean()) if "auc" in best else {}
     for method, scores in found.items():
         system = system_of(method)
         for subject, part in scores.groupby("subject", sort=False):

@@ -30,8 +30,10 @@ def contrast(holds: np.ndarray, voxels: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> from neurovl.localization.voxel_maps import contrast
-    >>> contrast(np.array([[1], [1], [0], [0]], bool), np.array([[5.0], [4.0], [1.0], [2.0]])).round(2).tolist()
-    [[4.24]]
+    >>> holds = np.array([[1], [1], [0], [0]], bool)
+    >>> t = contrast(holds, np.array([[5.0], [4.0], [1.0], [2.0]]))
+    >>> round(float(t[0, 0]), 2)
+    4.24
     """
     y, counts, groups = np.asarray(voxels, np.float64), [], []
     for weights in (holds.astype(float), (~holds).astype(float)):
