@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make reproduce   simulate, train, evaluate and render the book (profile demo, about 14 minutes)"
+	@echo "make reproduce   simulate, train, evaluate and render the book (profile demo, about 15 minutes)"
 	@echo "make smoke       the same, very small: every notebook once (about 4 minutes)"
 	@echo "make test        style, layers, notebooks without outputs, tests"
 	@echo "make nightly     the tests that take minutes: the notebooks by papermill alone"

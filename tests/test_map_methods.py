@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import ConfigError, DataError
-from neurovl.evaluation.map_truth import area, ridge, truth_scores, turned
+from neurovl.evaluation.map_truth import areas, ridge, truth_scores, turned
 from neurovl.localization.concept_maps import METHODS, SubjectPictures, find_maps, reliability
 from neurovl.localization.concept_tuning import BY_CONCEPTS, BY_LOOKS, ConceptTuning, alike
 from neurovl.localization.encoder_maps import (
@@ -60,6 +61,17 @@ class World:
         self.voxels = standard(y).astype(np.float32)
         grid = np.indices((SIDE,) * 3).reshape(3, -1).T
         self.places, self.measured = grid * 3.0, np.ones(SIDE**3, bool)
+
+
+def area(true, values):
+    return areas(true[None], values[None])[0, 0]
+
+
+def test_areas_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    true, values = rng.random((3, 80)) < 0.2, np.round(rng.random((4, 80)), 1)  # with ties
+    expected = [[roc_auc_score(t, v) for v in values] for t in true]
+    np.testing.assert_allclose(areas(true, values), expected)
 
 
 def test_contrast_is_welchs_t():

@@ -45,20 +45,31 @@ def true_areas(run: Run, subject: str, heats: dict[str, Heat]) -> pd.DataFrame:
     """Areas under the ROC curve of each map against the true voxels of each concept: subject, concept, map, auc."""
     maps, mask = true_maps(run, subject), run.recordings.mask(subject)
     known = [c for c in heats if c in maps]
-    tuned = {c: _tuned(maps[c][mask]) for c in known}
+    if not known:
+        return pd.DataFrame(columns=["subject", "concept", "map", "auc"])
+    tuned = np.stack([_tuned(maps[c][mask]) for c in known])
+    found = areas(tuned, np.stack([heats[c].values[mask] for c in known]))
     rows = [
-        (subject, c, shown, area(tuned[c], heats[shown].values[mask]))
-        for shown in known
-        for c in known
+        (subject, c, shown, float(found[n, k]))
+        for k, shown in enumerate(known)
+        for n, c in enumerate(known)
     ]
     return pd.DataFrame(rows, columns=["subject", "concept", "map", "auc"])
 
 
-def area(true: np.ndarray, values: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that a true voxel is hotter than another one."""
-    from sklearn.metrics import roc_auc_score
+def areas(true: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Areas under the ROC curve, (T, M): the chance that a true voxel is hotter than another one, ties counting half.
 
-    return float(roc_auc_score(true, values))
+    Parameters
+    ----------
+    true : bool array, shape (T, n)
+    values : array, shape (M, n)
+    """
+    from scipy.stats import rankdata
+
+    ones = true.sum(1)[:, None]
+    ranks = true.astype(float) @ rankdata(values, axis=1).T
+    return (ranks - ones * (ones + 1) / 2) / (ones * (true.shape[1] - ones))
 
 
 def _tuned(response: np.ndarray) -> np.ndarray:
@@ -99,7 +110,7 @@ def truth_scores(run: Run, subject: str, heats: dict[str, Heat]) -> list[dict]:
             "dice": float((top & true).sum() / true.sum()),
             "peak_distance": float(distance),
             "map_correlation": _correlation(response, values),
-            "auc_turned": area(true, turned(heat.values, mask)),
+            "auc_turned": float(areas(true[None], turned(heat.values, mask)[None])[0, 0]),
         }
         if heat.p is not None and heat.p_family is not None:
             nothing = response < NOTHING * response.max()
