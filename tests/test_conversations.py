@@ -45,6 +45,33 @@ def test_turns_side_by_side_equal_full_passes():
     assert len({turns[-1][1] for turns in expected}) > 1
 
 
+def test_rows_that_have_ended_are_read_no_more(monkeypatch):
+    """Of four rows those that end early leave the batch, and are all there again for the next question."""
+    model, hidden, sizes = make_model(), brains(4), []
+    questions = [*QUESTIONS, "Is there a dog?"]
+    *_, free = Conversations(model, hidden, Speaking(8))._speak(questions)
+    early = [{t for t in ids[:3]} for ids in free]
+    (end, *_) = [t for t in set().union(*early) if 2 <= sum(t in ids for ids in free) < 4]
+    model.end_ids = [*model.end_ids, end]
+    expected = [[] for _ in hidden]
+    talks, original = Conversations(model, hidden, Speaking(8)), model.llm.forward
+
+    @wraps(original)
+    def watched(inputs_embeds=None, **more):
+        sizes.append(len(inputs_embeds))
+        return original(inputs_embeds=inputs_embeds, **more)
+
+    for asked in (questions, questions[::-1]):
+        for k, question in enumerate(asked):
+            said = by_full_passes(model, hidden[k : k + 1], expected[k], question, 8)
+            expected[k].append((question, said))
+        with monkeypatch.context() as patch:
+            patch.setattr(model.llm, "forward", watched)
+            assert talks.ask(asked) == [turns[-1][1] for turns in expected]
+    assert sizes[0] == 4 and min(sizes) < 4
+    assert 4 in sizes[sizes.index(min(sizes)) :]  # the second question is read to all
+
+
 def test_a_brain_is_read_once_for_many_questions():
     model, hidden = make_model(), brains(2)
     begun = Conversations(model, hidden, Speaking(6))

@@ -161,19 +161,27 @@ class Conversations:
         scores = self._listen(questions)
         said: list[list[int]] = [[] for _ in questions]
         self.likelihoods = [[] for _ in questions]
-        live = list(range(len(self)))
+        part, rows = self, list(range(len(self)))  # who is still read, and which rows these are
+        live = set(rows)
         for step in range(how.max_new_tokens):
-            chosen = self._choose(scores, rngs)
+            chosen = self._choose(scores, [rngs[k] for k in rows])
             known = scores.log_softmax(-1)[range(len(chosen)), chosen].tolist()
-            for k in live:
-                said[k].append(chosen[k])
-                self.likelihoods[k].append(known[k])
-            live = [k for k in live if chosen[k] not in ends and not self._stopped(said[k])]
+            for k, token, likelihood in zip(rows, chosen, known, strict=True):
+                if k in live:
+                    said[k].append(token)
+                    self.likelihoods[k].append(likelihood)
+                    if token in ends or self._stopped(said[k]):
+                        live.remove(k)
             yield said
             if not live or step + 1 == how.max_new_tokens:
                 break
-            going = set(live)
-            scores = self._read([[chosen[k]] if k in going else [] for k in range(len(self))])
+            if 2 * len(live) <= len(rows):
+                # What is read from here on is not in the cache of `self`; a next turn reads it again.
+                kept = [at for at, k in enumerate(rows) if k in live]
+                part, rows = part.take(kept), [rows[at] for at in kept]
+                chosen = [chosen[at] for at in kept]
+            new = [[t] if k in live else [] for k, t in zip(rows, chosen, strict=True)]
+            scores = part._read(new)
         for row, question, ids in zip(self.turns, questions, said, strict=True):
             row.append((question, self._text(ids)))
 

@@ -48,7 +48,10 @@ def _pieces(
     questions = [q for q, _ in turns] + ([] if question is None else [question])
     if not questions:
         raise ConfigError("a dialogue has no turn, expected at least one; drop empty dialogues")
-    if n_brain and PLACEHOLDER not in tokenizer.get_vocab():
+    # The whole vocabulary is a new dict at each call; added tokens are few.
+    if n_brain and all(
+        PLACEHOLDER not in known() for known in (tokenizer.get_added_vocab, tokenizer.get_vocab)
+    ):
         raise ConfigError(
             f"the tokenizer has no token {PLACEHOLDER}, expected it for {n_brain} brain tokens; "
             "call neurovl.language.dialogues.add_placeholder(tokenizer) first"
