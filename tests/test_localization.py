@@ -33,6 +33,19 @@ def located(store, encoders, voxels, method="gradcam", text=None, subject="subj0
     return find_maps(method, about)["dog"]
 
 
+def test_gradcam_reads_no_training_trial(store):
+    """They are gigabytes in a whole data set, and only methods that ask the voxels rest on them."""
+
+    def refuse():
+        raise AssertionError("the training trials were read")
+
+    about = (store, "subj01", ["dog"], torch.randn(1, 16), [make_encoder(store, "p5")])
+    pictures = SubjectPictures(*about, store.voxels(1, [0, 1]), np.ones((2, 1), bool), refuse)
+    assert find_maps("gradcam", pictures)["dog"].values.any()
+    with pytest.raises(AssertionError, match="training trials were read"):
+        find_maps("tuning", pictures)
+
+
 def test_gradcam_by_finite_differences(store):
     """The channel weights are the derivative of the cosine, which a small step along each channel gives too."""
     encoder, text = make_encoder(store, "p5").double(), torch.randn(16, dtype=torch.double)

@@ -270,7 +270,17 @@ def pictures(store, encoder):
     holds = np.arange(12)[:, None] % 3 == np.arange(3)
     half = np.arange(store.n_voxels) < store.n_voxels // 2
     texts = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
-    about = (store, "subj01", NAMES, texts, [encoder], voxels, holds, responses, [half, ~half])
+    about = (
+        store,
+        "subj01",
+        NAMES,
+        texts,
+        [encoder],
+        voxels,
+        holds,
+        lambda: responses,
+        [half, ~half],
+    )
     return SubjectPictures(*about)
 
 

@@ -112,7 +112,7 @@ def _save(heats: dict[str, Heat], folder: Path) -> None:
 
 def _controls(run: Run, pictures: SubjectPictures) -> list[tuple[str, dict[str, Heat]]]:
     """Maps by the generating model, and one map for all concepts: each voxel's noise ceiling."""
-    found = [("ceiling", ceiling_maps(run, pictures.names, pictures.responses))]
+    found = [("ceiling", ceiling_maps(run, pictures.names, pictures.responses()))]
     explained = run.recordings.noise_ceiling(pictures.subject)
     if explained is not None:
         heat = Heat("", pictures.subject, explained, run.recordings.affine(pictures.subject))

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from neurovl.localization.heat import Heat, in_own_space, on_grid
+from neurovl.localization.heat import LEVEL, Heat, in_own_space, on_grid
 from neurovl.localization.picture_responses import PictureResponses
 from neurovl.run import Run
 from neurovl.tokens.resize import resize_nearest
 
 TRUE = 0.9  # quantile of the true map from which on a voxel counts as tuned
 NOTHING = 0.03  # of the largest true response: below, a voxel has nothing to do with the concept
-LEVEL = 0.05
 PENALTIES = np.geomspace(
     1e-2, 1e3, 16
 )  # of the ceiling, in units of the mean squared singular value

@@ -50,8 +50,8 @@ class SubjectPictures:
         Stored voxels of test pictures, for methods that ask the encoder.
     holds : bool array, shape (n, C)
         Which of these hold which concept.
-    responses : PictureResponses, optional
-        To training pictures, for methods that ask the voxels.
+    responses : callable, optional
+        Gives the `PictureResponses` to training pictures, for methods that ask the voxels; the others need not read all trials.
     regions : list of bool array (V,)
         Regions of interest, for 'occlusion-roi'.
     seed : int
@@ -72,7 +72,7 @@ class SubjectPictures:
     encoders: list[BrainEncoder]
     voxels: np.ndarray
     holds: np.ndarray
-    responses: PictureResponses | None = None
+    responses: Callable[[], PictureResponses] | None = None
     regions: Sequence[np.ndarray] = ()
     seed: int = 0
 
@@ -263,4 +263,4 @@ def _require_responses(method: str, pictures: SubjectPictures) -> PictureRespons
             f"{pictures.subject} has no responses to training pictures, which maps by {method} rest on, expected some; use a "
             "method that asks the encoder, such as gradcam"
         )
-    return pictures.responses
+    return pictures.responses()

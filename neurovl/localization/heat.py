@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from nibabel import Nifti1Image
 
-LEVEL = 0.05  # of the false discovery rate
+LEVEL = 0.05  # of the false discovery rate, and of p over the family of all voxels
 
 
 @dataclass(frozen=True)

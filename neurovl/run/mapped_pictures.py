@@ -51,12 +51,13 @@ def mapped_pictures(
     clip = load_clip(run.profile.models.clip, run.profile.compute.device)
     trials = store.trials
     trained = bool(((trials.subject == name) & (trials.split == "train")).any())
-    responses = None
-    if trained:
-        responses = run.once(
+
+    def responses() -> PictureResponses:
+        return run.once(
             f"responses of {name}",
             lambda: PictureResponses.of(store, run.targets, name, recordings.objects),
         )
+
     regions = [
         resize_nearest(roi.astype(np.float32), store.target).ravel()[store.region] > 0
         for roi in recordings.rois(name).values()
@@ -69,7 +70,7 @@ def mapped_pictures(
         [run.encoder(one, run.profile.compute.device) for one in run.patch_variants()],
         voxels,
         holds,
-        responses,
+        responses if trained else None,
         regions,
         run.profile.seed,
     )
