@@ -9,7 +9,7 @@ from test_language import QUESTIONS, D, N, brains, make_model
 from transformers.cache_utils import DynamicCache
 
 from neurovl.errors import ConfigError, DataError
-from neurovl.language import Conversations, Speaking
+from neurovl.language import Conversations, Speaking, answer_batches
 from neurovl.language.conversations import RoomyLayer
 from neurovl.language.dialogues import prompt_ids
 
@@ -223,3 +223,19 @@ def by_hand(model, hidden, turns, question, said):
     scores[:, model.image_id] = -torch.inf
     known = scores.log_softmax(-1)[len(ids) - 1 : -1]
     return [float(row[one]) for row, one in zip(known, said, strict=True)]
+
+
+def test_conversations_side_by_side_fit_into_a_fixed_room(monkeypatch):
+    model = make_model()
+    talks = Conversations(model, brains(3), Speaking(4))
+    talks.ask(QUESTIONS)
+    kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in talks._cache.layers)
+    columns = talks._cache.layers[0].keys.shape[2]
+    assert kept == 3 * columns * answer_batches.cached_bytes(model.llm.config.to_dict(), 4)
+
+    length = N + 1 + answer_batches.TEXT + 4
+    a_row = kept // 3 // columns * length
+    monkeypatch.setattr(answer_batches, "CACHE_BYTES", 5 * a_row + a_row - 1)
+    assert answer_batches.conversations_together(model.llm, N + 1, 4) == 5
+    monkeypatch.setattr(answer_batches, "CACHE_BYTES", 1)
+    assert answer_batches.conversations_together(model.llm, N + 1, 4) == 1

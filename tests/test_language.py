@@ -170,7 +170,7 @@ def test_where_memory_is_short_fewer_answers_are_given_at_a_time(monkeypatch, ca
         return original(input_ids, hidden)
 
     monkeypatch.setattr(model, "embed", short)
-    monkeypatch.setattr("neurovl.language.model.GENERATION_BATCH", 4)
+    monkeypatch.setattr("neurovl.language.answer_batches.MOST", 4)
     assert model.generate(hidden, QUESTIONS, max_new_tokens=12) == together
     assert tried == [3, 2, 1, 1, 1] and "1 answers at a time" in caplog.text
 

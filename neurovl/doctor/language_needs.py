@@ -1,10 +1,11 @@
 """What training and asking a language model needs: its weights, what it keeps of dialogues, keys and values of answers."""
 
-from neurovl.doctor.sizes import ADAMW, F16, F32, TEXT, Need, Sizes, vae_sizes
+from neurovl.doctor.sizes import ADAMW, F16, F32, Need, Sizes, vae_sizes
 from neurovl.encoder.variants import Choice, describe
 from neurovl.errors import MissingError
 from neurovl.foundation.model_facts import configurations, parameters
 from neurovl.foundation.source import LARGE
+from neurovl.language.answer_batches import TEXT, cached_bytes, rows_together
 from neurovl.language.llm_variants import LanguageVariant
 from neurovl.language.prediction_tokens import SIDE
 from neurovl.settings.sections import Profile
@@ -12,7 +13,6 @@ from neurovl.training.loop import parts_of
 
 FOUR_BIT = 0.516  # bytes a weight: nf4, and its scales, which are quantized themselves
 ROWS_TOGETHER = 8  # dialogues that are computed at the same time, of the code
-ANSWERS = 64  # batch of the code
 
 
 def language_needs(
@@ -69,10 +69,9 @@ def language_needs(
                 how=f"{n / 1e9:,.2f} G parameters: {words}; batch {batch} x {length} tokens",
             )
         )
-    heads = config["num_attention_heads"]
-    kv = (config.get("num_key_value_heads") or heads) * (config.get("head_dim") or h // heads)
-    batch, room = ANSWERS, length + settings.max_new_tokens
-    cache = 2 * batch * room * layers * kv * weight
+    room = length + settings.max_new_tokens
+    batch = rows_together(config, room, weight)
+    cache = batch * room * cached_bytes(config, weight)
     passing = 4 * batch * length * config["intermediate_size"] * weight
     words = f"weights at {weight} bytes"
     if adapted and profile.lora.base == "4bit":  # adapters stay beside the weights

@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from neurovl.doctor.encoder_needs import trained_encoders
 from neurovl.doctor.language_needs import of_variant, tokens_read
 from neurovl.doctor.needs import painted
-from neurovl.doctor.sizes import TEXT, Sizes, vae_sizes
+from neurovl.doctor.sizes import F16, Sizes, vae_sizes
 from neurovl.foundation.annotators import TOGETHER
 from neurovl.foundation.model_facts import configurations, parameters
+from neurovl.language.answer_batches import TEXT, rows_together
 from neurovl.language.llm_variants import language_variant
 from neurovl.settings.sections import EncoderShape, Profile
 
@@ -187,10 +188,9 @@ def spoken(
     stage: str, profile: Profile, spec: str | Sequence[str], asked: float, tokens: int
 ) -> Work:
     """Answers of a language model to questions about brains or pictures of so many tokens each."""
-    from neurovl.language.model import GENERATION_BATCH
-
     config = configurations(spec, "llm")["llm"]
     n = parameters(spec, "llm").get("llm") or 0
     answer = min(ANSWER, profile.language.max_new_tokens)
     operations = asked * llm_operations(config, n, tokens + TEXT + answer)
-    return Work(stage, operations, asked / GENERATION_BATCH * answer * 2.0 * n)
+    together = rows_together(config, tokens + TEXT + profile.language.max_new_tokens, F16)
+    return Work(stage, operations, asked / together * answer * 2.0 * n)

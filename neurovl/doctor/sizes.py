@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 F32, F16 = 4, 2
 ADAMW = 16  # bytes a trained parameter in float32: weight, gradient, two moments
 SHOWN = 3  # times that a picture is shown, about
-TEXT = 128  # tokens of a dialogue beside the brain's, about
 
 
 @dataclass(frozen=True)

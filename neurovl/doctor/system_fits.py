@@ -30,8 +30,9 @@ from neurovl.baselines.linear_decoder import RescaledRidges
 from neurovl.baselines.picture_features import CAPTIONS
 from neurovl.baselines.registry import find
 from neurovl.doctor.operations import llm_operations
-from neurovl.doctor.sizes import ADAMW, F32, TEXT, vae_sizes
+from neurovl.doctor.sizes import ADAMW, F32, vae_sizes
 from neurovl.foundation.model_facts import configurations, parameters
+from neurovl.language.answer_batches import TEXT
 from neurovl.settings.sections import Profile
 
 ROWS = 4  # that a network is counted on: a share of a batch is at least one of them, and a batch norm needs two

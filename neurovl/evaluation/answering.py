@@ -14,10 +14,10 @@ from neurovl.evaluation.further_sets import available_sets, imagined
 from neurovl.evaluation.uninformed import UNINFORMED, uninformed
 from neurovl.files import Journal
 from neurovl.language import BrainLLM, Conversations, Speaking
+from neurovl.language.answer_batches import conversations_together
 from neurovl.language.confidence import Evidence
 from neurovl.language.dialogues import Dialogue, balanced_checks, evaluation_set
 from neurovl.language.llm_variants import LanguageVariant, language_variant
-from neurovl.language.model import GENERATION_BATCH
 from neurovl.results import read_texts, write_texts
 from neurovl.run import Run
 from neurovl.settings.sections import Profile
@@ -237,7 +237,8 @@ def converse(
                 said[k] += _rows(one, turns, weighed)
         return said
 
-    return sum(in_batches(len(images), GENERATION_BATCH, talk, "pictures"), [])
+    together = conversations_together(model.llm, hidden.shape[1], max_new_tokens)
+    return sum(in_batches(len(images), together, talk, "pictures"), [])
 
 
 def _hold(

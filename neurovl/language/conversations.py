@@ -6,6 +6,7 @@ column that is no row's token is masked there, and positions are counted without
 Left out: how a brain becomes embeddings (`model`), one conversation for a person (`chat`).
 """
 
+import functools
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from neurovl.encoder.vit3d import BrainEmbedding
     from neurovl.language.model import BrainLLM
 
-ROOM = 64  # columns; a buffer that is full grows by half, at least by so many
+ROOM = 24  # columns; a buffer that is full grows by half, at least by so many
 
 
 @dataclass(frozen=True)
@@ -157,15 +158,20 @@ class Conversations:
         if len(questions) != len(self):
             raise DataError(f"got {len(questions)} questions, expected {len(self)}, one a row")
         how, ends = self.speaking, set(self.model.end_ids)
-        rngs = [np.random.default_rng([how.seed, k, len(t)]) for k, t in enumerate(self.turns)]
+        rngs = [
+            np.random.default_rng([how.seed, k, len(turns)])
+            for k, turns in enumerate(self.turns)
+            if how.temperature
+        ]
         scores = self._listen(questions)
         said: list[list[int]] = [[] for _ in questions]
         self.likelihoods = [[] for _ in questions]
         part, rows = self, list(range(len(self)))  # who is still read, and which rows these are
         live = set(rows)
         for step in range(how.max_new_tokens):
-            chosen = self._choose(scores, [rngs[k] for k in rows])
-            known = scores.log_softmax(-1)[range(len(chosen)), chosen].tolist()
+            chosen = self._choose(scores, [rngs[k] for k in rows if rngs])
+            known = scores.log_softmax(-1).gather(1, chosen[:, None])[:, 0].tolist()
+            chosen = chosen.tolist()
             for k, token, likelihood in zip(rows, chosen, known, strict=True):
                 if k in live:
                     said[k].append(token)
@@ -180,22 +186,22 @@ class Conversations:
                 kept = [at for at, k in enumerate(rows) if k in live]
                 part, rows = part.take(kept), [rows[at] for at in kept]
                 chosen = [chosen[at] for at in kept]
-            new = [[t] if k in live else [] for k, t in zip(rows, chosen, strict=True)]
-            scores = part._read(new)
+            # A row that has ended reads on, which costs nothing here; a next turn forgets it, as it is not in the prompt.
+            scores = part._read([[token] for token in chosen])
         for row, question, ids in zip(self.turns, questions, said, strict=True):
             row.append((question, self._text(ids)))
 
     def _listen(self, questions: Sequence[str]) -> Tensor:
         """Read what is new of each row's prompt; the scores of what may follow."""
+
+        @functools.cache
+        def prompt(question: str, *turns: tuple[str, str]) -> list[int]:
+            system = self.speaking.system
+            return prompt_ids(self.model.tokenizer, turns, question, self.n_brain, context=system)
+
         new = []
         for k, question in enumerate(questions):
-            ids = prompt_ids(
-                self.model.tokenizer,
-                self.turns[k],
-                question,
-                self.n_brain,
-                context=self.speaking.system,
-            )
+            ids = prompt(question, *map(tuple, self.turns[k]))
             both = zip(ids, self._ids[k], strict=False)
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
             self._forget(k, same)
@@ -215,21 +221,18 @@ class Conversations:
         `<image>`, which is never said, has no probability.
         """
         model, width = self.model, max(map(len, new))
-        ids = torch.full((len(new), width), model.tokenizer.pad_token_id)
-        counts = torch.zeros(len(new), width, dtype=torch.bool)
-        for k, row in enumerate(new):
-            if row:
-                ids[k, -len(row) :] = torch.tensor(row)
-                counts[k, -len(row) :] = True
-            self._ids[k] += row
-        ids = ids.to(model.device)
+        pad = model.tokenizer.pad_token_id
+        ids = torch.tensor([[*[pad] * (width - len(row)), *row] for row in new]).to(model.device)
+        counts = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in new])
+        for known, row in zip(self._ids, new, strict=True):
+            known += row
         self._mask = torch.cat([self._mask, counts.to(model.device)], 1)
         places = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -width:]
         words = model.llm.get_input_embeddings()
         embeds = words(ids) if hidden is None else model.embed(ids, hidden)
         out = model.llm(
             inputs_embeds=embeds,
-            attention_mask=self._mask.long(),
+            attention_mask=None if self._mask.all() else self._mask.long(),
             use_cache=True,
             logits_to_keep=1,
             **_named(model.llm, self._cache, places),
@@ -238,12 +241,13 @@ class Conversations:
         scores[:, model.image_id] = -torch.inf
         return scores
 
-    def _choose(self, scores: Tensor, rngs: Sequence[np.random.Generator]) -> list[int]:
+    def _choose(self, scores: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         if not self.speaking.temperature:
-            return scores.argmax(-1).tolist()
+            return scores.argmax(-1)
         sums = (scores / self.speaking.temperature).softmax(-1).double().cumsum(-1).cpu().numpy()
         pairs = zip(sums, rngs, strict=True)
-        return [int((row <= rng.random() * row[-1]).sum()) for row, rng in pairs]
+        drawn = [int((row <= rng.random() * row[-1]).sum()) for row, rng in pairs]
+        return torch.tensor(drawn, device=scores.device)
 
     def _stopped(self, ids: list[int]) -> bool:
         if not self.speaking.stop:
@@ -289,8 +293,9 @@ class RoomyLayer(DynamicLayer):
         """A copy of some rows."""
         other = type(self)()
         other.lazy_initialization(self.keys, self.values)
-        other.keys, other.values = self.keys[rows], self.values[rows]
-        other.buffers = (other.keys, other.values)
+        end = self.get_seq_length()
+        other.buffers = tuple(buffer[rows] for buffer in self.buffers)
+        other.keys, other.values = (buffer[:, :, :end] for buffer in other.buffers)
         return other
 
 

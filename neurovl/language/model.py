@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from neurovl.errors import ConfigError, DataError, MissingError
 from neurovl.files import replacing
 from neurovl.language.adapters import save_llm
+from neurovl.language.answer_batches import conversations_together
 from neurovl.language.chat import Chat
 from neurovl.language.conversations import GREEDY, Conversations, Speaking
 from neurovl.language.dialogues import (
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from neurovl.encoder.vit3d import BrainEmbedding
     from neurovl.language.confidence import Confidence
 
-GENERATION_BATCH = 64
 READING = "reading.safetensors"
 ROWS_TOGETHER = 8  # dialogues of a batch that are padded to one length while training
 
@@ -248,7 +248,8 @@ class BrainLLM(nn.Module):
             begun = Conversations(self, hidden[part], Speaking(max_new_tokens), history[part])
             return begun.ask(questions[part])
 
-        return in_batches(len(questions), GENERATION_BATCH, answer, "answers")
+        together = conversations_together(self.llm, hidden.shape[1], max_new_tokens)
+        return in_batches(len(questions), together, answer, "answers")
 
     @torch.inference_mode()
     def step(self, embeds: Tensor, past: "Cache | None" = None) -> "tuple[Tensor, Cache]":
