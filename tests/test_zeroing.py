@@ -9,13 +9,14 @@ from scipy.spatial.distance import cdist, pdist
 
 from neurovl.encoder.vit3d import BrainEmbedding, BrainEncoder
 from neurovl.errors import DataError
-from neurovl.evaluation import locating
+from neurovl.evaluation import silencing
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.score_table import Table
 from neurovl.localization.concept_maps import SubjectPictures, find_maps
 from neurovl.localization.heat import Heat
 from neurovl.localization.zeroing import balls, located_voxels, moved_voxels, presence, silence
 from neurovl.recordings.base import TRIAL_COLUMNS, Recordings
+from neurovl.settings.sections import Localization
 from neurovl.tokens.store import TokenStore
 from neurovl.tokens.writing import write_store
 
@@ -214,14 +215,16 @@ def pictures(store, noise=0.0, seed=0):
 
 
 def zeroed(store, encoder, heats, voxels, words=WORDS):
-    return locating.zeroing(store, encoder, heats, voxels, HOLDS, words, SHARE, 0)
+    return silencing.zeroing(store, encoder, heats, voxels, HOLDS, words, SHARE, 0)
 
 
 def verdicts(lost):
     """The claim as a run judges it, by what located voxels are compared with."""
     table = Table("toy", "", 0, 500)
     named = lost.assign(image_id=[f"img{row}" for row in lost.row])
-    locating.score_zeroing(table, "neurovl", "a", named.drop(columns="row"))
+    silencing.score_zeroing(
+        table, "neurovl", "a", named.drop(columns="row").assign(share=SHARE), SHARE
+    )
     table.add("neurovl", "alignment", "average", "a", "two_way_clip", ["x", "y"], [1.0, 1.0])
     judged = claims(table.frame(), "toy", 0, 500)
     about = [c for c in judged if c.statistic.startswith("drop: neurovl")]
@@ -250,8 +253,8 @@ def test_another_concepts_map_has_no_advantage(store):
 
 def test_the_whole_mask_for_every_concept_has_no_advantage(own, monkeypatch):
     """The void claim of earlier versions: with all voxels gone, so is every concept, but not for its own map."""
-    monkeypatch.setattr(locating, "located_voxels", lambda store, heat, measured, share: measured)
-    monkeypatch.setattr(locating, "moved_voxels", lambda *args: np.ones((1, own.n_voxels), bool))
+    monkeypatch.setattr(silencing, "located_voxels", lambda store, heat, measured, share: measured)
+    monkeypatch.setattr(silencing, "moved_voxels", lambda *args: np.ones((1, own.n_voxels), bool))
     heats = {name: heat(c) for name, c in zip(NAMES, CUBES, strict=True)}
     lost, overlap = zeroed(own, Knowing(own), heats, pictures(own))
     assert (overlap == 1).all()
@@ -290,9 +293,9 @@ def test_voxels_that_never_change_are_not_counted(own, monkeypatch):
     voxels = pictures(own, noise=1.0)
     dead = stored(own, cube(CUBES[0])) | stored(own, cube(CUBES[1]))
     voxels[:, dead] = 0
-    seen, original = [], locating.located_voxels
+    seen, original = [], silencing.located_voxels
     monkeypatch.setattr(
-        locating,
+        silencing,
         "located_voxels",
         lambda s, h, m, share: seen.append(m) or original(s, h, m, share),
     )
@@ -305,7 +308,7 @@ def test_voxels_that_never_change_are_not_counted(own, monkeypatch):
 def test_a_concept_in_all_pictures_or_alone_is_not_compared(own):
     heats = {NAMES[0]: heat(CUBES[0])}
     everywhere = {NAMES[0]: np.ones(48, bool)}
-    lost, overlap = locating.zeroing(
+    lost, overlap = silencing.zeroing(
         own, Knowing(own), heats, pictures(own), everywhere, WORDS, SHARE, 0
     )
     assert lost.empty and overlap.empty
@@ -317,3 +320,28 @@ def test_a_concept_in_all_pictures_or_alone_is_not_compared(own):
 def test_silent_voxels_are_all_but_zero():
     found = silence(np.array([[2.0, 0, 3]], np.float32), np.array([True, True, False]))
     np.testing.assert_allclose(found, [[1e-6, 0, 3]])
+
+
+def test_what_is_lost_over_doses_and_beside(store):
+    """A cube's own voxels alone take its concept, not what else the picture holds; twice as many voxels take no more."""
+    heats = {name: heat(c) for name, c in zip(NAMES, CUBES, strict=True)}
+    voxels = pictures(store) + pictures(store)[np.roll(np.arange(48), 1)]  # two cubes in each
+    pairs = {name: HOLDS[name] | np.roll(HOLDS[name], 1) for name in NAMES}
+    settings = Localization(share=SHARE, doses=(SHARE / 8, 2 * SHARE))
+    about = (heats, voxels, pairs, WORDS, settings, 0)
+    lost, _ = silencing.over_doses(store, Knowing(store), *about)
+    means = lost.groupby("share")[["drop_located", "drop_beside"]].mean()
+    assert list(means.index) == sorted([SHARE, *settings.doses])
+    assert means.drop_located[SHARE / 8] < 0.5 * means.drop_located[SHARE]
+    assert means.drop_located[SHARE] > 0.5 and abs(means.drop_beside[SHARE]) < 0.2
+    table = Table("toy", "", 0, 100)
+    named = lost.assign(image_id=[f"img{row}" for row in lost.row]).drop(columns="row")
+    silencing.score_zeroing(table, "neurovl", "a", named, SHARE)
+    rows = {(r.metric, r.condition) for r in table.rows}
+    assert ("drop", f"zeroed=located share={SHARE / 8:g}") in rows
+    assert ("drop", "zeroed=located") in rows and ("drop_beside", "zeroed=located") in rows
+    # Another concept's map: what is beside is lost instead.
+    swapped = {name: heat(CUBES[(k - 1) % 8]) for k, name in enumerate(NAMES)}
+    lost, _ = silencing.over_doses(store, Knowing(store), swapped, *about[1:])
+    at = lost[lost.share == SHARE]
+    assert at.drop_located.mean() < 0.2 < at.drop_beside.mean()

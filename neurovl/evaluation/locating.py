@@ -1,17 +1,14 @@
 """Concepts located in every subject by every method, what zeroing them does, and how near the truth they lie where it is known."""
 
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from neurovl.encoder.alignment import predict
-from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.evaluation.map_truth import ceiling_maps, true_areas, true_heats, truth_scores
 from neurovl.evaluation.score_table import Table
+from neurovl.evaluation.silencing import over_doses, score_zeroing
 from neurovl.localization.concept_maps import (
     METHODS,
     VOXEL_MAPS,
@@ -20,20 +17,11 @@ from neurovl.localization.concept_maps import (
     reliability,
 )
 from neurovl.localization.heat import Heat
-from neurovl.localization.zeroing import (
-    CONTROLS,
-    located_voxels,
-    moved_voxels,
-    presence,
-    silence,
-)
 from neurovl.results import condition, read_named
 from neurovl.run import Run
 from neurovl.run.mapped_pictures import mapped_pictures
-from neurovl.tokens.store import TokenStore
 
 SILENCED = ("gradcam", "pattern", "tuning")  # methods whose voxels are zeroed
-ZEROED = ("located", "moved", "other")
 HALF = np.float64(0.5)  # two-way identification without information
 
 
@@ -45,7 +33,7 @@ def localize(run: Run) -> None:
     the ROC curve of the heatmap against the voxels that are truly tuned to the concept, the mean of the same over the maps of other
     concepts, the share of other concepts whose voxels it fits less well (two-way identification, chance .5), and what
     `map_truth.truth_scores` says; the split-half reliability of methods that ask the voxels; and the means of what zeroing.csv has
-    for each picture that holds the concept, see `zeroing`. areas.csv has the area of every concept's map against every concept's true
+    for each picture that holds the concept, at the share of the profile, see `silencing.zeroing`. areas.csv has the area of every concept's map against every concept's true
     voxels. In simulations the folders 'ceiling' (the generating model) and 'noise-ceiling' (one map for all concepts) have the same, and
     'truth' the true maps.
 
@@ -148,13 +136,13 @@ def _tables(
     if method in SILENCED:
         holds = dict(zip(pictures.names, pictures.holds.T, strict=True))
         text = dict(zip(pictures.names, pictures.texts, strict=True))
-        share, encoder = p.localization.share, pictures.encoders[0]
-        about = (pictures.voxels, holds, text, share, p.seed)
-        lost, overlap = zeroing(store, encoder, heats, *about)
+        about = (pictures.voxels, holds, text, p.localization, p.seed)
+        lost, overlap = over_doses(store, pictures.encoders[0], heats, *about)
         ids = np.array(run.test_images(subject))
         lost["image_id"] = ids[lost.pop("row").to_numpy(int)]
         tables["zeroing"] = lost.assign(subject=subject)
-        means = lost.groupby("concept").mean(numeric_only=True).assign(jaccard=overlap)
+        means = lost[lost.share == p.localization.share].drop(columns="share")
+        means = means.groupby("concept").mean(numeric_only=True).assign(jaccard=overlap)
         tables["scores"] = scores.join(means, on="concept")
     return tables
 
@@ -172,79 +160,6 @@ def _concepts(run: Run) -> dict[str, list[str]]:
             found.setdefault(category, []).append(image)
     common = sorted(found, key=lambda c: (-len(found[c]), c))[: settings.max_concepts]
     return {c: sorted(found[c]) for c in common if len(found[c]) >= settings.min_images}
-
-
-def zeroing(
-    store: TokenStore,
-    encoder: BrainEncoder,
-    heats: dict[str, Heat],
-    voxels: np.ndarray,
-    holds: dict[str, np.ndarray],
-    text: dict[str, torch.Tensor],
-    share: float,
-    seed: int,
-) -> tuple[pd.DataFrame, pd.Series]:
-    """How much of each concept is lost with a subject's located voxels, with these moved, and with those of other concepts.
-
-    The concept's presence (see `localization.zeroing.presence`) is to come to 0, so that what located voxels leave counts by
-    its size: below 0 the encoder contradicts the concept rather than forgets it, and so does one that never knew the
-    concept when the voxels that happen to speak for it are silenced. What the controls leave counts as it is. So the located
-    voxels' advantage is rather too small than too large. Moved voxels are the mean over `CONTROLS` sets, other concepts'
-    over as many of those that share the fewest pictures with this one.
-
-    Parameters
-    ----------
-    heats : dict of str to Heat
-        By concept.
-    voxels : array, shape (n, V)
-        Of all test pictures.
-    holds : dict of str to bool array (n,)
-        Which of the pictures hold the concept; one that all hold is left out.
-
-    Returns
-    -------
-    DataFrame
-        One row a concept and picture that holds it: concept, row (of `voxels`), presence, drop_located, drop_moved,
-        drop_other (none where there is one concept alone).
-    Series
-        By concept, the Jaccard index of its located voxels with those of the other concepts above.
-    """
-    subject = next(iter(heats.values())).subject
-    measured = store.measured(subject) & voxels.any(0)
-    located = {c: located_voxels(store, heat, measured, share) for c, heat in heats.items()}
-
-    def said(columns: np.ndarray) -> torch.Tensor:
-        return predict(encoder, store.cut(silence(voxels, columns), encoder.layout)).clip
-
-    whole, without = said(np.zeros_like(measured)), {c: said(v) for c, v in located.items()}
-    names, lost, overlap = list(located), [], {}
-    for k, c in enumerate(names):
-        if holds[c].all():
-            continue
-        moved = moved_voxels(store, located[c], measured, np.random.default_rng([seed, k, 3]))
-        others = names[k + 1 :] + names[:k]
-        others = sorted(others, key=lambda o: (holds[o] & holds[c]).sum())[:CONTROLS]
-        there, left = (presence(z, text[c], holds[c]) for z in (whole, without[c]))
-        drops = {
-            "located": there - left * (np.sign(left.mean()) or 1),
-            "moved": there - _mean_presence(map(said, moved), text[c], holds[c]),
-            "other": there - _mean_presence([without[o] for o in others], text[c], holds[c]),
-        }
-        about = {"concept": c, "row": np.flatnonzero(holds[c]), "presence": there}
-        lost.append(pd.DataFrame(about | {f"drop_{name}": v for name, v in drops.items()}))
-        shared = [(located[c] & located[o]).sum() / (located[c] | located[o]).sum() for o in others]
-        overlap[c] = np.mean(shared) if shared else np.nan
-    columns = ["concept", "row", "presence", *(f"drop_{name}" for name in ZEROED)]
-    table = pd.concat(lost) if lost else pd.DataFrame(columns=columns)
-    return table, pd.Series(overlap, dtype=float)
-
-
-def _mean_presence(
-    said: Iterable[torch.Tensor], text: torch.Tensor, holds: np.ndarray
-) -> np.ndarray:
-    """Over sets of silenced voxels; not a number where there is none."""
-    sets = [presence(z, text, holds) for z in said]
-    return np.mean(sets, axis=0) if sets else np.full(holds.sum(), np.nan)
 
 
 def _add_truth(areas: pd.DataFrame, rows: list[dict]) -> None:
@@ -329,25 +244,4 @@ def score_maps(run: Run, table: Table) -> None:
         for subject, part in (
             read_named(file).groupby("subject", sort=False) if file.is_file() else ()
         ):
-            score_zeroing(table, system_of(method), subject, part)
-
-
-def score_zeroing(table: Table, system: str, subject: str, zeroed: pd.DataFrame) -> None:
-    """How much of their concepts is in the predictions of the pictures, and what is lost with which voxels.
-
-    Parameters
-    ----------
-    zeroed : DataFrame
-        Columns image_id, presence, drop_located, drop_moved, drop_other; see `zeroing`. The score of a picture is the mean
-        over the concepts in it.
-    """
-    means = zeroed.groupby("image_id").mean(numeric_only=True)
-    place = (system, "localization", "average", subject)
-    if system == "neurovl":  # the encoder's own, the same for every method
-        table.add(*place, "presence", means.index, means.presence, 0.0)
-    for name in ZEROED:
-        values = means[f"drop_{name}"].dropna()
-        if len(values):
-            chance = float(means.drop_moved.mean()) if name == "located" else None
-            varied = condition(zeroed=name)
-            table.add(*place, "drop", values.index, values, chance, condition=varied)
+            score_zeroing(table, system_of(method), subject, part, run.profile.localization.share)

@@ -213,11 +213,18 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Localization:
-    """Concepts with at least `min_images` test pictures, at most `max_concepts` of them; `share` of a subject's measured voxels to zero, at most 0.5."""
+    """Concepts with at least `min_images` test pictures, at most `max_concepts` of them; `share` of a subject's measured voxels to zero, at most 0.5.
+
+    Parameters
+    ----------
+    doses : tuple of float
+        Further shares to zero, for the curve of what is lost over how much is silent.
+    """
 
     min_images: int = 4
     max_concepts: int = 12
     share: float = 0.15
+    doses: tuple[float, ...] = (0.02, 0.05, 0.3)
 
 
 @dataclass(frozen=True)
