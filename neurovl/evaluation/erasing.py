@@ -8,12 +8,21 @@ from neurovl.evaluation.locating import concepts
 from neurovl.localization.zeroing import located_voxels, moved_voxels, silence
 from neurovl.run import Run
 
-ERASED = ("located", "moved")  # the concept's voxels, and as many elsewhere
+ERASED = ("located", "moved", "other")  # the concept's voxels, as many elsewhere, another concept's
 
 
 def commonest_thing(run: Run, image_id: str) -> str | None:
     """The concept in a test picture that most test pictures hold; None where none is located."""
     return next((c for c, images in concepts(run).items() if image_id in images), None)
+
+
+def another_thing(run: Run, thing: str) -> str:
+    """The concept that shares the fewest test pictures with one; of several the next in their order."""
+    shown = concepts(run)
+    names = list(shown)
+    at = names.index(thing)
+    others = names[at + 1 :] + names[:at]
+    return min(others, key=lambda c: len(set(shown[c]) & set(shown[thing])))
 
 
 def brains_without_a_thing(run: Run, subject: str, ids: list[str], which: str) -> BrainEmbedding:
@@ -25,7 +34,8 @@ def brains_without_a_thing(run: Run, subject: str, ids: list[str], which: str) -
         Test pictures in which something is located.
     which : str
         'located': the hottest voxels of `commonest_thing`, the share of `localization.share`; 'moved': as many, in the
-        same arrangement, elsewhere in the subject's mask.
+        same arrangement, elsewhere in the subject's mask; 'other': the hottest ones of the concept that shares the fewest
+        test pictures with it.
     """
     encoder, store = run.encoder("main", run.profile.compute.device), run.store
     every, voxels = held_out_voxels(store, subject, "average")
@@ -34,7 +44,8 @@ def brains_without_a_thing(run: Run, subject: str, ids: list[str], which: str) -
     for k, thing in enumerate(concepts(run)):
         if thing not in things:
             continue
-        heat = run.once(f"heat of {thing} in {subject}", lambda c=thing: run.locate(c, subject))
+        shown = another_thing(run, thing) if which == "other" else thing
+        heat = run.once(f"heat of {shown} in {subject}", lambda c=shown: run.locate(c, subject))
         columns = located_voxels(store, heat, measured, run.profile.localization.share)
         if which == "moved":
             rng = np.random.default_rng([run.profile.seed, k, 3])

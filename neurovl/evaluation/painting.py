@@ -13,6 +13,7 @@ from neurovl.encoder.variants import ONE_EACH, encoder_for, system_name
 from neurovl.encoder.vit3d import BrainEmbedding
 from neurovl.evaluation.embeddings import chosen_images, held_out
 from neurovl.evaluation.erasing import ERASED, brains_without_a_thing, commonest_thing
+from neurovl.evaluation.locating import concepts
 from neurovl.files import Journal, read_journal
 from neurovl.language import BrainLLM
 from neurovl.language.dialogues import PROMPTS
@@ -144,7 +145,7 @@ def _inputs(run: Run, systems: Iterable[Painter]) -> tuple[str, ...]:
 
 
 class Group(NamedTuple):
-    """Test pictures by whose brain is read and how; `erased` is '', `zeroed=located` or `zeroed=moved`."""
+    """Test pictures by whose brain is read and how; `erased` is '', or `zeroed=` and one of `erasing.ERASED`."""
 
     subject: str
     protocol: str
@@ -160,7 +161,8 @@ def _groups(run: Run) -> dict[Group, list[str]]:
         some = few[: run.profile.reconstruction.ablation_images]
         held = [i for i in some if commonest_thing(run, i) is not None]
         if held and subject in _ablated(run):
-            erased = [condition(zeroed=which) for which in ERASED]
+            alone = len(concepts(run)) == 1
+            erased = [condition(zeroed=w) for w in ERASED if not (alone and w == "other")]
             groups |= {Group(subject, "average", which): held for which in erased}
     return groups
 

@@ -77,7 +77,7 @@ def score_samples(
     for judges in (_likeness(seen), networks, more):
         for judge in judges:
             for key, part in groups:
-                made = [_open(folder / file) for file in part.file]
+                made = [open_picture(folder / file) for file in part.file]
                 order = derangement(len(part), table.seed)
                 found[key] |= judge(made, part.image_id.tolist(), order)
     _fill(table, groups, found, missing)
@@ -170,7 +170,8 @@ def _fill(table: Table, groups: list, found: dict[tuple, Scores], missing: dict[
             table.rows.append(Row(**place, note=reason))
 
 
-def _open(path: Path) -> "Image":
+def open_picture(path: Path) -> "Image":
+    """A picture file in RGB, the file closed again."""
     from PIL import Image
 
     with Image.open(path) as image:

@@ -16,6 +16,7 @@ from neurovl.evaluation.beside_paper import Basis, other_data, with_paper
 from neurovl.evaluation.claims import claims
 from neurovl.evaluation.confidence_scores import score_confidence
 from neurovl.evaluation.embeddings import derangement, held_out, linear_part, ridge_of
+from neurovl.evaluation.erased_scores import score_erased
 from neurovl.evaluation.further_sets import available_sets, rows_of_sets
 from neurovl.evaluation.locating import concepts, score_maps
 from neurovl.evaluation.new_subject_curve import curve_of_profile, rows_of
@@ -103,6 +104,7 @@ def score(runs: list[Run], curves: Sequence[Path] = ()) -> None:
         if concepts(first):
             score_maps(first, table)
             if first.has_captions:
+                score_erased(first, table)
                 score_requests(first, table)
         if weighed:
             score_importance(first, table)

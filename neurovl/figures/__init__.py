@@ -53,6 +53,7 @@ from neurovl.figures.reconstructions import (
     similarity,
 )
 from neurovl.figures.search_plots import search_plot, search_table
+from neurovl.figures.silenced_voxels import dose_curves
 from neurovl.figures.slices import heat_slices, hottest_slice, roi_heat, truth_and_zeroing
 from neurovl.figures.system_cards import cards
 from neurovl.figures.systems import (
@@ -94,6 +95,7 @@ __all__ = [
     "cortex",
     "cut",
     "difference_plot",
+    "dose_curves",
     "example_dialogues",
     "extreme_descriptions",
     "grid",

@@ -106,7 +106,7 @@ def seen_and_made(tables: RunTables, recordings: Recordings, subject: str, n: in
 
 
 def painted_again(run: Run, n: int = 6) -> Figure:
-    """Test pictures, what was painted of them, and what was when voxels were silent: those of the thing below, and as many others.
+    """Test pictures, what was painted of them, and what was when voxels were silent: those of the thing below, as many others, another thing's.
 
     Parameters
     ----------
@@ -121,9 +121,16 @@ def painted_again(run: Run, n: int = 6) -> Figure:
     first = own[own.condition == "zeroed=located"].head(n)
     ids, subject = first.image_id.tolist(), first.subject.iloc[0]
     rows = {"seen": seen(run.recordings, ids)}
-    kinds = {"": "painted", "zeroed=located": "its voxels silent", "zeroed=moved": "others silent"}
+    kinds = {
+        "": "painted",
+        "zeroed=located": "its voxels silent",
+        "zeroed=moved": "others silent",
+        "zeroed=other": "another thing's",
+    }
     for varied, label in kinds.items():
         part = own[(own.subject == subject) & (own.condition == varied)]
+        if part.empty:
+            continue
         files = part.set_index("image_id").file
         rows[label] = [tables.picture(files[i]) for i in ids]
     things = [str(commonest_thing(run, i)) for i in ids]
