@@ -1,12 +1,16 @@
 """Concepts located in every subject by every method, what zeroing them does, and how near the truth they lie where it is known."""
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
+from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.evaluation.map_truth import ceiling_maps, true_areas, true_heats, truth_scores
+from neurovl.evaluation.region_words import score_regions, words_of_regions
 from neurovl.evaluation.score_table import Table
 from neurovl.evaluation.silencing import over_doses, score_zeroing
 from neurovl.localization.concept_maps import (
@@ -34,7 +38,7 @@ def localize(run: Run) -> None:
     concepts, the share of other concepts whose voxels it fits less well (two-way identification, chance .5), and what
     `map_truth.truth_scores` says; the split-half reliability of methods that ask the voxels; and the means of what zeroing.csv has
     for each picture that holds the concept, at the share of the profile, see `silencing.zeroing`. areas.csv has the area of every concept's map against every concept's true
-    voxels. In simulations the folders 'ceiling' (the generating model) and 'noise-ceiling' (one map for all concepts) have the same, and
+    voxels. regions.csv says how much each region answers to each concept, see `region_words`. In simulations the folders 'ceiling' (the generating model), 'untrained' (GradCAM of random weights) and 'noise-ceiling' (one map for all concepts) have the same, and
     'truth' the true maps.
 
     Examples
@@ -62,6 +66,8 @@ def localize(run: Run) -> None:
                 _save(heats, folder_of(s.dir, method))
                 for file, table in _tables(run, method, pictures, heats).items():
                     tables[method, file].append(table)
+            if pictures.responses is not None:
+                tables["gradcam", "regions"].append(words_of_regions(run, pictures))
             if run.recordings.simulated and pictures.responses is not None:
                 _save(true_heats(run, subject, names), folder_of(s.dir, "truth"))
                 for control, heats in _controls(run, pictures):
@@ -99,13 +105,24 @@ def _save(heats: dict[str, Heat], folder: Path) -> None:
 
 
 def _controls(run: Run, pictures: SubjectPictures) -> list[tuple[str, dict[str, Heat]]]:
-    """Maps by the generating model, and one map for all concepts: each voxel's noise ceiling."""
+    """Maps by the generating model; GradCAM of an encoder that was not trained; and one map for all concepts: each voxel's noise ceiling."""
     found = [("ceiling", ceiling_maps(run, pictures.names, pictures.responses()))]
+    fresh = replace(pictures, encoders=[_untrained(run, pictures)])
+    found.append(("untrained", find_maps("gradcam", fresh)))
     explained = run.recordings.noise_ceiling(pictures.subject)
     if explained is not None:
         heat = Heat("", pictures.subject, explained, run.recordings.affine(pictures.subject))
         found.append(("noise-ceiling", dict.fromkeys(pictures.names, heat)))
     return found
+
+
+def _untrained(run: Run, pictures: SubjectPictures) -> BrainEncoder:
+    """An encoder of the main one's shape with random weights, its readout, which training solves for, left out."""
+    layout, shape = pictures.encoders[0].layout, run.profile.encoder.network() | {"readout": 0}
+    size = (*run.store.shape(layout), pictures.texts.shape[1], None, layout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.profile.seed)
+        return BrainEncoder(*size, **shape).eval()
 
 
 def _against_truth(run: Run, subject: str, heats: dict[str, Heat]) -> dict[str, pd.DataFrame]:
@@ -185,7 +202,7 @@ def identified(areas: pd.Series, concept: str) -> float:
     return float(np.mean((areas[concept] > others) + 0.5 * (areas[concept] == others)))
 
 
-CONTROL_MAPS = ("ceiling", "noise-ceiling")
+CONTROL_MAPS = ("ceiling", "untrained", "noise-ceiling")
 PLAIN = (
     "average_precision",
     "dice",
@@ -213,6 +230,8 @@ def score_maps(run: Run, table: Table) -> None:
     found = {"gradcam": pd.read_csv(stage / "scores.csv")}
     for file in sorted(stage.glob("*/scores.csv")):
         found[file.parent.name] = pd.read_csv(file)
+    if (stage / "regions.csv").is_file():
+        score_regions(table, read_named(stage / "regions.csv"))
     best = found.get("ceiling", pd.DataFrame())
     ceilings = dict(best.groupby("subject").auc.mean()) if "auc" in best else {}
     for method, scores in found.items():

@@ -52,6 +52,7 @@ from neurovl.figures.reconstructions import (
     seen_and_made,
     similarity,
 )
+from neurovl.figures.region_speech import region_speech
 from neurovl.figures.search_plots import search_plot, search_table
 from neurovl.figures.silenced_voxels import dose_curves
 from neurovl.figures.slices import heat_slices, hottest_slice, roi_heat, truth_and_zeroing
@@ -119,6 +120,7 @@ __all__ = [
     "region_importance",
     "resize",
     "retrieval_beside_peers",
+    "region_speech",
     "roi_heat",
     "run_beside",
     "scores",

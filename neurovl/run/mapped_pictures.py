@@ -34,7 +34,7 @@ def mapped_pictures(
     """
     from neurovl.foundation.clip import load_clip
 
-    store, recordings = run.store, run.recordings
+    store = run.store
     name = store.subject_name(subject)
     ids, voxels = held_out_voxels(store, name, "average")
     if image_id is None:
@@ -51,17 +51,6 @@ def mapped_pictures(
     clip = load_clip(run.profile.models.clip, run.profile.compute.device)
     trials = store.trials
     trained = bool(((trials.subject == name) & (trials.split == "train")).any())
-
-    def responses() -> PictureResponses:
-        return run.once(
-            f"responses of {name}",
-            lambda: PictureResponses.of(store, run.targets, name, recordings.objects),
-        )
-
-    regions = [
-        resize_nearest(roi.astype(np.float32), store.target).ravel()[store.region] > 0
-        for roi in recordings.rois(name).values()
-    ]
     return SubjectPictures(
         store,
         name,
@@ -70,7 +59,24 @@ def mapped_pictures(
         [run.encoder(one, run.profile.compute.device) for one in run.patch_variants()],
         voxels,
         holds,
-        responses if trained else None,
-        regions,
+        (lambda: training_responses(run, name)) if trained else None,
+        list(stored_regions(run, name).values()),
         run.profile.seed,
     )
+
+
+def training_responses(run: "Run", subject: str) -> PictureResponses:
+    """A subject's mean responses to its training pictures, read once."""
+    return run.once(
+        f"responses of {subject}",
+        lambda: PictureResponses.of(run.store, run.targets, subject, run.recordings.objects),
+    )
+
+
+def stored_regions(run: "Run", subject: str) -> dict[str, np.ndarray]:
+    """A subject's regions of interest among the stored voxels, bool (V,) each."""
+    store = run.store
+    return {
+        name: resize_nearest(roi.astype(np.float32), store.target).ravel()[store.region] > 0
+        for name, roi in run.recordings.rois(subject).items()
+    }

@@ -103,6 +103,12 @@ class RunTables:
         return pd.read_csv(self.folder / "localization" / "scores.csv")
 
     @cached_property
+    def region_words(self) -> pd.DataFrame:
+        """regions.csv: how much each region answers to each concept; no rows where none was asked."""
+        file = self.folder / "localization" / "regions.csv"
+        return read_named(file) if file.is_file() else pd.DataFrame(columns=["subject", "method"])
+
+    @cached_property
     def adaptation(self) -> pd.DataFrame:
         """Scores over the share of new subjects' training pictures, ours and then other systems'; no rows where none was adapted to."""
         places = ("adaptation", "leaderboard/new-subject")
