@@ -201,8 +201,8 @@ def test_a_resumed_painting_asks_the_language_model_nothing(trained, monkeypatch
     samples = painting.read_samples(run.folder)
     own = samples[samples.condition == ""]
     assert own.system.value_counts().to_dict() == {"neurovl": 10} | dict.fromkeys(SYSTEMS, 5)
-    # Every noise strength with and without words, and pictures with two sets of silent voxels.
-    assert len(samples) - len(own) == 2 * 2 * 3 + 2 * 3
+    # Every noise strength with and without words, and pictures with three sets of silent voxels.
+    assert len(samples) - len(own) == 2 * 2 * 3 + 3 * 3
 
 
 INSTRUCTION, BRIEF = (PROMPTS[kind][0] for kind in ("reconstruction", "brief"))

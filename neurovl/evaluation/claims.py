@@ -105,6 +105,10 @@ def comparisons(betas: list[float], plain: str, late: str, pool: str = "") -> li
             for system in ("neurovl", "pattern", "tuning")
             for voxels in ("moved", "other")
         ],
+        "with silent voxels the thing goes from picture and words": [
+            (maps, [thing], [zeroed("neurovl", "moved")], [zeroed("neurovl", "located")])
+            for thing in ("thing_painted", "thing_said")
+        ],
         "the located voxels are the true ones": [
             (maps, ["auc"], ours, [Scored("shuffled")]),
             (maps, ["auc"], [Scored("pattern")], [Scored("shuffled-pattern")]),
