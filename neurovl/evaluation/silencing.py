@@ -38,7 +38,7 @@ def over_doses(
     about = (voxels, holds, text)
     lost, overlap = zeroing(store, encoder, heats, *about, settings.share, seed)
     tables = [lost.assign(share=settings.share)]
-    for dose in settings.doses:
+    for dose in sorted({*settings.doses} - {settings.share}):
         lost, _ = zeroing(store, encoder, heats, *about, dose, seed, controls=1)
         tables.append(lost.assign(share=dose))
     return pd.concat(tables), overlap
