@@ -48,10 +48,10 @@ def say(monkeypatch):
         recordings = SimpleNamespace(
             rois=lambda subject: {name: r[None, None] for name, r in regions.items()},
             mask=lambda subject: mask,
+            objects=lambda image: [{"category": image, "box": (0, 0, 0.5, 0.5)}],
         )
-        targets = SimpleNamespace(clip=texts, rows=lambda ids: [NAMES.index(i) for i in ids])
         run = SimpleNamespace(
-            store=store, recordings=recordings, targets=targets, test_images=lambda s: NAMES
+            store=store, recordings=recordings, texts=texts, test_images=lambda s: NAMES
         )
         monkeypatch.setattr(region_words, "training_responses", lambda *_: responses)
         monkeypatch.setattr(region_words, "stored_regions", lambda *_: regions)
@@ -74,7 +74,7 @@ def test_regions_name_what_they_answer_to(say):
             assert own[own.roi == roi].nlargest(1, "value").concept.item() == preferred
     expected, drive = region_words.pictures_of_region(run, "s", "B")
     assert expected.index[0] == "cat"
-    cosine = torch.cosine_similarity(torch.as_tensor(drive)[None].float(), run.targets.clip)
+    cosine = torch.cosine_similarity(torch.as_tensor(drive)[None].float(), run.texts)
     assert int(cosine.argmax()) == NAMES.index("cat")
 
 

@@ -1,4 +1,4 @@
-"""What a region says: the words and the pictures that its encoding models answer to most, and an embedding to paint.
+"""What a region says: the words and the pictures that it answers to most, and an embedding to paint.
 
 The question of BrainSCUBA (Luo et al. 2024, ICLR) and BrainDiVE (Luo et al. 2023, NeurIPS), asked of a region's mean response. In
 simulations the region's true preference is known: the mean true response of its voxels to each concept.
@@ -10,8 +10,8 @@ import pandas as pd
 from neurovl.evaluation.map_truth import true_maps
 from neurovl.evaluation.score_table import Table
 from neurovl.localization.concept_maps import VOXEL_MAPS, SubjectPictures
-from neurovl.localization.picture_responses import standard
-from neurovl.localization.voxel_maps import picture_responses
+from neurovl.localization.concept_tuning import ConceptTuning
+from neurovl.localization.picture_responses import sizes_of, standard
 from neurovl.run import Run
 from neurovl.run.mapped_pictures import stored_regions, training_responses
 
@@ -71,22 +71,24 @@ def score_regions(table: Table, words: pd.DataFrame) -> None:
 
 
 def pictures_of_region(run: Run, subject: str, roi: str) -> tuple[pd.Series, np.ndarray]:
-    """What drives a region most.
+    """What drives a region most, by its tuning: the things in a picture, as large as they are, times what it answers to each.
 
     Returns
     -------
     Series
-        The response that its encoding model expects for each test picture, by picture, the largest first.
+        The expected response to each test picture, by picture, the largest first.
     array, shape (E,)
         A CLIP embedding to paint: that of the training pictures, weighted by the softmax of `SHARPNESS` times their expected response
         (standardised).
     """
     responses = training_responses(run, subject)
     names, means = region_means(run, subject)
-    own = means[:, [names.index(roi)]]
+    tuning = ConceptTuning(responses.sizes, responses.latents).weights(means)[:, names.index(roi)]
+    tuning = tuning / responses.sizes.std(0)  # of sizes as they are
     ids = run.test_images(subject)
-    tested = run.targets.clip[run.targets.rows(ids)].float().numpy()
-    expected = pd.Series(picture_responses(responses.clip, own, tested)[:, 0], ids)
-    drive = standard(picture_responses(responses.clip, own, responses.clip))[:, 0]
+    held = [sizes_of(run.recordings.objects(image)) for image in ids]
+    sizes = np.array([[one.get(name, 0.0) for name in responses.names] for one in held])
+    drive = standard((responses.sizes @ tuning)[:, None])[:, 0]
     weights = np.exp(SHARPNESS * (drive - drive.max()))
-    return expected.sort_values(ascending=False), weights @ responses.clip / weights.sum()
+    expected = pd.Series(sizes @ tuning, ids).sort_values(ascending=False)
+    return expected, weights @ responses.clip / weights.sum()

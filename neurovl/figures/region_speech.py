@@ -21,7 +21,7 @@ SEEN, PAINTED, SAID = 4, 2, 3  # pictures and words of a region
 def region_speech(
     run: Run, words: pd.DataFrame, subject: str, regions: Sequence[str], source: str = ""
 ) -> Figure | None:
-    """A row a region: its words, the test pictures that its encoding model expects to drive it most, and paintings of what drives it.
+    """A row a region: its words, the test pictures whose things should drive it most, and paintings of what drives it.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ class PictureResponses:
         rows = store.voxels_at(trials.index.to_numpy())
         means = pd.DataFrame(rows).groupby(trials.image_id.to_numpy()).mean()
         ids = list(means.index)
-        held = [_sizes(objects(image)) for image in ids]
+        held = [sizes_of(objects(image)) for image in ids]
         count = pd.Series([name for one in held for name in one], dtype=object).value_counts()
         names = sorted(count.index[(count >= FEWEST) & (count <= len(ids) - FEWEST)])
         sizes = [[one.get(name, 0.0) for name in names] for one in held]
@@ -116,7 +116,8 @@ def standard(values: np.ndarray) -> np.ndarray:
     return np.divide(away, spread, out=np.zeros_like(away), where=spread > 1e-6)
 
 
-def _sizes(objects: list[dict]) -> dict[str, float]:
+def sizes_of(objects: list[dict]) -> dict[str, float]:
+    """Square root of the share of the picture that the largest box of each category covers."""
     found: dict[str, float] = {}
     for one in objects:
         x0, y0, x1, y1 = one["box"]

@@ -64,33 +64,14 @@ def word_responses(clip: np.ndarray, texts: torch.Tensor, voxels: np.ndarray) ->
         CLIP text embeddings of the concepts.
     voxels : array, shape (n, V)
     """
-    basis, weights = _encoding_model(clip, voxels)
-    words = torch.nn.functional.normalize(texts.float().cpu(), dim=1)
-    return (((words - words.mean(0)) @ basis.analysis).numpy() @ weights).astype(np.float32)
-
-
-def picture_responses(clip: np.ndarray, voxels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """What the same encoding model expects for other pictures, float32 (m, V).
-
-    Parameters
-    ----------
-    clip, voxels
-        CLIP embeddings (n, E) and responses (n, V) that it is fitted to.
-    others : array, shape (m, E)
-        CLIP embeddings of the other pictures.
-    """
-    basis, weights = _encoding_model(clip, voxels)
-    pictures = torch.nn.functional.normalize(torch.as_tensor(others), dim=1)
-    return (basis.features(pictures).numpy() @ weights).astype(np.float32)
-
-
-def _encoding_model(clip: np.ndarray, voxels: np.ndarray) -> tuple[TargetBasis, np.ndarray]:
     pictures = torch.nn.functional.normalize(torch.as_tensor(clip), dim=1)
     size = min(COMPONENTS, len(pictures) - 1)
     basis = TargetBasis.fit(pictures, size, torch.ones(pictures.shape[1]))
     f = basis.features(pictures).numpy()
     gram = f.T @ f + RIDGE * f.shape[1] * np.eye(f.shape[1], dtype=np.float32)
-    return basis, np.linalg.solve(gram, f.T @ voxels)
+    weights = np.linalg.solve(gram, f.T @ voxels)
+    words = torch.nn.functional.normalize(texts.float().cpu(), dim=1)
+    return (((words - words.mean(0)) @ basis.analysis).numpy() @ weights).astype(np.float32)
 
 
 def searchlight(
