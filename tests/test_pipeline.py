@@ -195,7 +195,7 @@ def test_heatmaps_are_nifti_in_the_subject_s_space(smoke_run):
 def test_reconstructions_exist_for_every_beta(smoke_run):
     samples = pd.read_csv(smoke_run / "reconstructions" / "samples.csv", keep_default_na=False)
     erased = samples[samples.condition.str.startswith("zeroed=")]
-    assert set(erased.condition) == {"zeroed=located", "zeroed=moved"}
+    assert set(erased.condition) == {"zeroed=located", "zeroed=moved", "zeroed=other"}
     assert set(erased.system) == {"neurovl"} and set(erased.beta) == {0.93}
     ablation = samples[samples.condition.str.startswith("beta=")]
     assert len(erased) + len(ablation) == (samples.condition != "").sum()

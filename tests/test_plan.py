@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from neurovl.doctor import needs, operations, plan
 from neurovl.doctor.operations import Work
-from neurovl.doctor.sizes import TEXT, sizes_for
+from neurovl.doctor.sizes import sizes_for
 from neurovl.encoder.vit3d import BrainEncoder
 from neurovl.errors import ConfigError
 from neurovl.foundation.skeleton import count, llm_skeleton
+from neurovl.language.answer_batches import TEXT
 from neurovl.settings.profile_files import load_profile
 
 LLAMA = "meta-llama/Meta-Llama-3-8B-Instruct"

@@ -41,7 +41,7 @@ def score_erased(run: Run, table: Table) -> None:
         for which in (WHOLE, *silent):
             rows = kinds["" if which == WHOLE else condition(zeroed=which)]
             rows = rows.set_index("image_id").loc[ids]
-            shown = {"said": [_said(text, set().union(*rest, things)) for text in rows.prompt]}
+            shown = {"said": [_said(text, set().union(*rest, things)) for text in rows["prompt"]]}
             if network is not None:
                 shown["painted"] = _seen(network, run, rows)
             for how, there in shown.items():
