@@ -51,7 +51,11 @@ def say(monkeypatch):
             objects=lambda image: [{"category": image, "box": (0, 0, 0.5, 0.5)}],
         )
         run = SimpleNamespace(
-            store=store, recordings=recordings, texts=texts, test_images=lambda s: NAMES
+            store=store,
+            recordings=recordings,
+            texts=texts,
+            test_images=lambda s: NAMES,
+            once=lambda name, make: make(),
         )
         monkeypatch.setattr(region_words, "training_responses", lambda *_: responses)
         monkeypatch.setattr(region_words, "stored_regions", lambda *_: regions)

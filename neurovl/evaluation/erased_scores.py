@@ -37,16 +37,16 @@ def score_erased(run: Run, table: Table) -> None:
         ids = kinds[condition(zeroed=silent[0])].image_id.tolist()
         things = [commonest_thing(run, image) for image in ids]
         rest = [set(run.categories(i)) - {c} for i, c in zip(ids, things, strict=True)]
-        wanted = {"thing": [{c} for c in things], "others": rest}
+        wanted, names = {"thing": [{c} for c in things], "others": rest}, set().union(*rest, things)
         for which in (WHOLE, *silent):
             rows = kinds["" if which == WHOLE else condition(zeroed=which)]
             rows = rows.set_index("image_id").loc[ids]
-            shown = {"said": [_said(text, set().union(*rest, things)) for text in rows["prompt"]]}
+            shown = {"said": [_said(text, names) for text in rows["prompt"]]}
             if network is not None:
                 shown["painted"] = _seen(network, run, rows)
             for how, there in shown.items():
-                for name, sought in wanted.items():
-                    place = ("neurovl", "localization", "average", subject, f"{name}_{how}")
+                for what, sought in wanted.items():
+                    place = ("neurovl", "localization", "average", subject, f"{what}_{how}")
                     _add(table, place, ids, there, sought, condition(zeroed=which))
 
 

@@ -82,9 +82,8 @@ def pictures_of_region(run: Run, subject: str, roi: str) -> tuple[pd.Series, np.
         (standardised).
     """
     responses = training_responses(run, subject)
-    names, means = region_means(run, subject)
-    tuning = ConceptTuning(responses.sizes, responses.latents).weights(means)[:, names.index(roi)]
-    tuning = tuning / responses.sizes.std(0)  # of sizes as they are
+    tunings = run.once(f"tuning of regions of {subject}", lambda: _tunings(run, subject))
+    tuning = tunings[roi] / responses.sizes.std(0)  # of sizes as they are
     ids = run.test_images(subject)
     held = [sizes_of(run.recordings.objects(image)) for image in ids]
     sizes = np.array([[one.get(name, 0.0) for name in responses.names] for one in held])
@@ -92,3 +91,10 @@ def pictures_of_region(run: Run, subject: str, roi: str) -> tuple[pd.Series, np.
     weights = np.exp(SHARPNESS * (drive - drive.max()))
     expected = pd.Series(sizes @ tuning, ids).sort_values(ascending=False)
     return expected, weights @ responses.clip / weights.sum()
+
+
+def _tunings(run: Run, subject: str) -> dict[str, np.ndarray]:
+    """By region, what it answers to of the concepts of the training pictures, (C,)."""
+    responses, (names, means) = training_responses(run, subject), region_means(run, subject)
+    found = ConceptTuning(responses.sizes, responses.latents).weights(means)
+    return dict(zip(names, found.T, strict=True))
